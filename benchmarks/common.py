@@ -1,0 +1,96 @@
+"""What all benchmarks share: alternate two sides on the same work, take medians, print a table and one JSON line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One line of a benchmark's table.
+
+    Attributes:
+        case: what was measured.
+        ours: rates of this project, one for each repetition, in ``unit``; higher is better.
+        peer: rates of the peer on the same work; empty when the peer is not installed.
+        peer_name: the peer and its version.
+        unit: what is counted per second.
+    """
+
+    case: str
+    ours: list[float]
+    peer: list[float]
+    peer_name: str
+    unit: str
+
+    @property
+    def ratio(self) -> float | None:
+        """Median of ours over median of the peer; above 1 ours is better."""
+        return statistics.median(self.ours) / statistics.median(self.peer) if self.peer else None
+
+
+def parse_arguments(description: str, add: Callable[[argparse.ArgumentParser], None] | None = None) -> argparse.Namespace:
+    """Read ``--quick`` and ``--json``, and what ``add`` adds."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions: under a minute")
+    parser.add_argument("--json", action="store_true", help="make the last line one JSON object")
+    if add is not None:
+        add(parser)
+    return parser.parse_args()
+
+
+def alternate(
+    ours: Callable[[int], object], peer: Callable[[int], object] | None, *, repetitions: int, amount: float
+) -> tuple[list[float], list[float]]:
+    """Run both sides in turn, after one warm-up each, and return their rates.
+
+    Args:
+        ours: does the work of repetition ``i``.
+        peer: does the same work, or None where it is missing.
+        repetitions: timed runs of each side.
+        amount: units of work in one run.
+    """
+    rates: tuple[list[float], list[float]] = ([], [])
+    for repetition in range(-1, repetitions):
+        for side, run in enumerate((ours, peer)):
+            if run is None:
+                continue
+            started = time.perf_counter()
+            run(repetition)
+            if repetition >= 0:
+                rates[side].append(amount / (time.perf_counter() - started))
+    return rates
+
+
+def show(comparisons: Sequence[Comparison], *, as_json: bool) -> None:
+    """Print the table, and the JSON line when it is asked for."""
+    print(f"{'case':<28}{'ours (range)':>28}{'peer (range)':>28}{'ratio':>8}  unit, peer")
+    for line in comparisons:
+        ratio = "-" if line.ratio is None else f"{line.ratio:.2f}"
+        peer = f"{line.unit}, {line.peer_name}" if line.peer else f"{line.unit}, {line.peer_name} is NOT INSTALLED"
+        print(f"{line.case:<28}{_range(line.ours):>28}{_range(line.peer):>28}{ratio:>8}  {peer}")
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    line.case: {
+                        "ours": statistics.median(line.ours),
+                        "peer": statistics.median(line.peer) if line.peer else None,
+                        "ratio": line.ratio,
+                        "unit": line.unit,
+                    }
+                    for line in comparisons
+                }
+            )
+        )
+
+
+def _range(rates: Sequence[float]) -> str:
+    if not rates:
+        return "-"
+    return f"{statistics.median(rates):,.0f} ({min(rates):,.0f}-{max(rates):,.0f})"

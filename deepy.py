@@ -1,0 +1,80 @@
+#!/usr/bin/env python
+"""Launcher: reads the configuration once, and starts a script in as many processes as the run needs.
+
+    deepy.py train.py [-d DIR] a.yml b.yml [key=value ...] [--dry-run]
+    deepy.py --check a.yml b.yml [key=value ...]
+
+``docs/configuration.md`` lists every key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from megatron.config.check import check_run
+from megatron.config.cli import EXIT_BAD_CONFIG, add_config_arguments, load_arguments
+from megatron.config.describe import describe
+from megatron.config.load import resolved_name, write_resolved
+from megatron.config.schema import Config
+from megatron.launch.local import run, this_machine
+from megatron.launch.plan import num_processes, plan_local
+from megatron.optim.schedule import schedule_from
+from megatron.utils.log import setup_logging
+
+
+def main() -> int:
+    """Parse the command line, and check or launch; return the exit code."""
+    parser = argparse.ArgumentParser(description="Start a script on this machine, or check its configuration.")
+    add_config_arguments(parser, first="script.py to start (none with --check), ")
+    parser.add_argument("--check", action="store_true", help="start nothing: print the resolved run and every problem")
+    parser.add_argument("--dry-run", action="store_true", help="start nothing: print the command")
+    options = parser.parse_intermixed_args()
+    scripts = [argument for argument in options.arguments if argument.endswith(".py") and "=" not in argument]
+    settings = [argument for argument in options.arguments if argument not in scripts]
+    if not settings or len(scripts) > 1 or not (scripts or options.check):
+        parser.error("give one script.py and at least one YAML file, or --check and at least one YAML file")
+    if scripts and not Path(scripts[0]).is_file():
+        parser.error(f"{scripts[0]}: there is no such script")
+    setup_logging()
+    config = load_arguments(settings, conf_dir=options.conf_dir)
+    if options.check:
+        return check(config)
+    with tempfile.TemporaryDirectory(prefix="emma-neox-") as scratch:
+        folder = Path(config.checkpoint.save) / "configs" if config.checkpoint.save else Path(scratch)
+        return launch(config, Path(scripts[0]), folder / resolved_name(config), dry_run=options.dry_run)
+
+
+def check(config: Config) -> int:
+    """Print what the run amounts to, and every problem."""
+    processes = num_processes(config.launch, this_machine(os.environ))
+    rate = schedule_from(config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters)
+    problems = check_run(config, data_parallel_size=processes)
+    lines = ["", "problems:", *(f"  - {problem}" for problem in problems)] if problems else ["", "no problems"]
+    report = [describe(config, learning_rate=rate, data_parallel_size=processes), *lines, ""]
+    sys.stdout.write("\n".join(report))
+    return EXIT_BAD_CONFIG if problems else 0
+
+
+def launch(config: Config, script: Path, resolved: Path, *, dry_run: bool) -> int:
+    """Write the resolved configuration and run the script on it."""
+    try:
+        plan = plan_local(
+            config.launch, config.parallel, script=script, config_path=resolved,
+            machine=this_machine(os.environ), environment=os.environ,
+        )
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_BAD_CONFIG
+    if dry_run:
+        sys.stdout.write(f"{plan}\n")
+        return 0
+    write_resolved(config, resolved)
+    return run(plan, environment=os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Continue prompts with a trained model: a Hugging Face folder, a checkpoint, or a run's save folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megatron.checkpoint.folder import open_model
+from megatron.config.cli import config_from_argv
+from megatron.config.schema import Config
+from megatron.generate.prompts import continue_all, read_prompts, write_records
+from megatron.generate.sampling import Sampling
+from megatron.utils.log import setup_logging
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line; what a configuration says is the default of what the options say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", metavar="file.yml|key=value", help="configuration of the run to use")
+    parser.add_argument("--config", help="the resolved configuration that deepy.py wrote")
+    parser.add_argument("--model", type=Path, help="Hugging Face folder, checkpoint or save folder")
+    parser.add_argument("--prompt", action="append", default=[], help="text to continue; may be given again")
+    parser.add_argument("--prompts-file", type=Path, help="prompts, one a line")
+    parser.add_argument("--maximum-tokens", type=int, default=64, help="most new tokens (default 64)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
+    parser.add_argument("--top-k", type=int, default=0, help="sample from the k most likely tokens")
+    parser.add_argument("--top-p", type=float, default=0.0, help="sample from the tokens that hold this probability")
+    parser.add_argument("--num-samples", type=int, default=1, help="texts for each prompt (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choices (default 0)")
+    parser.add_argument("--output", type=Path, help="write one JSON object a line here")
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.config is not None or arguments.files:
+        config = config_from_argv(["--config", arguments.config] if arguments.config else arguments.files, "")
+        parser.set_defaults(**defaults_from(config))
+        arguments = parser.parse_intermixed_args(argv)
+    if arguments.model is None:
+        parser.error("give --model, or a configuration with `save` or `load`")
+    return arguments
+
+
+def defaults_from(config: Config) -> dict[str, Any]:
+    """Return the options that a run's configuration stands for."""
+    section, folder = config.generate, config.checkpoint.save or config.checkpoint.load
+    return {
+        "model": None if folder is None else Path(folder),
+        "prompts_file": None if section.sample_input_file is None else Path(section.sample_input_file),
+        "maximum_tokens": section.maximum_tokens,
+        "temperature": section.temperature,
+        "top_k": section.top_k,
+        "top_p": section.top_p,
+        "num_samples": section.num_samples,
+        "seed": config.train.seed,
+        "output": Path(section.sample_output_file),
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Generate, show and write; return the exit status."""
+    arguments = parse(argv)
+    setup_logging(level=logging.INFO)
+    try:
+        prompts = arguments.prompt or (read_prompts(arguments.prompts_file) if arguments.prompts_file else [""])
+        records = continue_all(
+            open_model(arguments.model, device=torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+            prompts,
+            maximum_tokens=arguments.maximum_tokens,
+            sampling=Sampling(arguments.temperature, arguments.top_k, arguments.top_p),
+            num_samples=arguments.num_samples,
+            seed=arguments.seed,
+        )
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
+    for record in records:
+        sys.stdout.write(f"{record['prompt']}{bold}{record['output']}{plain}\n")
+    if arguments.output is not None:
+        write_records(records, arguments.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

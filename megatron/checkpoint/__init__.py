@@ -1,0 +1,1 @@
+"""Checkpoints of a run, and Hugging Face folders in and out."""

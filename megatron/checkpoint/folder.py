@@ -1,0 +1,116 @@
+"""Opens a trained model from whatever folder holds it: a Hugging Face folder, a checkpoint, or a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megatron.checkpoint import hf, store
+from megatron.config.architecture import Architecture, RopeScaling
+from megatron.config.load import load as load_config
+from megatron.model.llama import Llama
+from megatron.tokenizer.base import Tokenizer
+from megatron.tokenizer.load import load_tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A model with the tokenizer that belongs to it.
+
+    Attributes:
+        model: float32 on the asked device, in evaluation mode.
+        tokenizer: its tokenizer.
+        first_id: the id that starts a text: bos, or the end of the document before.
+        end_ids: the ids that end a text.
+        prepend_bos: whether texts begin with the tokenizer's bos id.
+        path: the folder that it came from.
+    """
+
+    model: Llama
+    tokenizer: Tokenizer
+    first_id: int
+    end_ids: tuple[int, ...]
+    prepend_bos: bool
+    path: Path
+
+
+def open_model(folder: Path, *, device: torch.device) -> TrainedModel:
+    """Open a Hugging Face folder, a checkpoint, or the newest checkpoint of a run's ``save`` folder.
+
+    Raises:
+        ValueError: it is none of them, or incomplete or damaged.
+    """
+    if not folder.is_dir():
+        raise store.CheckpointError(f"{folder} is no folder")
+    if (folder / "config.json").exists():
+        return _open_hf(folder, device)
+    return open_checkpoint(folder, device=device)
+
+
+def open_checkpoint(folder: Path, *, device: torch.device) -> TrainedModel:
+    """Open a checkpoint, or the newest one of a run's ``save`` folder.
+
+    Raises:
+        ValueError: there is none, it is incomplete or damaged.
+    """
+    checkpoint = store.find_checkpoint(folder)
+    state = store.read_state(checkpoint)
+    section = load_config([checkpoint / "config.yml"]).tokenizer
+    info: dict[str, Any] = state["tokenizer"]
+    vocabulary = checkpoint / "tokenizer" / Path(section.vocab_file).name
+    tokenizer = load_tokenizer(section.tokenizer_type, vocabulary)
+    if tokenizer.fingerprint != info["fingerprint"]:
+        raise store.CheckpointError(f"{vocabulary} is not the tokenizer that {checkpoint} was trained with")
+    model = _empty_model(_architecture(state["architecture"]), device)
+    store.load(checkpoint, model=model, optimizer=None)
+    prepend_bos = bool(info["prepend_bos"])
+    first_id = info["bos_id"] if prepend_bos else info["eod_id"]
+    return TrainedModel(model, tokenizer, first_id, (info["eod_id"],), prepend_bos, checkpoint)
+
+
+def _open_hf(folder: Path, device: torch.device) -> TrainedModel:
+    model = _empty_model(Architecture.from_folder(folder), device)
+    hf.load_weights(model, folder)
+    if (folder / "tokenizer.json").exists():
+        tokenizer = load_tokenizer("HFTokenizer", folder / "tokenizer.json")
+        # The file itself says whether a text begins with bos.
+        prepend_bos = _begins_with(folder / "tokenizer.json", tokenizer.bos_id)
+    else:
+        tokenizer = load_tokenizer("SPMTokenizer", folder / "tokenizer.model")
+        prepend_bos = tokenizer.bos_id is not None
+    bos_id = tokenizer.bos_id
+    first_id = bos_id if prepend_bos and bos_id is not None else tokenizer.eod_id
+    return TrainedModel(model, tokenizer, first_id, _end_ids(folder, tokenizer), prepend_bos, folder)
+
+
+def _begins_with(path: Path, bos_id: int | None) -> bool:
+    import tokenizers
+
+    return bos_id is not None and tokenizers.Tokenizer.from_file(str(path)).encode("").ids[:1] == [bos_id]
+
+
+def _end_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
+    ends = {tokenizer.eod_id}
+    for name in ("config.json", "generation_config.json"):
+        path = folder / name
+        if path.exists():
+            value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+            ends.update(value if isinstance(value, list) else [] if value is None else [value])
+    return tuple(sorted(ends))
+
+
+def _empty_model(architecture: Architecture, device: torch.device) -> Llama:
+    with torch.device("meta"):
+        model = Llama(architecture)
+    model.to_empty(device=device)
+    model.model.set_rotation_table()
+    return model.eval()
+
+
+def _architecture(stored: dict[str, Any]) -> Architecture:
+    scaling = stored.get("rope_scaling")
+    return Architecture(**{**stored, "rope_scaling": None if scaling is None else RopeScaling(**scaling)})

@@ -1,0 +1,148 @@
+"""Hugging Face model folders: safetensors in and out, under the names that our own model uses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from megatron.config.architecture import Architecture
+from megatron.utils.files import fsync_folder, write_text
+
+_INDEX = "model.safetensors.index.json"
+_SHARD_BYTES = 5_000_000_000
+
+
+class WeightsError(ValueError):
+    """A folder's weights are not those of the model that should be filled."""
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Fill ``model`` with the safetensors of a Hugging Face folder, one tensor at a time, cast to the model's dtype.
+
+    Raises:
+        WeightsError: files are missing or broken, or names or shapes differ; every difference is listed, and nothing
+            has been loaded.
+    """
+    files = weight_files(folder)
+    found: dict[str, tuple[Path, tuple[int, ...]]] = {}
+    for path in files:
+        with _opened(path) as handle:
+            for name in handle.keys():  # noqa: SIM118 - this is no dictionary
+                found[name] = (path, tuple(handle.get_slice(name).get_shape()))
+    wanted = {name: parameter for name, parameter in model.named_parameters()}
+    if "lm_head.weight" not in wanted:
+        # Some writers store a tied head a second time.
+        found.pop("lm_head.weight", None)
+    # Frequencies that transformers stored before 4.32; they follow from the config.
+    found = {name: place for name, place in found.items() if not name.endswith("rotary_emb.inv_freq")}
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [f"{name} is not part of this model" for name in found if name not in wanted]
+    problems += [
+        f"{name} has shape {list(found[name][1])}, the model wants {list(parameter.shape)}"
+        for name, parameter in wanted.items()
+        if name in found and found[name][1] != tuple(parameter.shape)
+    ]
+    if problems:
+        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise WeightsError(f"the weights in {folder} do not fit the model: {shown}")
+    with torch.no_grad():
+        for path in files:
+            with _opened(path) as handle:
+                for name, parameter in wanted.items():
+                    if found[name][0] == path:
+                        parameter.copy_(handle.get_tensor(name))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of a Hugging Face folder, by its index where it has one.
+
+    Raises:
+        WeightsError: there are none, the index is broken, or it names files outside the folder or missing ones.
+    """
+    index = folder / _INDEX
+    if not index.exists():
+        single = folder / "model.safetensors"
+        if not single.exists():
+            raise WeightsError(f"{folder} holds neither model.safetensors nor {_INDEX}; only safetensors are read")
+        return [single]
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{index} is no safetensors index: {error!r}") from None
+    strange = [name for name in names if not isinstance(name, str) or Path(name).name != name]
+    if strange:
+        raise WeightsError(f"{index} names files outside its folder: {strange}")
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        raise WeightsError(f"{folder} lacks files that its index names: {', '.join(missing)}")
+    return [folder / name for name in names]
+
+
+def _opened(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}") from None
+
+
+def save_model(
+    weights: Mapping[str, Tensor],
+    architecture: Architecture,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    bos_id: int | None,
+    eos_id: int,
+) -> None:
+    """Write weights, ``config.json`` and ``generation_config.json`` as a Hugging Face folder.
+
+    Args:
+        weights: tensors by their Hugging Face names.
+        architecture: becomes ``config.json``.
+        folder: made when missing. Files of the same names are replaced.
+        dtype: dtype of the stored tensors.
+        bos_id: id that starts a text, if there is one.
+        eos_id: id that ends a text.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = list(_shards(weights, dtype))
+    index: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        temporary = folder / f".{name}.tmp"
+        save_file(
+            {key: tensor.detach().to(device="cpu", dtype=dtype).contiguous() for key, tensor in shard.items()},
+            temporary,
+            metadata={"format": "pt"},
+        )
+        temporary.replace(folder / name)
+        index.update(dict.fromkeys(shard, name))
+    if len(shards) > 1:
+        total = sum(tensor.numel() * dtype.itemsize for tensor in weights.values())
+        write_text(folder / _INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=2))
+    tokens = {"eos_token_id": eos_id} if bos_id is None else {"bos_token_id": bos_id, "eos_token_id": eos_id}
+    config = {**architecture.to_hf(), **tokens, "dtype": str(dtype).removeprefix("torch.")}
+    # transformers 4 reads the older name.
+    config["torch_dtype"] = config["dtype"]
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    write_text(folder / "generation_config.json", json.dumps({**tokens, "do_sample": False}, indent=2) + "\n")
+    fsync_folder(folder)
+
+
+def _shards(weights: Mapping[str, Tensor], dtype: torch.dtype) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in weights.items():
+        tensor_bytes = tensor.numel() * dtype.itemsize
+        if shard and size + tensor_bytes > _SHARD_BYTES:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor
+        size += tensor_bytes
+    yield shard

@@ -1,0 +1,220 @@
+"""The rules that join several keys, and the check that the files named by a configuration are there.
+
+A rule is a function whose parameters are YAML keys. It runs when each of them has a value of the right type, so that
+one wrong key hides as few other mistakes as possible, and returns the key to blame, the rule and the fix.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .derive import architecture_of, derive_batch, known_vocab_size, vocab_size_is_known
+from .problems import ABSENT, Problem
+from .read import Entry
+from .schema import SHAPE_KEYS, AdamConfig, Config, MixtureConfig
+
+Complaint = tuple[str, str, str]
+"""Key to blame, rule (the end of a sentence that begins with the key), fix (a sentence)."""
+
+_REQUIRED_SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
+
+
+def broken_rules(values: Mapping[str, Any], given: Mapping[str, Entry]) -> list[Problem]:
+    """Return a problem for every rule that the values break.
+
+    Args:
+        values: key to its checked value or default; keys with a problem of their own are absent.
+        given: what the user wrote, to say where.
+    """
+    problems = []
+    for rule in _RULES:
+        names = list(inspect.signature(rule).parameters)
+        known = {**values, "given": given.keys()}
+        if all(name in known for name in names):
+            for key, text, fix in rule(**{name: known[name] for name in names}):
+                entry = given.get(key)
+                where, value = (entry.where, entry.value) if entry is not None else ("", ABSENT)
+                problems.append(Problem(where, key, text, fix, value))
+    return problems
+
+
+def _model_or_shape(hf_model: str | None, given: Any) -> Iterator[Complaint]:
+    """Ask for either a folder or a whole shape."""
+    shape = [key for key in SHAPE_KEYS if key in given]
+    if hf_model is not None:
+        for key in shape:
+            yield key, f"is given beside hf_model = {hf_model!r}, whose config.json decides the shape", f"Remove {key}."
+    elif not shape:
+        yield "hf_model", "is missing, and so is every shape key", "Name a Hugging Face folder, or write the shape out."
+    else:
+        for key in _REQUIRED_SHAPE:
+            if key not in given:
+                yield key, "is missing", f"Add `{key}: ...`, or name a Hugging Face folder as hf_model."
+
+
+def _weights_need_a_folder(hf_model: str | None, given: Any) -> Iterator[Complaint]:
+    if hf_model is None and "load_weights" in given:
+        yield "load_weights", "has no effect without hf_model", "Name the folder as hf_model, or remove load_weights."
+
+
+def _heads_share_keys(num_attention_heads: int | None, num_kv_heads: int | None) -> Iterator[Complaint]:
+    if num_attention_heads and num_kv_heads and num_attention_heads % num_kv_heads:
+        rule = f"does not divide num_attention_heads = {num_attention_heads}"
+        yield "num_kv_heads", rule, "Every key/value head serves the same number of query heads: change one of the two."
+
+
+def _heads_divide_width(
+    hidden_size: int | None, num_attention_heads: int | None, head_dim: int | None
+) -> Iterator[Complaint]:
+    if not hidden_size or not num_attention_heads:
+        return
+    if head_dim is None and hidden_size % num_attention_heads:
+        rule = f"is not a multiple of num_attention_heads = {num_attention_heads}"
+        yield "hidden_size", rule, "Change one of the two, or give head_dim."
+    elif (head_dim or hidden_size // num_attention_heads) % 2:
+        key = "head_dim" if head_dim else "hidden_size"
+        yield key, "gives heads of odd width, but rotary embeddings turn pairs", "Make the width of a head even."
+
+
+def _long_enough(max_position_embeddings: int | None, seq_length: int) -> Iterator[Complaint]:
+    if max_position_embeddings is not None and max_position_embeddings < seq_length:
+        rule = f"exceeds max_position_embeddings = {max_position_embeddings}"
+        yield "seq_length", rule, "Shorten seq_length, or lengthen max_position_embeddings."
+
+
+def _one_learning_rate(lr: float | None, optimizer: AdamConfig) -> Iterator[Complaint]:
+    inner = optimizer.params.lr
+    if lr is None and inner is None:
+        yield "lr", "is missing", "Add `lr: ...`, or lr under optimizer.params."
+    elif lr is not None and inner is not None and lr != inner:
+        yield "lr", f"contradicts optimizer.params.lr = {inner}", "Keep one of the two."
+
+
+def _floor_below_peak(lr: float | None, optimizer: AdamConfig, min_lr: float) -> Iterator[Complaint]:
+    peak = lr if lr is not None else optimizer.params.lr
+    if peak is not None and min_lr > peak:
+        yield "min_lr", f"exceeds the learning rate {peak}", "Lower min_lr, or raise the learning rate."
+
+
+def _one_decay_length(lr_decay_iters: int | None, lr_decay_fraction: float | None) -> Iterator[Complaint]:
+    if lr_decay_iters is not None and lr_decay_fraction is not None:
+        yield "lr_decay_fraction", f"is given beside lr_decay_iters = {lr_decay_iters}", "Keep one of the two."
+
+
+def _batch_known(
+    train_batch_size: int | None, train_micro_batch_size_per_gpu: int | None, gradient_accumulation_steps: int | None
+) -> Iterator[Complaint]:
+    """Check what can be said of the batch before the number of processes is known."""
+    micro, steps = train_micro_batch_size_per_gpu, gradient_accumulation_steps
+    if train_batch_size is None and micro is None:
+        fix = "Add train_batch_size or train_micro_batch_size_per_gpu."
+        yield "train_batch_size", "is missing, and so is train_micro_batch_size_per_gpu", fix
+    elif train_batch_size is not None and train_batch_size % ((micro or 1) * (steps or 1)):
+        parts = [
+            f"{key} = {value}"
+            for key, value in (("train_micro_batch_size_per_gpu", micro), ("gradient_accumulation_steps", steps))
+            if value is not None
+        ]
+        rule = f"is not a multiple of {' x '.join(parts)}"
+        yield "train_batch_size", rule, "It is micro-batch x accumulation steps x processes: change one of them."
+
+
+def _saved_sometimes(
+    save: str | None, checkpoint_factor: int | None, extra_save_iters: tuple[int, ...]
+) -> Iterator[Complaint]:
+    if save is not None and checkpoint_factor is None and not extra_save_iters:
+        fix = "Add `checkpoint_factor: 1000` to save every 1000 steps, or list steps in extra_save_iters."
+        yield "save", "is given without saying when to save", fix
+
+
+def _saving_needs_a_folder(save: str | None, given: Any) -> Iterator[Complaint]:
+    if save is None:
+        for key in ("checkpoint_factor", "extra_save_iters", "keep_last_n_checkpoints"):
+            if key in given:
+                yield key, "has no effect without save", "Add `save: FOLDER`, or remove the key."
+
+
+def _finetune_what(load: str | None, finetune: bool) -> Iterator[Complaint]:
+    if finetune and load is None:
+        fix = "Add `load: FOLDER`; hf_model needs no finetune."
+        yield "finetune", "is true without load", fix
+
+
+def _tiers_differ(mixture: MixtureConfig | None) -> Iterator[Complaint]:
+    if mixture is None:
+        return
+    bounds = [tier.above for tier in mixture.tiers.values()]
+    for bound in sorted({bound for bound in bounds if bounds.count(bound) > 1}):
+        names = [name for name, tier in mixture.tiers.items() if tier.above == bound]
+        rule = f"has several tiers above {bound:g}: {', '.join(names)}"
+        yield "mixture", rule, "Give each tier its own bound."
+    if not any(tier.rate for tier in mixture.tiers.values()):
+        yield "mixture", "has rate 0 in every tier, so nothing would be trained on", "Raise a rate."
+
+
+_RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
+    _model_or_shape,
+    _weights_need_a_folder,
+    _heads_share_keys,
+    _heads_divide_width,
+    _long_enough,
+    _one_learning_rate,
+    _floor_below_peak,
+    _one_decay_length,
+    _batch_known,
+    _saved_sometimes,
+    _saving_needs_a_folder,
+    _finetune_what,
+    _tiers_differ,
+)
+
+
+def check_run(config: Config, *, data_parallel_size: int) -> list[str]:
+    """Return what keeps a valid configuration from training here: its files, and the batch on so many processes."""
+    problems = check_files(config)
+    try:
+        derive_batch(config.batch, data_parallel_size=data_parallel_size)
+    except ValueError as error:
+        problems.append(str(error))
+    return problems
+
+
+def check_files(config: Config) -> list[str]:
+    """Return what is wrong with the files that a training run of this configuration reads; empty when all is well.
+
+    Apart from :func:`load.load`, so that a configuration can be read on a machine that lacks the data.
+    """
+    files = (("vocab_file", config.tokenizer.vocab_file), ("data_manifest", config.data.data_manifest))
+    problems = [
+        f"{key} = {path!r}: there is no such file. Change the path."
+        for key, path in files
+        if path is not None and not Path(path).is_file()
+    ]
+    if config.data.data_manifest is None:
+        problems.append("data_manifest is missing: training needs it. Tokenise a corpus with tools/preprocess_data.py.")
+    load = config.checkpoint.load
+    if load is not None and load != config.checkpoint.save and not Path(load).is_dir():
+        problems.append(f"load = {load!r}: there is no such folder. Change the path.")
+    problems += _model_problems(config)
+    return problems
+
+
+def _model_problems(config: Config) -> Iterator[str]:
+    """Check the model's shape with all that the files tell, and that there are weights to read."""
+    if not vocab_size_is_known(config):
+        return
+    try:
+        shape = architecture_of(config.model, vocab_size=known_vocab_size(config))
+    except ValueError as error:
+        yield str(error)
+        return
+    if shape.max_position_embeddings < config.data.seq_length:
+        longest = f"max_position_embeddings = {shape.max_position_embeddings}"
+        yield f"seq_length = {config.data.seq_length} exceeds {longest} of {config.model.hf_model}. Shorten seq_length."
+    folder = config.model.hf_model
+    if folder is not None and config.model.load_weights and not any(Path(folder).glob("*.safetensors")):
+        fix = "Save the model as safetensors, or set load_weights: false."
+        yield f"hf_model = {folder!r}: holds no *.safetensors. {fix}"

@@ -1,0 +1,62 @@
+"""The command line that every root script shares: YAML files and ``key=value``, or one resolved file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .load import load
+from .problems import ConfigError
+from .schema import Config
+
+EXIT_BAD_CONFIG = 2
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, *, first: str = "") -> None:
+    """Add the files, the overrides and ``-d`` to a parser; ``first`` describes what else may lead the list."""
+    help_text = f"{first}YAML files (.yml may be left out), then key=value settings that win over them"
+    parser.add_argument("arguments", nargs="*", metavar="file.yml|key=value", help=help_text)
+    parser.add_argument("-d", "--conf_dir", type=Path, default=Path(), metavar="DIR", help="folder of the YAML files")
+
+
+def load_arguments(arguments: Sequence[str], *, conf_dir: Path) -> Config:
+    """Load the files among ``arguments`` under the overrides among them.
+
+    Raises:
+        SystemExit: with code 2, after every problem was written to standard error.
+    """
+    files = [conf_dir / argument for argument in arguments if "=" not in argument]
+    return _load_or_exit(files, [argument for argument in arguments if "=" in argument])
+
+
+def config_from_argv(argv: Sequence[str], description: str) -> Config:
+    """Parse the arguments of ``train.py``, ``eval.py`` or ``generate.py``: what ``deepy.py`` takes, or ``--config``.
+
+    Args:
+        argv: arguments without the program's name.
+        description: first line of ``--help``.
+
+    Raises:
+        SystemExit: with code 2 for a wrong command line or configuration, with the reasons on standard error.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    add_config_arguments(parser)
+    parser.add_argument("--config", metavar="RESOLVED.yml", help="the resolved file that deepy.py wrote")
+    options = parser.parse_intermixed_args(argv)
+    if options.config is not None:
+        if options.arguments:
+            parser.error("--config is the whole configuration: give no other files or settings")
+        return _load_or_exit([Path(options.config)], [])
+    if not options.arguments:
+        parser.error("no YAML file is given")
+    return load_arguments(options.arguments, conf_dir=options.conf_dir)
+
+
+def _load_or_exit(files: Sequence[Path], overrides: Sequence[str]) -> Config:
+    try:
+        return load(files, overrides)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(EXIT_BAD_CONFIG) from None

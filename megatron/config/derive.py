@@ -1,0 +1,148 @@
+"""Numbers that follow from the configuration: the batch, the length of the schedule, the model's shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+from .architecture import Architecture, RopeScaling
+from .schema import BatchConfig, Config, ModelConfig, ScheduleConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """How one optimizer step is cut: ``global_size = micro_size x accumulation_steps x processes``, in sequences."""
+
+    global_size: int
+    micro_size: int
+    accumulation_steps: int
+
+
+def derive_batch(section: BatchConfig, *, data_parallel_size: int) -> Batch:
+    """Complete the batch: any two of the three numbers give the third.
+
+    One alone means what it means to GPT-NeoX: the steps are 1, and the other size follows.
+
+    Args:
+        section: what was given.
+        data_parallel_size: number of processes that train on different sequences.
+
+    Raises:
+        ValueError: the numbers do not go into each other; the message names all of them.
+    """
+    total, micro, steps = (
+        section.train_batch_size, section.train_micro_batch_size_per_gpu, section.gradient_accumulation_steps
+    )
+    if total is None:
+        if micro is None:
+            raise ValueError("neither train_batch_size nor train_micro_batch_size_per_gpu is given: add one of them")
+        steps = steps or 1
+        return Batch(micro * steps * data_parallel_size, micro, steps)
+    if micro is None:
+        steps = steps or 1
+        micro = total // (steps * data_parallel_size)
+    elif steps is None:
+        steps = total // (micro * data_parallel_size)
+    if micro * steps * data_parallel_size != total:
+        raise ValueError(_indivisible(section, total, data_parallel_size))
+    return Batch(total, micro, steps)
+
+
+def _indivisible(section: BatchConfig, total: int, data_parallel_size: int) -> str:
+    """Say which numbers do not go into the batch, and the nearest batch that they do go into."""
+    factors = {
+        "train_micro_batch_size_per_gpu": section.train_micro_batch_size_per_gpu,
+        "gradient_accumulation_steps": section.gradient_accumulation_steps,
+    }
+    given = {key: value for key, value in factors.items() if value is not None}
+    unit = math.prod(given.values()) * data_parallel_size
+    product = " x ".join([*(f"{key} = {value}" for key, value in given.items()), f"{data_parallel_size} processes"])
+    if len(given) == len(factors):
+        relation, nearest = "is not", unit
+    else:
+        relation, nearest = "is not a multiple of", max(1, round(total / unit)) * unit
+    equals = f" = {unit}" if given else ""
+    return (
+        f"train_batch_size = {total} {relation} {product}{equals}. "
+        f"Set train_batch_size to {nearest}, or change one of the others."
+    )
+
+
+def decay_steps(section: ScheduleConfig, *, train_iters: int) -> int:
+    """Return after how many optimizer steps, warm-up included, the lowest learning rate is reached; at least 1."""
+    if section.lr_decay_iters is not None:
+        return section.lr_decay_iters
+    return max(1, math.floor(train_iters * (section.lr_decay_fraction or 1.0)))
+
+
+def warmup_steps(section: ScheduleConfig, *, train_iters: int) -> float:
+    """Return the length of the warm-up in optimizer steps, which may be a fraction of one as in GPT-NeoX."""
+    return section.warmup * decay_steps(section, train_iters=train_iters)
+
+
+def architecture_of(section: ModelConfig, *, vocab_size: int | None) -> Architecture:
+    """Return the shape of the model, from ``hf_model``'s ``config.json`` or from the shape keys.
+
+    Args:
+        section: the model.
+        vocab_size: entries of the tokenizer; used where the configuration has no ``vocab_size``, else compared.
+
+    Raises:
+        ValueError: the vocabulary is unknown or smaller than the tokenizer's, or the shape is not possible.
+    """
+    if section.hf_model is not None:
+        shape = Architecture.from_folder(Path(section.hf_model))
+        rows, origin = shape.vocab_size, f"{section.hf_model}/config.json"
+    else:
+        rows, origin = section.vocab_size or vocab_size or 0, "the configuration"
+        if not rows:
+            raise ValueError("vocab_size is not known: add vocab_size, or use a tokenizer to take it from")
+        shape = _shape_written_out(section, rows)
+    if vocab_size is not None and vocab_size > rows:
+        raise ValueError(
+            f"vocab_size = {rows} in {origin} is smaller than the tokenizer's {vocab_size} entries. "
+            "Use the tokenizer that belongs to the model, or a larger vocab_size."
+        )
+    return shape
+
+
+def _shape_written_out(section: ModelConfig, vocab_size: int) -> Architecture:
+    layers, hidden, heads = section.num_layers, section.hidden_size, section.num_attention_heads
+    width, longest = section.intermediate_size, section.max_position_embeddings
+    if layers is None or hidden is None or heads is None or width is None or longest is None:
+        raise ValueError("neither hf_model nor a whole shape is given: load() lists the missing keys")
+    scaling = section.rope_scaling
+    return Architecture(
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=section.num_kv_heads or heads,
+        head_dim=section.head_dim or hidden // heads,
+        max_position_embeddings=longest,
+        rms_norm_eps=section.rms_norm_epsilon,
+        rope_theta=section.rotary_emb_base,
+        rope_scaling=RopeScaling(**scaling.model_dump()) if scaling is not None else None,
+        tie_word_embeddings=not section.no_weight_tying,
+        initializer_range=section.init_method_std,
+    )
+
+
+def known_vocab_size(config: Config) -> int | None:
+    """Return the tokenizer's vocabulary as the data manifest tells it, or None while there is no manifest to read."""
+    if config.data.data_manifest is None:
+        return None
+    try:
+        manifest = json.loads(Path(config.data.data_manifest).read_text(encoding="utf-8"))
+        size = manifest["tokenizer"]["vocab_size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # whoever reads the manifest in earnest says what is wrong with it
+    return size if isinstance(size, int) else None
+
+
+def vocab_size_is_known(config: Config) -> bool:
+    """Tell whether the model's shape is complete before the tokenizer is read."""
+    return (config.model.hf_model or config.model.vocab_size or known_vocab_size(config)) is not None

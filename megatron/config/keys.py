@@ -1,0 +1,477 @@
+"""The one table of GPT-NeoX's YAML keys: what becomes of each of the 318 here.
+
+Names and defaults are those of GPT-NeoX's ``megatron/neox_arguments``. Keys that only this project has are in
+``schema.py`` alone. ``translate.py`` applies the table, and ``docs/configuration.md`` prints it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+
+class Status(enum.Enum):
+    """What happens to a key of GPT-NeoX."""
+
+    USED = "used"
+    RENAMED = "renamed"
+    FIXED = "fixed"
+    IGNORED = "ignored"
+    REJECTED = "rejected"
+
+
+@dataclasses.dataclass(frozen=True)
+class NeoxKey:
+    """One key of GPT-NeoX.
+
+    Attributes:
+        name: the key, with underscores.
+        default: GPT-NeoX's default.
+        status: what happens to the key.
+        note: new name of a renamed key; for the others the reason.
+        accepts: values that pass without a word; for a used or renamed key it says nothing.
+    """
+
+    name: str
+    default: object
+    status: Status
+    note: str
+    accepts: tuple[object, ...]
+
+
+def _used(name: str, default: object = None) -> NeoxKey:
+    return NeoxKey(name, default, Status.USED, "", ())
+
+
+def _renamed(name: str, default: object, to: str) -> NeoxKey:
+    return NeoxKey(name, default, Status.RENAMED, to, ())
+
+
+def _fixed(name: str, default: object, accepts: tuple[object, ...], why: str) -> NeoxKey:
+    return NeoxKey(name, default, Status.FIXED, why, accepts)
+
+
+def _ignored(name: str, default: object, why: str, accepts: tuple[object, ...] | None = None) -> NeoxKey:
+    return NeoxKey(name, default, Status.IGNORED, why, (default,) if accepts is None else accepts)
+
+
+def _rejected(name: str, default: object, why: str, accepts: tuple[object, ...] | None = None) -> NeoxKey:
+    return NeoxKey(name, default, Status.REJECTED, why, (default,) if accepts is None else accepts)
+
+
+def _later(name: str, default: object, instead: str = "", accepts: tuple[object, ...] | None = None) -> NeoxKey:
+    return _rejected(name, default, "not supported yet" + (f": {instead}" if instead else ""), accepts)
+
+
+_ENGINE = "a setting of DeepSpeed; PyTorch's own engine is used here"
+_PROGRAM = "is worked out by the program, not configured"
+_FP32_SUMS = "gradients are always summed in fp32"
+_LLAMA = "only Llama models are built"
+_SAME = "changes no result; PyTorch's own kernels are used"
+_NORMAL = "random weights are normal with init_method_std"
+_NO_LOSS_SCALE = "only fp16 needs loss scaling"
+_RECOMPUTE = "a detail of recomputation, which is not supported yet"
+_PREFERENCE = "training on preferences or rewards is not part of this project"
+_LISTS = "use data_manifest, which names every shard, and mixture for the weights"
+_MACHINES = "only the processes of one machine are started"
+_WANDB = "Weights & Biases is not supported yet; metrics are in <save>/metrics.jsonl"
+_COMET = "Comet is not supported; metrics are in <save>/metrics.jsonl"
+_MUP = "muP needs training from scratch, this project continues trained models"
+_TE = "Transformer Engine is not used; PyTorch computes the same layers"
+_MOE = "says something about mixtures of experts only"
+_MAMBA = "says something about Mamba layers only"
+
+_DEEPSPEED_CONFIG = (
+    _ignored("deepspeed", True, _ENGINE),
+    _used("train_batch_size"),
+    _used("train_micro_batch_size_per_gpu"),
+    _used("gradient_accumulation_steps", 1),
+    _used("optimizer"),
+    _rejected("scheduler", None, "DeepSpeed's schedulers are not used: use lr_decay_style, warmup and min_lr"),
+    _ignored("fp32_allreduce", False, _FP32_SUMS),
+    _ignored("prescale_gradients", False, _FP32_SUMS),
+    _ignored("gradient_predivide_factor", 1.0, _FP32_SUMS),
+    _ignored("sparse_gradients", False, "gradients are dense"),
+    _renamed("fp16", None, "precision"),
+    _renamed("bf16", None, "precision"),
+    _rejected("amp", None, "apex's AMP is not used: use precision"),
+    _used("gradient_clipping", 1.0),
+    _later("zero_optimization", None, "only stage 0, where every process holds the whole model"),
+    _rejected("curriculum_learning", None, "sequences all have seq_length tokens"),
+    _rejected("curriculum_seqlen", 0, "sequences all have seq_length tokens"),
+    _ignored("steps_per_print", 10, "log_interval decides how often a line is printed"),
+    _ignored("wall_clock_breakdown", False, "timings are in <save>/metrics.jsonl"),
+    _ignored("dump_state", False, _ENGINE),
+    _ignored("flops_profiler", None, "throughput is always reported, and MFU with peak_theoretical_tflops"),
+    _ignored("communication_data_type", None, _FP32_SUMS),
+    _rejected("autotuning", None, "DeepSpeed's autotuning is not used: try batch sizes in short runs"),
+    _ignored("activation_checkpointing", None, _RECOMPUTE),
+    _rejected("sparse_attention", None, "attention is always dense"),
+    _rejected("data_efficiency", None, "DeepSpeed's data sampling is not used: use mixture"),
+    _ignored("tensorboard", None, "use tensorboard_dir"),
+    _later("wandb", None, "metrics are in <save>/metrics.jsonl"),
+    _ignored("csv_monitor", None, "metrics are in <save>/metrics.jsonl"),
+    _rejected("elasticity", None, "the number of processes is fixed during a run; a resumed run may have another"),
+    _ignored("comms_logger", None, _ENGINE),
+    _rejected("compression_training", None, "models are not compressed in training"),
+    _ignored("checkpoint", None, _ENGINE),
+    _ignored("data_types", None, _FP32_SUMS),
+    _rejected("deepspeed_extra_args", None, _ENGINE),
+)
+
+_DEEPSPEED_RUNNER = (
+    _later("hostfile", None, _MACHINES),
+    _later("include", None, _MACHINES),
+    _later("exclude", None, _MACHINES),
+    _later("num_nodes", -1, _MACHINES, (-1, 1)),
+    _used("num_gpus"),
+    _later("master_port", 29500, "a free port of this machine is used"),
+    _later("master_addr", None, _MACHINES, (None, "localhost", "127.0.0.1")),
+    _used("launcher", "pdsh"),
+    _later("force_multi", False, _MACHINES),
+    _rejected("autotuning_run", None, "DeepSpeed's autotuning is not used: try batch sizes in short runs"),
+    _ignored("no_ssh_check", False, "ssh is not used"),
+    _later("comment", None, "a label for Slurm"),
+    _later("account", None, "an account of Slurm"),
+)
+
+_PARALLELISM = (
+    _later("pipe_parallel_size", 0, "0 and 1 both mean no pipeline", (0, 1)),
+    _later("model_parallel_size", 1, "every process holds the whole model"),
+    _ignored("pipe_partition_method", "type:transformer|mlp", "there is no pipeline yet"),
+    _rejected("world_size", None, _PROGRAM),
+    _rejected("is_pipe_parallel", False, _PROGRAM),
+    _later("sequence_parallel", False, "it goes with tensor parallelism"),
+)
+
+_MODEL = (
+    _used("precision"),
+    _used("num_layers"),
+    _used("hidden_size"),
+    _used("intermediate_size"),
+    _renamed("mlp_multiple_of", 1, "intermediate_size"),
+    _renamed("expansion_factor", None, "intermediate_size"),
+    _used("num_attention_heads"),
+    _used("num_kv_heads"),
+    _used("seq_length"),
+    _rejected("sliding_window_width", None, "attention is always over the whole sequence"),
+    _used("max_position_embeddings"),
+    _fixed("norm", "layernorm", ("rmsnorm",), "Llama's norm is RMSNorm"),
+    _ignored("layernorm_fusion", False, _SAME),
+    _ignored("rmsnorm_fusion", False, _SAME),
+    _rejected("use_qk_layernorm", False, "Llama does not normalise queries and keys"),
+    _ignored("layernorm_epsilon", 1e-5, "there is no LayerNorm; rms_norm_epsilon is the one that counts"),
+    _used("rms_norm_epsilon", 1e-8),
+    _ignored("scalenorm_epsilon", 1e-8, "there is no ScaleNorm; rms_norm_epsilon is the one that counts"),
+    _fixed("pos_emb", "learned", ("rotary",), "Llama's positions are rotary"),
+    _ignored("rpe_num_buckets", 32, "positions are rotary"),
+    _ignored("rpe_max_distance", 128, "positions are rotary"),
+    _rejected("opt_pos_emb_offset", 0, "positions are rotary and begin at 0"),
+    _used("no_weight_tying", False),
+    _fixed("attention_config", None, ("global", "flash"), "attention is dense and causal in every layer"),
+    _rejected("sparsity_config", None, "attention is always dense"),
+    _rejected("num_unique_layers", None, "layers do not share weights"),
+    _ignored("param_sharing_style", "grouped", "layers do not share weights"),
+    _ignored("make_vocab_size_divisible_by", 128, "weights are stored without padding", ()),
+    _fixed("activation", "gelu", ("swiglu", "silu"), "Llama's feed-forward layer is gated with SiLU"),
+    _ignored("use_flashattn_swiglu", False, _SAME),
+    _ignored("scaled_upper_triang_masked_softmax_fusion", False, _SAME),
+    _ignored("scaled_masked_softmax_fusion", False, _SAME),
+    _ignored("bias_gelu_fusion", False, _SAME),
+    _ignored("bias_dropout_fusion", False, _SAME),
+    _ignored("rope_fusion", False, _SAME),
+    _ignored("fused_kernels_build_path", None, "nothing is compiled"),
+    _ignored("fp16_lm_cross_entropy", False, "the loss is always computed in fp32"),
+    _used("init_method_std", 0.02),
+    _ignored("apply_query_key_layer_scaling", False, "helps fp16 only, which is not supported"),
+    _ignored("use_cpu_initialization", False, "changes no result; weights are made where they are used"),
+    _ignored("attention_softmax_in_fp32", False, "the softmax is always computed in fp32", (False, True)),
+    _fixed("rotary_pct", 1.0, (1.0,), "Llama turns the whole head"),
+    _used("rotary_emb_base", 10000),
+    _ignored("rotary_save_freqs_buffer", False, "frequencies are computed, not stored"),
+    _ignored("init_method", "normal", _NORMAL),
+    _ignored("output_layer_init_method", "scaled_normal", _NORMAL, ("normal",)),
+    _ignored("gmlp_attn_dim", 64, _LLAMA),
+    _rejected("gpt_j_residual", False, _LLAMA),
+    _rejected("gpt_j_tied", False, _LLAMA),
+    _ignored("use_bias_in_norms", True, "RMSNorm has no bias", (True, False)),
+    _fixed("use_bias_in_attn_linear", True, (False,), "Llama has no biases"),
+    _fixed("use_bias_in_mlp", True, (False,), "Llama has no biases"),
+    _rejected("soft_prompt_tuning", None, "all weights are trained"),
+    _ignored("mamba_selective_scan_fusion", False, _MAMBA),
+    _ignored("mamba_causal_conv_fusion", False, _MAMBA),
+    _ignored("mamba_inner_func_fusion", False, _MAMBA),
+    _ignored("mamba_selective_fp32_params", True, _MAMBA),
+    _ignored("mamba_use_bias_in_conv", True, _MAMBA),
+    _ignored("mamba_use_bias_in_linears", False, _MAMBA),
+    _fixed("output_layer_parallelism", "column", ("column",), "GPT-NeoX has no other value either"),
+    _rejected("serve_model_weights", False, _PREFERENCE),
+    _ignored("weight_server_port", 6000, _PREFERENCE),
+    _ignored("online_dataserver_ips", "localhost", _PREFERENCE),
+    _ignored("online_dataserver_ports", 10000, _PREFERENCE),
+    _ignored("te_columnparallel", False, _TE),
+    _ignored("te_rowparallel", False, _TE),
+    _ignored("te_layernorm_mlp", False, _TE),
+    _ignored("te_mha", False, _TE),
+    _ignored("te_fp8_format", "hybrid", _TE),
+    _ignored("te_fp8_wgrad", True, _TE),
+    _ignored("te_fp8_amax_history_len", 1, _TE),
+    _ignored("te_fp8_amax_compute_algo", "most_recent", _TE),
+    _ignored("te_fp8_margin", 0, _TE),
+    _rejected("te_fp8_mha", False, "fp8 is not supported: use precision: bfloat16"),
+    _rejected("dim_att", None, "a width of RWKV; " + _LLAMA),
+    _rejected("head_size", None, "a width of RWKV; head_dim is the width of a head here"),
+    _rejected("ffn_dim", None, "a width of RWKV; intermediate_size is the feed-forward width here"),
+)
+
+_OPTIMIZER = (
+    _renamed("optimizer_type", "adam", "optimizer"),
+    _rejected("use_bnb_optimizer", False, "8-bit optimizers are not supported; AdamW keeps fp32 state"),
+    _later("zero_stage", None, "only stage 0, where every process holds the whole model", (None, 0)),
+    _ignored("zero_reduce_scatter", None, "ZeRO stages 1 to 3 are not supported yet"),
+    _ignored("zero_contiguous_gradients", None, "ZeRO stages 1 to 3 are not supported yet"),
+    _ignored("zero_reduce_bucket_size", None, "ZeRO stages 1 to 3 are not supported yet"),
+    _ignored("zero_allgather_bucket_size", None, "ZeRO stages 1 to 3 are not supported yet"),
+    _used("lr"),
+)
+
+_LR_SCHEDULER = (
+    _used("lr_decay_style", "linear"),
+    _used("lr_decay_iters"),
+    _used("lr_decay_fraction"),
+    _used("min_lr", 0.0),
+    _used("warmup", 0.01),
+    _ignored("override_lr_scheduler", False, "the schedule is always that of the configuration", (False, True)),
+    _rejected("use_checkpoint_lr_scheduler", False, "the schedule is always that of the configuration: write it there"),
+)
+
+_LOGGING = (
+    _later("use_wandb", None, "metrics are in <save>/metrics.jsonl", (None, False)),
+    _ignored("wandb_group", None, _WANDB),
+    _ignored("wandb_run_name", None, _WANDB),
+    _ignored("wandb_team", None, _WANDB),
+    _ignored("wandb_project", "neox", _WANDB),
+    _ignored("wandb_host", "https://api.wandb.ai", _WANDB),
+    _ignored("wandb_init_all_ranks", False, _WANDB),
+    _rejected("git_hash", None, _PROGRAM),
+    _ignored("log_dir", None, "log lines go to standard error, where the shell or Slurm can keep them"),
+    _used("tensorboard_dir"),
+    _ignored("use_comet", None, _COMET, (None, False)),
+    _ignored("comet_workspace", None, _COMET),
+    _ignored("comet_project", None, _COMET),
+    _ignored("comet_experiment_name", None, _COMET),
+    _ignored("comet_tags", None, _COMET),
+    _ignored("comet_others", None, _COMET),
+    _rejected("comet_experiment", None, _PROGRAM),
+    _used("peak_theoretical_tflops"),
+    _used("log_interval", 100),
+    _later("log_grad_pct_zeros", False),
+    _later("log_param_norm", False),
+    _ignored("log_grad_norm", False, "the gradient's norm is always recorded", (False, True)),
+    _later("log_optimizer_states", False),
+    _rejected("log_gradient_noise_scale", False, "the gradient noise scale is not measured"),
+    _ignored("gradient_noise_scale_n_batches", 5, "the gradient noise scale is not measured"),
+    _ignored("gradient_noise_scale_cpu_offload", False, "the gradient noise scale is not measured"),
+    _later("memory_profiling", False),
+    _ignored("memory_profiling_path", None, "memory_profiling is not supported yet"),
+    _later("profile", False),
+    _ignored("profile_step_start", 10, "profile is not supported yet"),
+    _ignored("profile_step_stop", 12, "profile is not supported yet"),
+)
+
+_OTHER = (
+    _used("distributed_backend", "nccl"),
+    _rejected("local_rank", None, _PROGRAM),
+    _rejected("rank", None, _PROGRAM),
+    _rejected("lazy_mpu_init", False, _PROGRAM),
+    _ignored("short_seq_prob", 0.1, "a setting of BERT"),
+    _later("eod_mask_loss", False, "every token counts in the loss"),
+    _rejected("adlr_autoresume", False, "a service inside NVIDIA: a run resumes by itself from save"),
+    _ignored("adlr_autoresume_interval", 1000, "a service inside NVIDIA"),
+    _used("seed", 1234),
+    _ignored("onnx_safe", False, "changes no result; models are exported to Hugging Face's format"),
+    _rejected("deepscale", False, _ENGINE),
+    _rejected("deepscale_config", None, _ENGINE),
+    _later("deepspeed_mpi", False, _MACHINES),
+    _later("deepspeed_slurm", False, _MACHINES),
+    _rejected("user_script", None, _PROGRAM),
+    _later("iteration", None, "the newest checkpoint is loaded"),
+    _ignored("do_train", None, _PROGRAM),
+    _ignored("do_valid", None, "eval_interval decides"),
+    _ignored("do_test", None, "there is no third split"),
+    _rejected("global_num_gpus", None, _PROGRAM + ": num_gpus is the number of processes on a machine"),
+)
+
+_TOKENIZER = (
+    _used("tokenizer_type", "GPT2BPETokenizer"),
+    _rejected("padded_vocab_size", None, "weights are stored without padding: vocab_size is the true size"),
+)
+
+_DATA_LISTS = tuple(
+    key
+    for split in ("train", "test", "valid")
+    for key in (
+        _later(f"{split}_data_paths", None, _LISTS),
+        _later(f"{split}_label_data_paths", None, _LISTS),
+        _rejected(f"{split}_reward_data_paths", None, _PREFERENCE),
+        _rejected(f"pos_{split}_data_paths", None, _PREFERENCE),
+        _rejected(f"neg_{split}_data_paths", None, _PREFERENCE),
+        _rejected(f"pos_{split}_label_data_paths", None, _PREFERENCE),
+        _rejected(f"neg_{split}_label_data_paths", None, _PREFERENCE),
+        _later(f"{split}_data_weights", None, "use mixture: rates per tier and shares per source"),
+    )
+)
+
+_TRAINING = (
+    _later("data_path", None, _LISTS),
+    _ignored("use_shared_fs", True, "no index files are built"),
+    *_DATA_LISTS,
+    _later("weight_by_num_documents", False, "use mixture: rates per tier and shares per source"),
+    _later("weighted_sampler_alpha", 1.0, "use mixture: rates per tier and shares per source"),
+    _fixed("data_impl", "infer", ("infer", "mmap"), "shards are memory-mapped"),
+    _fixed("pack_impl", "packed", ("packed",), "documents are packed one after the other"),
+    _fixed("dataset_impl", "gpt2", ("gpt2",), "only plain documents are trained on"),
+    _fixed("train_impl", "normal", ("normal",), _PREFERENCE),
+    _ignored("dpo_fp32", True, _PREFERENCE),
+    _ignored("dpo_reference_free", False, _PREFERENCE),
+    _ignored("dpo_beta", 0.1, _PREFERENCE),
+    _ignored("kto_fp32", True, _PREFERENCE),
+    _ignored("kto_desirable_weight", 1.0, _PREFERENCE),
+    _ignored("kto_undesirable_weight", 1.0, _PREFERENCE),
+    _later("z_loss", 0.0),
+    _ignored("kto_beta", 0.1, _PREFERENCE),
+    _ignored("fp32_reinforce", True, _PREFERENCE),
+    _ignored("kl_impl", "mse", _PREFERENCE),
+    _ignored("kl_div_beta", 0.1, _PREFERENCE),
+    _ignored("reinforce_leave_one_out", False, _PREFERENCE),
+    _ignored("allow_chopped", True, "packed documents are always cut where a sample ends"),
+    _ignored("mmap_warmup", False, "the operating system's page cache does it"),
+    _used("save"),
+    _rejected("s3_path", None, "checkpoints are written to a file system: copy them afterwards"),
+    _ignored("s3_chunk_size", 104857600, "checkpoints are written to a file system"),
+    _rejected("config_files", None, _PROGRAM),
+    _used("load"),
+    _later("checkpoint_validation_with_forward_pass", False),
+    _later("checkpoint_scale", "linear", "use checkpoint_factor and extra_save_iters"),
+    _used("checkpoint_factor"),
+    _used("extra_save_iters"),
+    _rejected("no_save_optim", False, "a checkpoint always holds all that a resumption needs"),
+    _rejected("no_save_rng", False, "a checkpoint always holds all that a resumption needs"),
+    _rejected("no_load_optim", False, "finetune: true takes only the weights"),
+    _rejected("no_load_rng", False, "finetune: true takes only the weights"),
+    _used("finetune", False),
+    _renamed("batch_size", None, "train_micro_batch_size_per_gpu"),
+    _used("train_iters"),
+    _later("train_epochs", None, "use train_iters"),
+    _ignored("eval_iters", 100, "the whole held-out text is scored", ()),
+    _used("keep_last_n_checkpoints"),
+    _used("eval_interval", 1000),
+    _ignored("split", "969, 30, 1", "the held-out text is set aside when the corpora are tokenised"),
+    _used("vocab_file"),
+    _rejected("merge_file", None, "a Hugging Face tokenizer.json holds its merges: give it as vocab_file"),
+    _ignored("num_workers", 2, "samples are read straight from memory-mapped shards"),
+    _used("exit_interval"),
+    _fixed("attention_dropout", 0.0, (0.0,), "there is no dropout in continued pre-training"),
+    _fixed("hidden_dropout", 0.0, (0.0,), "there is no dropout in continued pre-training"),
+    _used("weight_decay", 0.1),
+    _later("checkpoint_activations", False, "all activations are kept"),
+    _ignored("checkpoint_num_layers", 1, _RECOMPUTE),
+    _ignored("deepspeed_activation_checkpointing", True, _RECOMPUTE),
+    _ignored("contiguous_checkpointing", False, _RECOMPUTE),
+    _ignored("checkpoint_in_cpu", False, _RECOMPUTE),
+    _ignored("synchronize_each_layer", False, _RECOMPUTE),
+    _ignored("profile_backward", False, _RECOMPUTE),
+    _ignored("partition_activations", False, _RECOMPUTE),
+    _renamed("clip_grad", 1.0, "gradient_clipping"),
+    _ignored("hysteresis", 2, _NO_LOSS_SCALE),
+    _ignored("dynamic_loss_scale", None, _NO_LOSS_SCALE),
+    _ignored("loss_scale", None, _NO_LOSS_SCALE),
+    _ignored("loss_scale_window", 1000.0, _NO_LOSS_SCALE),
+    _ignored("min_scale", 1.0, _NO_LOSS_SCALE),
+    _ignored("char_level_ppl", False, "bits per byte are always reported; they compare across languages"),
+    _rejected("use_mup", False, _MUP),
+    _rejected("coord_check", False, _MUP),
+    _rejected("save_base_shapes", False, _MUP),
+    _ignored("base_shapes_file", None, _MUP),
+    _ignored("mup_init_scale", 1.0, _MUP),
+    _ignored("mup_attn_temp", 1.0, _MUP),
+    _ignored("mup_output_temp", 1.0, _MUP),
+    _ignored("mup_embedding_mult", 1.0, _MUP),
+    _ignored("mup_rp_embedding_mult", 1.0, _MUP),
+    _ignored("mup_width_scale", 2, _MUP),
+)
+
+_TEXTGEN = (
+    _fixed("text_gen_type", None, ("unconditional", "input-file"), "sample_input_file decides about prompts"),
+    _rejected("precompute_model_name", None, "outputs are not stored for other programs"),
+    _used("temperature", 0.0),
+    _used("top_p", 0.0),
+    _used("top_k", 0),
+    _rejected("return_logits", False, "generated text is written without logits"),
+    _used("maximum_tokens", 64),
+    _ignored("prompt_end", "\n", "there is no interactive prompt"),
+    _used("sample_input_file"),
+    _used("sample_output_file", "samples.txt"),
+    _used("num_samples", 1),
+    _ignored("recompute", False, "changes no result; keys and values are cached"),
+    _later("eval_results_prefix", ""),
+    _later("eval_tasks", None),
+)
+
+_MOE_KEYS = (
+    _rejected("moe_num_experts", 1, "only dense models are built"),
+    _ignored("moe_expert_interval", 1, _MOE),
+    _ignored("moe_top_k", 1, _MOE),
+    _ignored("moe_router_type", "sinkhorn", _MOE),
+    _ignored("moe_lbl_in_fp32", False, _MOE),
+    _ignored("moe_jitter_eps", None, _MOE),
+)
+
+GROUPS: Mapping[str, tuple[NeoxKey, ...]] = MappingProxyType(
+    {
+        "DeepSpeed": _DEEPSPEED_CONFIG,
+        "DeepSpeed's runner": _DEEPSPEED_RUNNER,
+        "Parallelism": _PARALLELISM,
+        "Model": _MODEL,
+        "Optimizer": _OPTIMIZER,
+        "Learning-rate schedule": _LR_SCHEDULER,
+        "Logging": _LOGGING,
+        "Other": _OTHER,
+        "Tokenizer": _TOKENIZER,
+        "Training": _TRAINING,
+        "Text generation": _TEXTGEN,
+        "Mixture of experts": _MOE_KEYS,
+    }
+)
+"""All keys, in the groups of GPT-NeoX's own reference."""
+
+NEOX_KEYS: Mapping[str, NeoxKey] = MappingProxyType({key.name: key for group in GROUPS.values() for key in group})
+"""All keys by name."""
+
+_ONE_ADAM = "only AdamW is supported: use type: Adam"
+_GPT2 = "GPT-2's two files are not read: use HFTokenizer with a tokenizer.json"
+_ONE_MACHINE = "not supported yet: only the processes of one machine are started, with launcher: local"
+
+REJECTED_VALUES: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("launcher", "slurm"): _ONE_MACHINE,
+        ("launcher", "openmpi"): _ONE_MACHINE,
+        ("launcher", "mpi"): _ONE_MACHINE,
+        ("launcher", "pdsh"): "pdsh is not used, since ssh between nodes is not needed: use launcher: local",
+        ("launcher", "mvapich"): "MVAPICH's own launcher is not used: use launcher: local",
+        ("precision", "fp16"): "fp16 is not supported, since it needs loss scaling: use bfloat16",
+        ("tokenizer_type", "gpt2bpetokenizer"): _GPT2,
+        ("tokenizer_type", "hfgpt2tokenizer"): _GPT2,
+        ("tokenizer_type", "charleveltokenizer"): "Llama models have none: use SPMTokenizer or HFTokenizer",
+        ("optimizer.type", "onebitadam"): _ONE_ADAM,
+        ("optimizer.type", "cpu_adam"): _ONE_ADAM,
+        ("optimizer.type", "cpu_torch_adam"): _ONE_ADAM,
+        ("optimizer.type", "sm3"): _ONE_ADAM,
+        ("optimizer.type", "madgrad_wd"): _ONE_ADAM,
+        ("optimizer.type", "sgd"): _ONE_ADAM,
+        ("optimizer.type", "lion"): _ONE_ADAM,
+    }
+)
+"""Values of used keys that GPT-NeoX knows and this project does not, with the reason; values in lower case."""

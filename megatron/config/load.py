@@ -1,0 +1,183 @@
+"""From YAML files and ``key=value`` arguments to one :class:`schema.Config`, and back to a resolved file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from megatron.utils.files import fingerprint_bytes, write_text
+from megatron.utils.log import get_logger
+
+from .check import broken_rules
+from .problems import ABSENT, ConfigError, Problem, did_you_mean
+from .read import Entry, apply_overrides, read_files
+from .schema import SECTIONS, SHAPE_KEYS, Config, Section, sections_in
+from .translate import translate
+
+_logger = get_logger(__name__)
+
+
+def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
+    """Read a run's configuration.
+
+    Args:
+        files: YAML files, merged at the top level; the suffix ``.yml`` may be left out.
+        overrides: ``key=value`` arguments, which win over the files; ``optimizer.params.lr=1e-4`` reaches inside.
+
+    Raises:
+        ConfigError: lists every problem of all files and arguments.
+    """
+    entries, problems = read_files(files)
+    problems += apply_overrides(entries, overrides)
+    return _resolve(entries, problems)
+
+
+def config_from(values: Mapping[str, Any]) -> Config:
+    """Build a configuration from YAML keys and values in memory, under the same rules as :func:`load`."""
+    return _resolve({key: Entry(value, "") for key, value in values.items()}, [])
+
+
+def dump(config: Config) -> str:
+    """Return the resolved YAML: every setting with its value, such that loading it gives an equal configuration."""
+    return "\n".join(
+        f"# {name}\n" + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+        for name, settings in effective_settings(config).items()
+    )
+
+
+def effective_settings(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the plain values of every section, without keys that are absent or that have no effect in this run."""
+    idle = SHAPE_KEYS if config.model.hf_model is not None else ("load_weights",)
+    settings = {}
+    for name in SECTIONS:
+        section = getattr(config, name).model_dump(mode="json", exclude_none=True)
+        settings[name] = {key: value for key, value in section.items() if key not in idle and value != []}
+    return {name: section for name, section in settings.items() if section}
+
+
+def resolved_name(config: Config) -> str:
+    """Return the file name of the resolved configuration, ``resolved-<8 hexadecimal digits>.yml``."""
+    return f"resolved-{fingerprint_bytes(dump(config).encode())[:8]}.yml"
+
+
+def write_resolved(config: Config, path: Path) -> None:
+    """Write :func:`dump`'s text to ``path``, atomically."""
+    write_text(path, dump(config))
+
+
+def _resolve(entries: Mapping[str, Entry], problems: list[Problem]) -> Config:
+    translation = translate(entries)
+    problems += translation.problems
+    for warning in dict.fromkeys(translation.warnings):
+        _logger.warning("%s", warning)
+    given = translation.entries
+    refused = {problem.key.split(".")[0] for problem in problems}
+    sections: dict[str, Section] = {}
+    values: dict[str, Any] = {}
+    for name, section in SECTIONS.items():
+        written = {key: entry.value for key, entry in given.items() if key in section.model_fields}
+        try:
+            sections[name] = section.model_validate(written)
+            values.update(dict(sections[name]))
+        except ValidationError as error:
+            found = [_problem_of(details, section, given) for details in error.errors()]
+            # A key that was refused before is not also missing.
+            problems += [problem for problem in found if problem.value is not ABSENT or problem.key not in refused]
+            bad = {str(details["loc"][0]) for details in error.errors()}
+            values.update(_good_values(section, written, bad))
+    # Keys that were given, but refused for their value, are no defaults either.
+    for key in refused - given.keys():
+        values.pop(key, None)
+    problems += broken_rules(values, {**{key: entries[key] for key in refused & entries.keys()}, **given})
+    if problems:
+        raise ConfigError(problems)
+    return Config(**sections)  # type: ignore[arg-type]
+
+
+def _good_values(section: type[Section], written: Mapping[str, Any], bad: set[str]) -> dict[str, Any]:
+    """Return the values of a section's sound fields, so that rules about them still run."""
+    values = {}
+    for name, field in section.model_fields.items():
+        if name in bad:
+            continue
+        if name in written:
+            values[name] = TypeAdapter(field.rebuild_annotation()).validate_python(written[name])
+        else:
+            values[name] = field.get_default(call_default_factory=True)
+    return values
+
+
+def _problem_of(details: Any, section: type[Section], given: Mapping[str, Entry]) -> Problem:
+    """Turn one of pydantic's errors into a problem in this project's words."""
+    path = [str(part) for part in details["loc"]]
+    entry = given.get(path[0])
+    where = entry.where if entry is not None else ""
+    key = ".".join(part for part in path if part != "[key]")
+    if details["type"] == "missing" and path[-1].isdigit():
+        return Problem(where, key.rpartition(".")[0], "has too few entries", "Add what is missing.", details["input"])
+    if details["type"] == "missing":
+        return Problem(where, key, "is missing", f"Add `{path[-1]}: ...`.")
+    if details["type"] == "extra_forbidden":
+        known = _known_inside(section, path[:-1])
+        fix = did_you_mean(path[-1], known) or f"Known here: {', '.join(known)}."
+        return Problem(where, key, "is not a known key", fix, details["input"])
+    rule, fix = _rule_of(details)
+    return Problem(where, key, rule, fix, details["input"])
+
+
+def _known_inside(section: type[Section], path: Sequence[str]) -> list[str]:
+    """Return the field names at ``path`` below a section, for "did you mean"."""
+    known: list[str] = list(section.model_fields)
+    for name in path:
+        # A name that is no field is a key of a mapping of sections, such as the name of a tier.
+        if name in known:
+            inner = sections_in(section.model_fields[name].annotation)
+            if not inner:
+                return []
+            section = inner[0]
+            known = list(section.model_fields)
+    return known
+
+
+_TYPES = {
+    "int_type": "is not a whole number",
+    "float_type": "is not a number",
+    "finite_number": "is not a finite number",
+    "bool_type": "is neither true nor false",
+    "string_type": "is not text",
+    "dict_type": "is not a mapping",
+    "model_type": "is not a mapping",
+    "model_attributes_type": "is not a mapping",
+    "tuple_type": "is not a list",
+}
+_BOUNDS = {
+    "greater_than": ("gt", "is not above {}"),
+    "greater_than_equal": ("ge", "is below {}"),
+    "less_than": ("lt", "is not below {}"),
+    "less_than_equal": ("le", "is above {}"),
+    "too_short": ("min_length", "has fewer than {} entries"),
+    "too_long": ("max_length", "has more than {} entries"),
+    "string_too_short": ("min_length", "is empty"),
+    "literal_error": ("expected", "is not one of {}"),
+}
+_EXAMPLES = {
+    "int_type": "Write it with digits only, such as 1000; no quotes, no dot, no exponent.",
+    "bool_type": "Write true or false.",
+    "string_type": "Put it in quotes if it is meant as text.",
+    "dict_type": "Write {key: value, ...}.",
+    "model_type": "Write {key: value, ...}.",
+    "tuple_type": "Write [a, b, ...].",
+}
+
+
+def _rule_of(details: Any) -> tuple[str, str]:
+    kind = details["type"]
+    fix = _EXAMPLES.get(kind, "Change the value.")
+    if kind in _BOUNDS:
+        name, text = _BOUNDS[kind]
+        return text.format(str(details["ctx"][name]).replace(" or ", ", ")), fix
+    return _TYPES.get(kind, details["msg"]), fix

@@ -1,0 +1,134 @@
+"""The reference page of all keys, ``docs/configuration.md``, written from the schema and the key table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .keys import GROUPS, NEOX_KEYS, NeoxKey, Status
+from .schema import SECTIONS, Section, sections_in
+
+_INTRODUCTION = """\
+# Configuration
+
+Written by `tools/config_reference.py` from `megatron/config/schema.py` and `keys.py`: change those, not this page.
+
+    deepy.py train.py [-d DIR] model.yml data.yml run.yml [key=value ...]
+    deepy.py --check model.yml data.yml run.yml [key=value ...]
+
+- The files are merged at their top level; `-` equals `_` in a key, and `.yml` may be left out. The same key in two
+  files is an error.
+- `key=value` arguments win over the files; `optimizer.params.lr=1e-4` reaches inside a mapping.
+- `1e-5` is a number, a whole number will do where a number is asked for, letter case of fixed words does not matter,
+  and `null` means that the key is not given.
+- Aliases (`*name`) are not read. A file has at most 16 MiB.
+- All problems are reported at once. `--check` starts nothing: it prints every setting, the number of parameters,
+  tokens, the learning rate over the steps, and every problem."""
+
+_STATUS_TEXT: Mapping[Status, str] = {
+    Status.USED: "means here what it means there",
+    Status.RENAMED: "is translated to the key named",
+    Status.FIXED: "has only the values named, and may be left out",
+    Status.IGNORED: "has no effect; any other value than those that say so anyway gives a warning with the reason",
+    Status.REJECTED: "is an error with the reason, unless its value asks for nothing",
+}
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+
+def reference() -> str:
+    """Return the whole page as Markdown."""
+    blocks = [_INTRODUCTION, "## Keys", *map(_section, SECTIONS, SECTIONS.values()), *_neox()]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _section(name: str, section: type[Section]) -> str:
+    blocks = [f"### {name}", _first_line(section), _fields(section)]
+    for inner in _inner_sections(section):
+        blocks += [f"`{inner.__name__}`: {_first_line(inner)}", _fields(inner)]
+    return "\n\n".join(blocks)
+
+
+def _inner_sections(section: type[Section]) -> Iterator[type[Section]]:
+    for field in section.model_fields.values():
+        for inner in sections_in(field.annotation):
+            yield inner
+            yield from _inner_sections(inner)
+
+
+def _first_line(section: type[Section]) -> str:
+    return (section.__doc__ or "").splitlines()[0].replace("``", "`")
+
+
+def _fields(section: type[Section]) -> str:
+    properties = section.model_json_schema()["properties"]
+    rows = []
+    for key, field in section.model_fields.items():
+        default = "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
+        rows.append((f"`{key}`", _type(properties[key]), default, " ".join((field.description or "").split())))
+    return _table(("key", "value", "default", "meaning"), rows)
+
+
+def _default(value: object) -> str:
+    if value is None or value == ():
+        return "-"
+    if isinstance(value, Section) or (isinstance(value, dict) and value):
+        return "see below"
+    return _literal(value)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`{list(value)}`"
+    return f"`{value!r}`" if isinstance(value, str) and not value.strip() else f"`{value}`"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """Say in words what a JSON schema allows."""
+    if "anyOf" in schema:
+        return " or ".join(_type(choice) for choice in schema["anyOf"] if choice.get("type") != "null")
+    if "enum" in schema or "const" in schema:
+        return " or ".join(f"`{choice}`" for choice in schema.get("enum", [schema.get("const")]))
+    reference_to = schema.get("$ref", "").rpartition("/")[2]
+    if reference_to:
+        return f"`{reference_to}`"
+    kind = schema.get("type")
+    if kind == "object":
+        return f"name to {_type(schema['additionalProperties'])}"
+    if kind == "array":
+        items = schema.get("prefixItems")
+        return f"list of {len(items)}: {_type(items[0])}" if items else f"list: {_type(schema['items'])}"
+    words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text"}
+    limits = [f"{text} {schema[name]:g}" for name, text in _BOUNDS.items() if name in schema]
+    return " ".join([words.get(str(kind), "any"), " and ".join(limits)]).strip()
+
+
+def _neox() -> Iterator[str]:
+    counts = {status: sum(key.status is status for key in NEOX_KEYS.values()) for status in Status}
+    yield f"## GPT-NeoX's {len(NEOX_KEYS)} keys"
+    yield "What becomes of each key of a GPT-NeoX file:"
+    yield "\n".join(f"- **{status.value}** ({counts[status]}): {_STATUS_TEXT[status]}." for status in Status)
+    yield (
+        "`intermediate_size` is Hugging Face's. GPT-NeoX's is about three times as large; it is recognised by "
+        "`mlp_multiple_of` or `expansion_factor` beside it, translated, and the translation is printed."
+    )
+    for name, keys in GROUPS.items():
+        yield f"### {name}"
+        rows = [(f"`{key.name}`", _default(key.default), key.status.value, _note(key)) for key in keys]
+        yield _table(("key", "GPT-NeoX's default", "here", "note"), rows)
+
+
+def _note(key: NeoxKey) -> str:
+    if key.status is Status.RENAMED:
+        return f"`{key.note}`"
+    values = [value for value in key.accepts if value is not None]
+    if key.status is Status.USED or not values or (key.status is Status.IGNORED and key.accepts == (key.default,)):
+        return key.note
+    return f"{key.note} (accepted: {', '.join(map(_literal, values))})"
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

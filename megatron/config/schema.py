@@ -1,0 +1,360 @@
+"""Every setting of a run, in one typed section per component.
+
+The YAML surface is flat, as GPT-NeoX's: each field name below is one top-level key, and no two sections share a name.
+The text under a field is its entry in ``docs/configuration.md``. Rules that join several keys are in ``check.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, Strict
+from pydantic_core import CoreSchema, core_schema
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+def as_number(value: object) -> object:
+    """Return a text such as ``1e-5``, which YAML 1.1 reads as a string, as a float; anything else unchanged."""
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class _AnyCase:
+    """Lets a ``Literal`` of strings accept every mix of upper and lower case, as GPT-NeoX does."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        canonical = {choice.lower(): choice for choice in get_args(source)}
+
+        def spell(value: object) -> object:
+            return canonical.get(value.lower(), value) if isinstance(value, str) else value
+
+        return core_schema.no_info_before_validator_function(spell, handler(source))
+
+
+Text = Annotated[str, Strict(), Field(min_length=1)]
+Switch = Annotated[bool, Strict()]
+Count = Annotated[int, Strict(), Field(ge=1)]
+CountOrZero = Annotated[int, Strict(), Field(ge=0)]
+Seed = Annotated[int, Strict(), Field(ge=0, lt=1 << 63)]
+_NUMBER_TEXT = BeforeValidator(as_number)
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False), _NUMBER_TEXT]
+PositiveOrZero = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False), _NUMBER_TEXT]
+Fraction = Annotated[float, Strict(), Field(ge=0, le=1), _NUMBER_TEXT]
+PositiveFraction = Annotated[float, Strict(), Field(gt=0, le=1), _NUMBER_TEXT]
+Momentum = Annotated[float, Strict(), Field(ge=0, lt=1), _NUMBER_TEXT]
+TokenizerType = Annotated[Literal["SPMTokenizer", "HFTokenizer", "TiktokenTokenizer"], _AnyCase()]
+
+
+class Section(BaseModel):
+    """Base of all sections: cannot be changed after loading, and knows no other fields than its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RopeScalingConfig(Section):
+    """How rotary frequencies are stretched for long contexts; entries as in Hugging Face's ``config.json``."""
+
+    rope_type: Annotated[Literal["linear", "llama3"], _AnyCase()]
+    """`linear` divides every frequency by `factor`; `llama3` is the rule of Llama 3.1."""
+    factor: Positive
+    """How many times longer the context becomes."""
+    low_freq_factor: Positive = 1.0
+    """`llama3` only: wavelengths longer than the original context divided by this are scaled by the whole `factor`."""
+    high_freq_factor: Positive = 4.0
+    """`llama3` only: wavelengths shorter than the original context divided by this stay as they are."""
+    original_max_position_embeddings: Count = 8192
+    """`llama3` only: context length in tokens before the stretching."""
+
+
+class ModelConfig(Section):
+    """The Llama model: a Hugging Face folder, or a shape written out."""
+
+    hf_model: Text | None = None
+    """Hugging Face folder (`config.json` and `*.safetensors`) to start from; then no shape key may be given."""
+    load_weights: Switch = True
+    """With `hf_model`: read its weights. `false` takes only its shape and starts from random weights."""
+    num_layers: Count | None = None
+    """Number of transformer blocks."""
+    hidden_size: Count | None = None
+    """Width of the residual stream."""
+    num_attention_heads: Count | None = None
+    """Number of query heads."""
+    num_kv_heads: Count | None = None
+    """Number of key/value heads (grouped-query attention); as many as query heads when absent."""
+    head_dim: Count | None = None
+    """Width of one head; `hidden_size / num_attention_heads` when absent."""
+    intermediate_size: Count | None = None
+    """Width of each of the two branches of the gated feed-forward layer, as in Hugging Face's `config.json`.
+    GPT-NeoX's larger number is recognised by `mlp_multiple_of` beside it and translated."""
+    vocab_size: Count | None = None
+    """Rows of the embedding; taken from the tokenizer when absent."""
+    max_position_embeddings: Count | None = None
+    """Longest sequence, in tokens, that the model is meant for."""
+    rms_norm_epsilon: Positive = 1e-5
+    """Epsilon of every RMSNorm."""
+    rotary_emb_base: Positive = 10_000.0
+    """Base of the rotary embedding (`rope_theta`)."""
+    rope_scaling: RopeScalingConfig | None = None
+    """Stretching of the rotary frequencies: `{rope_type: llama3, factor: 8.0, ...}`."""
+    no_weight_tying: Switch = True
+    """`false` makes the output layer share the embedding's weights."""
+    init_method_std: Positive = 0.02
+    """Standard deviation of randomly initialised weights."""
+
+
+SHAPE_KEYS = tuple(name for name in ModelConfig.model_fields if name not in ("hf_model", "load_weights"))
+"""The keys that write a model's shape out; they exclude ``hf_model``."""
+
+
+class TokenizerConfig(Section):
+    """The tokenizer that made the data and that belongs to the model."""
+
+    tokenizer_type: TokenizerType
+    """`SPMTokenizer` (SentencePiece), `HFTokenizer` (`tokenizer.json`) or `TiktokenTokenizer` (Llama 3's own file)."""
+    vocab_file: Text
+    """The tokenizer's file: `tokenizer.model` or `tokenizer.json`."""
+
+
+class TierConfig(Section):
+    """Corpora of one range of sizes."""
+
+    above: PositiveOrZero
+    """A corpus belongs to the tier with the largest `above` that its size exceeds."""
+    rate: PositiveOrZero
+    """Times that the text of such a corpus is taken; shares of the mixture are in proportion to size x rate."""
+
+
+def _tiers_of_mala() -> dict[str, TierConfig]:
+    bounds = {"high": 1e9, "medium-high": 1e8, "medium": 1e7, "medium-low": 1e6, "low": 1e5}
+    return {name: TierConfig(above=above, rate=1.0) for name, above in bounds.items()}
+
+
+class MixtureConfig(Section):
+    """How much of each corpus goes into training."""
+
+    unit: Annotated[Literal["words", "tokens", "bytes"], _AnyCase()] = "words"
+    """Unit of the tiers' bounds: whitespace-separated words, the tokenizer's tokens, or UTF-8 bytes."""
+    tiers: Annotated[dict[str, TierConfig], Field(min_length=1)] = Field(default_factory=_tiers_of_mala)
+    """Name to `{above, rate}`. Corpora that exceed no bound are not trained on. The default bounds are those of the
+    MaLA corpus, each with rate 1."""
+    sources: Annotated[dict[str, Positive], Field(min_length=1)] | None = None
+    """Source to its share of the training tokens (shares need not add up to 1); by size x rate when absent."""
+
+
+class DataConfig(Section):
+    """What is trained on."""
+
+    data_manifest: Text | None = None
+    """Manifest of the tokenised shards, as written by `tools/preprocess_data.py`. Training needs it."""
+    mixture: MixtureConfig | None = None
+    """Tiers, rates and sources. When absent, every corpus is taken once per pass, whatever its size."""
+    seq_length: Count
+    """Tokens per training sample."""
+
+
+class BatchConfig(Section):
+    """Sequences per optimizer step. Any two of the three give the third (`derive.derive_batch`)."""
+
+    train_batch_size: Count | None = None
+    """Sequences per optimizer step, over all processes."""
+    train_micro_batch_size_per_gpu: Count | None = None
+    """Sequences that one process computes at a time."""
+    gradient_accumulation_steps: Count | None = None
+    """Micro-batches per optimizer step."""
+
+
+class AdamParams(Section):
+    """The numbers of Adam."""
+
+    lr: Positive | None = None
+    """Highest learning rate; the top-level key `lr` means the same."""
+    betas: Annotated[tuple[Momentum, Momentum], BeforeValidator(_as_tuple)] = (0.9, 0.999)
+    """Decay of the running means of the gradient and of its square."""
+    eps: Positive = 1e-8
+    """Added to the denominator."""
+
+
+class AdamConfig(Section):
+    """GPT-NeoX's `optimizer` entry."""
+
+    type: Annotated[Literal["Adam", "AdamW"], _AnyCase()] = "Adam"
+    """Both names mean AdamW with decoupled weight decay, as GPT-NeoX's Adam does."""
+    params: AdamParams = AdamParams()
+    """`{lr, betas, eps}`."""
+
+
+class OptimizerConfig(Section):
+    """AdamW."""
+
+    optimizer: AdamConfig = AdamConfig()
+    """`{type: Adam, params: {lr: 1.0e-4, betas: [0.9, 0.95], eps: 1.0e-8}}`."""
+    lr: Positive | None = None
+    """Highest learning rate; the same as `optimizer.params.lr`."""
+    weight_decay: PositiveOrZero = 0.1
+    """Decoupled weight decay; norm weights have none."""
+    gradient_clipping: PositiveOrZero = 1.0
+    """Largest global L2 norm of the gradient; 0 switches clipping off."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Highest learning rate, wherever it was written."""
+        rate = self.lr if self.lr is not None else self.optimizer.params.lr
+        if rate is None:
+            raise ValueError("neither lr nor optimizer.params.lr is given: add one of them")
+        return rate
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Adam's two decay rates."""
+        return self.optimizer.params.betas
+
+    @property
+    def eps(self) -> float:
+        """Adam's epsilon."""
+        return self.optimizer.params.eps
+
+
+class ScheduleConfig(Section):
+    """The learning rate over the steps."""
+
+    lr_decay_style: Annotated[Literal["constant", "linear", "cosine", "exponential"], _AnyCase()] = "linear"
+    """Shape of the decay after the warm-up."""
+    lr_decay_iters: Count | None = None
+    """Steps, warm-up included, after which `min_lr` is reached; `train_iters` when absent."""
+    lr_decay_fraction: PositiveFraction | None = None
+    """The same as a fraction of `train_iters`."""
+    min_lr: PositiveOrZero = 0.0
+    """Floor of the learning rate after the warm-up."""
+    warmup: Fraction = 0.01
+    """Length of the linear warm-up as a fraction of the decay steps."""
+
+
+class TrainConfig(Section):
+    """The run."""
+
+    train_iters: Count
+    """Number of optimizer steps."""
+    seed: Seed = 1234
+    """Decides random weights and the order of the samples."""
+    precision: Annotated[Literal["fp32", "bfloat16"], _AnyCase()] = "fp32"
+    """What matrices are multiplied in; weights, gradients' sums and optimizer state stay fp32.
+    `bf16: {enabled: true}` means the same as `bfloat16`."""
+    exit_interval: Count | None = None
+    """Stop, after saving, when the step is a multiple of this."""
+
+
+class CheckpointConfig(Section):
+    """What is kept on disk, and what a run starts from."""
+
+    save: Text | None = None
+    """Folder of this run: checkpoints, metrics, resolved configuration. A run that finds a checkpoint there resumes."""
+    load: Text | None = None
+    """Folder of another run to start from when `save` holds no checkpoint yet."""
+    checkpoint_factor: Count | None = None
+    """Save every this many steps. The last step is always saved."""
+    extra_save_iters: Annotated[tuple[Count, ...], BeforeValidator(_as_tuple)] = ()
+    """Further steps after which to save."""
+    keep_last_n_checkpoints: Count | None = None
+    """Delete older checkpoints; all are kept when absent. Those of `extra_save_iters` are never deleted."""
+    finetune: Switch = False
+    """With `load`: take only the weights, and begin at step 0 with a fresh optimizer."""
+
+
+class EvaluationConfig(Section):
+    """Held-out text."""
+
+    eval_interval: CountOrZero = 1000
+    """Score the held-out text of every corpus each so many steps and after the last; 0 never does."""
+    do_eval_at_start: Switch = True
+    """Also score it before the first step, so that gains have something to be measured from."""
+
+
+class LoggingConfig(Section):
+    """What is told during a run."""
+
+    log_interval: Count = 100
+    """Steps per console line."""
+    tensorboard_dir: Text | None = None
+    """Folder for TensorBoard's files."""
+    peak_theoretical_tflops: Positive | None = None
+    """Peak TFLOP/s of one accelerator; then the share of it that the model uses (MFU) is reported."""
+
+
+class ParallelConfig(Section):
+    """How processes work together."""
+
+    distributed_backend: Annotated[Literal["nccl", "gloo"], _AnyCase()] | None = None
+    """Communication library; `nccl` on GPUs and `gloo` on CPUs when absent."""
+    num_threads: Count | None = None
+    """CPU threads per process; the cores are shared out when absent."""
+
+
+class LaunchConfig(Section):
+    """How processes are started."""
+
+    launcher: Annotated[Literal["local"], _AnyCase()] = "local"
+    """`local` starts every process on this machine."""
+    num_gpus: Count | None = None
+    """Processes on this machine; one per visible GPU, or one without GPUs, when absent."""
+
+
+class GenerateConfig(Section):
+    """Writing text with a trained model."""
+
+    temperature: PositiveOrZero = 0.0
+    """Divides the logits before sampling; 0 always takes the most likely token."""
+    top_p: Fraction = 0.0
+    """Sample from the smallest set of tokens that holds this much probability; 0 switches it off."""
+    top_k: CountOrZero = 0
+    """Sample from this many most likely tokens; 0 switches it off."""
+    maximum_tokens: Count = 64
+    """Longest continuation in tokens."""
+    sample_input_file: Text | None = None
+    """Prompts, one a line; without it text is written from an empty prompt."""
+    sample_output_file: Text = "samples.jsonl"
+    """Where prompts and continuations go, one JSON object a line."""
+    num_samples: Count = 1
+    """Continuations per prompt."""
+
+
+class Config(Section):
+    """A whole run. Only the root scripts and the trainer hold it; each component is handed its own section."""
+
+    model: ModelConfig
+    tokenizer: TokenizerConfig
+    data: DataConfig
+    batch: BatchConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    train: TrainConfig
+    checkpoint: CheckpointConfig
+    evaluation: EvaluationConfig
+    logging: LoggingConfig
+    parallel: ParallelConfig
+    launch: LaunchConfig
+    generate: GenerateConfig
+
+
+SECTIONS: Mapping[str, type[Section]] = MappingProxyType(
+    {name: field.annotation for name, field in Config.model_fields.items() if isinstance(field.annotation, type)}
+)
+"""Section name to its class, in the order of the reference page and of a resolved file."""
+
+SECTION_OF_KEY: Mapping[str, str] = MappingProxyType(
+    {key: name for name, section in SECTIONS.items() for key in section.model_fields}
+)
+"""YAML key to the name of the section that holds it."""
+
+
+def sections_in(annotation: Any) -> list[type[Section]]:
+    """Return the sections inside a field's annotation, such as ``TierConfig`` in ``dict[str, TierConfig] | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in sections_in(inner)]

@@ -1,0 +1,304 @@
+"""The manifest of a tokenised corpus: which shards there are, of what language and size, and by which tokenizer.
+
+Beside each shard lies a sidecar ``<prefix>.json`` with the shard's own entry. ``manifest.json`` lists the shards of a
+folder. Both are JSON; reading them needs neither torch nor the shards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from megatron.utils.files import write_text
+
+if TYPE_CHECKING:
+    from megatron.tokenizer.base import Tokenizer
+
+MANIFEST_NAME = "manifest.json"
+Split = Literal["train", "valid"]
+
+_FORMAT = "emma-neox-manifest"
+_VERSION = 1
+_STRICT = ConfigDict(extra="forbid", strict=True)
+_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}(-[a-z]{3}_[A-Z][a-z]{3})?")
+Entry = TypeVar("Entry")
+
+
+class ManifestError(ValueError):
+    """A manifest or sidecar is missing, malformed, or contradicts itself."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TokenizerInfo:
+    """The tokenizer that made the shards; training refuses any other.
+
+    Attributes:
+        kind: ``SPMTokenizer``, ``HFTokenizer`` or ``TiktokenTokenizer``.
+        fingerprint: XXH3 128-bit hash of the model file.
+        vocab_size: number of ids.
+        eod_id: the id that ends every document.
+        bos_id: the beginning-of-text id, if the tokenizer has one.
+        prepend_bos: whether every document begins with ``bos_id``.
+    """
+
+    kind: str
+    fingerprint: str
+    vocab_size: int
+    eod_id: int
+    bos_id: int | None = None
+    prepend_bos: bool = False
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, *, prepend_bos: bool) -> TokenizerInfo:
+        """Describe a tokenizer and how documents are built with it."""
+        return cls(
+            kind=tokenizer.kind,
+            fingerprint=tokenizer.fingerprint,
+            vocab_size=tokenizer.vocab_size,
+            eod_id=tokenizer.eod_id,
+            bos_id=tokenizer.bos_id,
+            prepend_bos=prepend_bos,
+        )
+
+    def require_same(self, tokenizer: Tokenizer, *, where: Path) -> None:
+        """Raise :class:`ManifestError` unless ``tokenizer`` is the one that made the shards.
+
+        Args:
+            tokenizer: the tokenizer that is to be used with them.
+            where: the manifest, for the message.
+        """
+        other = TokenizerInfo.of(tokenizer, prepend_bos=self.prepend_bos)
+        mine, others = asdict(self), asdict(other)
+        different = [f"{key} {mine[key]!r}, not {others[key]!r}" for key in mine if mine[key] != others[key]]
+        if different:
+            raise ManifestError(
+                f"{where}: the shards were made by another tokenizer: {'; '.join(different)}. Give the tokenizer they "
+                "were made with (tokenizer_type, vocab_file), or tokenise the corpus again"
+            )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ShardInfo:
+    """One shard: a split of one corpus.
+
+    Attributes:
+        name: name of the corpus; with ``split`` it is unique in a manifest.
+        path: prefix of the shard, relative to the manifest's folder, with ``/``.
+        split: ``train`` or ``valid`` (held out).
+        source: monolingual, bilingual, code, instruction, book, paper, ...
+        language: ISO 639-3; two joined by ``-`` for a pair.
+        script: ISO 15924; two joined by ``-`` for a pair.
+        documents: documents in the shard.
+        words: whitespace-separated words of the raw text.
+        tokens: tokens, with those that end (and begin) documents.
+        bytes: UTF-8 bytes of the raw text.
+        unk_tokens: tokens that are the tokenizer's unknown id.
+        dtype: NumPy's name of the token type.
+        content_hash: see :func:`megatron.data.indexed.content_hash`.
+        code: corpus code ``xxx_Ssss`` (a pair: ``xxx_Ssss-yyy_Ssss``); made from language and script when empty.
+    """
+
+    name: str
+    path: str
+    split: Split
+    source: str
+    language: str
+    script: str
+    documents: int
+    words: int
+    tokens: int
+    bytes: int
+    unk_tokens: int
+    dtype: str
+    content_hash: str
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.code:
+            languages, scripts = self.language.split("-"), self.script.split("-")
+            code = "-".join(f"{language}_{script}" for language, script in zip(languages, scripts, strict=False))
+            object.__setattr__(self, "code", code)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Sidecar:
+    """What lies beside a shard: its manifest entry, its tokenizer, and what it was made from.
+
+    Attributes:
+        shard: the entry; its ``path`` is relative to the sidecar's folder.
+        tokenizer: the tokenizer.
+        made_from: fingerprint of the inputs and options; a finished corpus with the same one is not tokenised again.
+        held_out_documents: documents of the corpus that are in its held-out shard.
+        blank_documents: documents of the corpus that were left out because they hold no text.
+    """
+
+    shard: ShardInfo
+    tokenizer: TokenizerInfo
+    made_from: str
+    held_out_documents: int = 0
+    blank_documents: int = 0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Manifest:
+    """The shards of a tokenised corpus, sorted by name and split.
+
+    Attributes:
+        tokenizer: the one tokenizer of all shards.
+        shards: the entries.
+        root: folder that the shards' paths are relative to; not written to the file.
+    """
+
+    tokenizer: TokenizerInfo
+    shards: tuple[ShardInfo, ...]
+    root: Path = field(default=Path())
+
+    def split(self, name: Split) -> tuple[ShardInfo, ...]:
+        """Return the shards of one split, in order."""
+        return tuple(shard for shard in self.shards if shard.split == name)
+
+    def prefix(self, shard: ShardInfo) -> Path:
+        """Return the path of a shard without ``.bin``."""
+        return self.root / shard.path
+
+
+def sidecar_path(prefix: Path | str) -> Path:
+    """Return the path of a shard's sidecar."""
+    return Path(f"{prefix}.json")
+
+
+def save_sidecar(sidecar: Sidecar, prefix: Path | str) -> None:
+    """Write a shard's sidecar, atomically."""
+    write_text(sidecar_path(prefix), _to_json(asdict(sidecar)))
+
+
+def load_sidecar(path: Path) -> Sidecar:
+    """Read a sidecar.
+
+    Raises:
+        ManifestError: it is missing or malformed.
+    """
+    return _parse(Sidecar, _read_json(path), path)
+
+
+def save_manifest(manifest: Manifest, path: Path | str) -> None:
+    """Write a manifest, atomically, with its shards sorted by name and split.
+
+    Raises:
+        ManifestError: two shards of the same name and split, or another contradiction.
+    """
+    path = _file_of(path)
+    _check(manifest, path)
+    shards = sorted(manifest.shards, key=lambda shard: (shard.name, shard.split))
+    content = {"format": _FORMAT, "version": _VERSION, "tokenizer": asdict(manifest.tokenizer)}
+    write_text(path, _to_json({**content, "shards": [asdict(shard) for shard in shards]}))
+
+
+def load_manifest(path: Path | str) -> Manifest:
+    """Read a manifest.
+
+    Args:
+        path: the file, or the folder that holds ``manifest.json``.
+
+    Raises:
+        ManifestError: it is missing, malformed or contradicts itself; the message lists every problem.
+    """
+    path = _file_of(path)
+    content = _read_json(path)
+    if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+        raise ManifestError(f"{path}: is no manifest; tools/preprocess_data.py writes one")
+    if (version := content.pop("version", None)) != _VERSION:
+        raise ManifestError(f"{path}: manifest version {version!r}; only version {_VERSION} is known")
+    content.pop("root", None)
+    manifest = replace(_parse(Manifest, content, path), root=path.parent)
+    _check(manifest, path)
+    return manifest
+
+
+def collect_manifest(folder: Path | str) -> Manifest:
+    """Build the manifest of a folder from the sidecars in it.
+
+    A held-out shard counts only beside its finished train shard, because that one's sidecar is written last.
+
+    Raises:
+        ManifestError: there are none, or they were made by different tokenizers.
+    """
+    folder = Path(folder)
+    paths = sorted(path for path in folder.glob("*_document.json") if path.name != MANIFEST_NAME)
+    sidecars = {path: load_sidecar(path) for path in paths}
+    if not sidecars:
+        raise ManifestError(f"{folder}: holds no finished shards, so there is nothing to list")
+    first = next(iter(sidecars))
+    tokenizer = sidecars[first].tokenizer
+    for path, sidecar in sidecars.items():
+        if sidecar.tokenizer != tokenizer:
+            raise ManifestError(
+                f"{path}: made with {sidecar.tokenizer}, but {first.name} with {tokenizer}; "
+                "one folder holds shards of one tokenizer, so write to another or delete the old shards"
+            )
+    finished = {(s.shard.name, s.made_from) for s in sidecars.values() if s.shard.split == "train"}
+    shards = [s.shard for s in sidecars.values() if (s.shard.name, s.made_from) in finished]
+    if not shards:
+        raise ManifestError(f"{folder}: holds no finished corpus; run tools/preprocess_data.py again")
+    return Manifest(tokenizer, tuple(sorted(shards, key=lambda shard: (shard.name, shard.split))), folder)
+
+
+def _check(manifest: Manifest, path: Path) -> None:
+    """Raise one error that lists every contradiction in a manifest."""
+    problems: list[str] = []
+    for what, keys in (
+        ("corpus and split", [f"{shard.name} ({shard.split})" for shard in manifest.shards]),
+        ("path", [shard.path for shard in manifest.shards]),
+    ):
+        problems += [f"{what} {key!r} is listed twice" for key in _repeated(keys)]
+    for shard in manifest.shards:
+        name = f"{shard.name} ({shard.split})"
+        if not _CODE.fullmatch(shard.code):
+            problems.append(f"{name}: code {shard.code!r} is not like eng_Latn or eng_Latn-fra_Latn")
+        if min(shard.documents, shard.tokens) < 1 or min(shard.words, shard.bytes, shard.unk_tokens) < 0:
+            problems.append(f"{name}: needs at least one document and token, and no count below 0")
+        if Path(shard.path).is_absolute():
+            problems.append(f"{name}: path {shard.path!r} must be relative to the manifest's folder")
+    if not manifest.shards:
+        problems.append("lists no shards")
+    if problems:
+        raise ManifestError("\n".join(f"{path}: {problem}" for problem in problems))
+
+
+def _repeated(keys: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return sorted({key for key in keys if key in seen or seen.add(key)})  # type: ignore[func-returns-value]
+
+
+def _file_of(path: Path | str) -> Path:
+    path = Path(path)
+    return path / MANIFEST_NAME if path.is_dir() else path
+
+
+def _to_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror}); tools/preprocess_data.py writes it") from error
+    except ValueError as error:
+        raise ManifestError(f"{path}: is not JSON ({error}); delete it and tokenise again") from error
+
+
+def _parse(kind: type[Entry], content: Any, path: Path) -> Entry:
+    try:
+        # JSON has arrays where the dataclasses have tuples, so the text goes through the JSON rules of the validator.
+        return TypeAdapter(kind).validate_json(json.dumps(content))
+    except ValidationError as error:
+        problems = [f"{path}: {'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors()]
+        raise ManifestError("\n".join(problems)) from error

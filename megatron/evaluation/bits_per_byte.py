@@ -1,0 +1,137 @@
+"""Bits per UTF-8 byte of held-out documents, corpus by corpus.
+
+The one number that compares across tokenizers: the nats of all tokens over the bytes of the text they stand for.
+Documents are scored one by one, every window starts with the token that starts documents in training, and every byte is
+scored exactly once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from megatron.data.indexed import ShardReader
+from megatron.data.manifest import ShardInfo, TokenizerInfo
+from megatron.model.loss import IGNORE
+from megatron.parallel.precision import call_in
+from megatron.parallel.process import World
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A piece of a document: ``inputs[i]`` predicts ``targets[i]``.
+
+    Attributes:
+        corpus: index of the document's corpus.
+        inputs: int64 ids; the first one starts the document.
+        targets: int64 ids of the text, as long as ``inputs``.
+    """
+
+    corpus: int
+    inputs: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusScore:
+    """Sums over one corpus; bits per byte are ``nats / (ln 2 * bytes)``."""
+
+    corpus: str
+    code: str
+    source: str
+    nats: float
+    bytes: int
+    tokens: int
+
+
+class HeldOutSet:
+    """The held-out documents of many corpora, cut into windows.
+
+    Args:
+        folder: where the manifest lies; shard paths are relative to it.
+        shards: the held-out shards.
+        tokenizer: says which ids start and end documents.
+        seq_length: longest window in tokens.
+    """
+
+    def __init__(
+        self, *, folder: Path, shards: Sequence[ShardInfo], tokenizer: TokenizerInfo, seq_length: int
+    ) -> None:
+        self.shards = list(shards)
+        windows = [
+            window
+            for corpus, shard in enumerate(self.shards)
+            for window in _windows(folder / shard.path, corpus=corpus, tokenizer=tokenizer, length=seq_length)
+        ]
+        # Longest first: equal lengths share batches (little padding), and memory runs out at once or never.
+        self._windows = sorted(windows, key=lambda window: (-len(window.inputs), window.corpus))
+
+    def score(
+        self, model: nn.Module, *, world: World, dtype: torch.dtype, batch_tokens: int
+    ) -> list[CorpusScore]:
+        """Score every window once, the work divided over the processes, and return one row for each corpus.
+
+        Args:
+            model: called as ``model(tokens, targets=..., each=True)``.
+            world: the processes that share the work; all return the same rows.
+            dtype: dtype to compute in; sums are float64.
+            batch_tokens: most tokens, padding included, in one forward pass.
+        """
+        table = torch.zeros(len(self.shards), 2, dtype=torch.float64, device=world.device)
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            for number, batch in enumerate(self._batches(batch_tokens)):
+                if number % world.size == world.rank:
+                    self._score_batch(model, batch, table, dtype)
+        model.train(training)
+        sums = world.sum(table).tolist()
+        return [
+            CorpusScore(
+                corpus=shard.name,
+                code=shard.code,
+                source=shard.source,
+                nats=nats,
+                bytes=shard.bytes,
+                tokens=int(tokens),
+            )
+            for shard, (nats, tokens) in zip(self.shards, sums, strict=True)
+        ]
+
+    def _batches(self, batch_tokens: int) -> Iterator[list[Window]]:
+        start = 0
+        while start < len(self._windows):
+            rows = max(1, batch_tokens // len(self._windows[start].inputs))
+            yield self._windows[start : start + rows]
+            start += rows
+
+    @staticmethod
+    def _score_batch(model: nn.Module, batch: list[Window], table: torch.Tensor, dtype: torch.dtype) -> None:
+        shape = (len(batch), len(batch[0].inputs))
+        inputs, targets = np.zeros(shape, dtype=np.int64), np.full(shape, IGNORE, dtype=np.int64)
+        for row, window in enumerate(batch):
+            inputs[row, : len(window.inputs)] = window.inputs
+            targets[row, : len(window.targets)] = window.targets
+        wanted = torch.from_numpy(targets).to(table.device)
+        nats = call_in(dtype, model, torch.from_numpy(inputs).to(table.device), targets=wanted, each=True)
+        rows = torch.stack((nats.double().sum(1), (wanted != IGNORE).double().sum(1)), dim=1)
+        corpora = torch.tensor([window.corpus for window in batch], device=table.device)
+        table.index_add_(0, corpora, rows)
+
+
+def _windows(prefix: Path, *, corpus: int, tokenizer: TokenizerInfo, length: int) -> Iterator[Window]:
+    reader = ShardReader(prefix)
+    first = tokenizer.bos_id if tokenizer.prepend_bos and tokenizer.bos_id is not None else tokenizer.eod_id
+    for number in range(reader.num_documents):
+        document = reader.document(number).astype(np.int64)
+        # The text alone: what starts and ends a document has no bytes.
+        text = document[int(tokenizer.prepend_bos) : -1]
+        for start in range(0, len(text), length):
+            targets = text[start : start + length]
+            yield Window(corpus=corpus, inputs=np.concatenate(([first], targets[:-1])), targets=targets)

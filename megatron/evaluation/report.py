@@ -1,0 +1,33 @@
+"""The report of a run: one self-contained HTML page, drawn from the record that training wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from megatron.evaluation.report_data import SAMPLES_NAME, load_run, load_samples
+from megatron.evaluation.report_page import render
+from megatron.utils.files import write_text
+
+
+def write_report(save_folder: Path, *, samples: Path | None, output: Path) -> Path:
+    """Write the report of a run. It needs nothing but the file itself: no network, no other file.
+
+    A run that is still going, or that lacks a part (no validation, no samples), gives a page that says so.
+
+    Args:
+        save_folder: the run's ``save`` folder, with ``metrics.jsonl``.
+        samples: texts that ``generate.py`` wrote; None takes ``samples.jsonl`` of the save folder where there is one.
+        output: the page to write; replaced when it exists.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        MetricsError: the folder holds no record.
+        ReportError: the samples cannot be read.
+    """
+    run = load_run(save_folder)
+    if samples is None and (save_folder / SAMPLES_NAME).exists():
+        samples = save_folder / SAMPLES_NAME
+    write_text(output, render(run, load_samples(samples) if samples is not None else []))
+    return output

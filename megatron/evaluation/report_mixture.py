@@ -1,0 +1,149 @@
+"""The mixture of the report: what was planned and what was used, by tier, by source and by corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from megatron.evaluation.report_charts import compact
+from megatron.evaluation.report_data import Run, language_name
+from megatron.evaluation.report_tables import Column, cell, name_cell, percent, table, tier_cell
+from megatron.monitor.summary import NO_TIER, Row, order_tiers
+
+
+@dataclasses.dataclass
+class Part:
+    """A corpus, a tier or a source in the mixture. Shares are None where the record has no such mixture."""
+
+    name: str
+    tier: str
+    source: str
+    code: str
+    corpora: int = 0
+    tokens: float = 0.0
+    planned: float | None = None
+    used: float | None = None
+    planned_tokens: float = 0.0
+    used_tokens: float = 0.0
+
+    def sampled(self) -> float:
+        """Tokens drawn: really, where that is known, else as planned."""
+        return self.planned_tokens if self.used is None else self.used_tokens
+
+    def epochs(self) -> float:
+        """How often the part's own tokens were drawn."""
+        return self.sampled() / self.tokens if self.tokens else math.nan
+
+
+def mixture_section(run: Run, tiers: Mapping[str, str]) -> str:
+    """Return the section; a plain note when the record holds no mixture."""
+    if not run.planned and not run.used:
+        return '<section id="mixture"><h2>Mixture</h2><p class="note">No mixture has been recorded yet.</p></section>'
+    corpora = corpus_parts(run.planned, run.used)
+    by_tier, by_source = group_parts(corpora, by="tier"), group_parts(corpora, by="source")
+    notes = []
+    if not run.used:
+        notes.append("What was really used is recorded when a run ends or pauses; so far there is only the plan.")
+    if not run.planned:
+        notes.append("No plan was recorded, only what was used.")
+    lead = "Which share of the tokens each part was planned to get, and got. Epochs: tokens drawn per token held."
+    parts = [
+        f'<section id="mixture"><h2>Mixture</h2><p class="lead">{lead}</p>',
+        *(f'<p class="note">{note}</p>' for note in notes),
+        "<h3>By tier</h3>",
+        _group_table("Tier", by_tier, tiers),
+    ]
+    if len(by_source) > 1:
+        parts += ["<h3>By source</h3>", _group_table("Source", by_source, {})]
+    parts.append(
+        f"<details><summary>All {len(corpora):,} corpora</summary>{_corpus_table(corpora, tiers)}</details></section>"
+    )
+    return "".join(parts)
+
+
+def corpus_parts(planned: Sequence[Row], used: Sequence[Row]) -> list[Part]:
+    """Join the two mixtures on the corpus name. A corpus that only one of them names has a share of 0 in the other."""
+    parts: dict[str, Part] = {}
+    for rows, share, sampled in ((planned, "planned", "planned_tokens"), (used, "used", "used_tokens")):
+        for row in rows:
+            name = str(row["corpus"])
+            part = parts.setdefault(
+                name, Part(name, row["tier"] or NO_TIER, str(row["source"]), str(row["code"]), corpora=1)
+            )
+            part.tokens = float(row["tokens"])
+            setattr(part, share, float(row["share"]))
+            setattr(part, sampled, float(row["sampled_tokens"]))
+    for part in parts.values():
+        part.planned = 0.0 if planned and part.planned is None else part.planned
+        part.used = 0.0 if used and part.used is None else part.used
+    return list(parts.values())
+
+
+def group_parts(corpora: Sequence[Part], *, by: str) -> list[Part]:
+    """Add corpora up per ``tier`` or ``source``."""
+    groups: dict[str, Part] = {}
+    for part in corpora:
+        name = getattr(part, by)
+        group = groups.setdefault(name, Part(name, part.tier, part.source, ""))
+        group.corpora += 1
+        group.tokens += part.tokens
+        group.planned_tokens += part.planned_tokens
+        group.used_tokens += part.used_tokens
+        group.planned = None if part.planned is None else (group.planned or 0.0) + part.planned
+        group.used = None if part.used is None else (group.used or 0.0) + part.used
+    return [groups[name] for name in (order_tiers(groups) if by == "tier" else groups)]
+
+
+def _group_table(label: str, parts: Sequence[Part], tiers: Mapping[str, str]) -> str:
+    columns = [
+        Column(label), Column("Corpora", "n"), Column("Planned, used", "bars", sortable=False), Column("Planned", "n"),
+        Column("Used", "n"), Column("Tokens held", "n"), Column("Tokens drawn", "n"), Column("Epochs", "n"),
+    ]  # fmt: skip
+    top = max([part.planned or 0.0 for part in parts] + [part.used or 0.0 for part in parts]) or 1.0
+    rows = []
+    for part in parts:
+        css = tiers.get(part.name, "")
+        bars = f'<td class="bars">{_bar(part.planned, top, "old")}{_bar(part.used, top, f"new {css}")}</td>'
+        rows.append(
+            (
+                "",
+                tier_cell(part.name, css) + cell(f"{part.corpora:,}") + bars + _share(part.planned)
+                + _share(part.used) + cell(compact(part.tokens), part.tokens)
+                + cell(compact(part.sampled()), part.sampled()) + _epochs(part),
+            )
+        )  # fmt: skip
+    return table(columns, rows)
+
+
+def _corpus_table(parts: Sequence[Part], tiers: Mapping[str, str]) -> str:
+    columns = [
+        Column("Language"), Column("Corpus"), Column("Tier"), Column("Source"), Column("Planned", "n"),
+        Column("Used", "n"), Column("Tokens held", "n"), Column("Tokens drawn", "n"), Column("Epochs", "n"),
+    ]  # fmt: skip
+    rows = [
+        (
+            "",
+            name_cell(language_name(part.code)) + name_cell(part.name, code=True)
+            + tier_cell(part.tier, tiers.get(part.tier, "")) + name_cell(part.source) + _share(part.planned)
+            + _share(part.used) + cell(compact(part.tokens), part.tokens)
+            + cell(compact(part.sampled()), part.sampled()) + _epochs(part),
+        )
+        for part in sorted(parts, key=lambda part: -part.sampled())
+    ]  # fmt: skip
+    return table(columns, rows, searchable="corpora")
+
+
+def _bar(share: float | None, top: float, css: str) -> str:
+    width = 0.0 if share is None else share / top * 100
+    return f'<i class="bar {escape(css)}" style="width:{width:.1f}%"></i>'
+
+
+def _share(share: float | None) -> str:
+    return cell("–") if share is None else cell(percent(share), share)
+
+
+def _epochs(part: Part) -> str:
+    epochs = part.epochs()
+    return cell("–") if not math.isfinite(epochs) else cell(f"{epochs:.2f}", epochs)

@@ -1,0 +1,128 @@
+"""The Llama language model, all of it, for one device.
+
+Source: Touvron et al., arXiv 2302.13971 and 2307.09288; Llama team, arXiv 2407.21783. It computes what transformers'
+``LlamaForCausalLM`` computes, with the same parameter names; the tests compare the two.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from megatron.config.architecture import Architecture
+from megatron.model.layers import Block, KeyValueStore, RMSNorm
+from megatron.model.loss import linear_cross_entropy_each, linear_cross_entropy_sum
+from megatron.model.rope import rotation_table
+
+
+class Decoder(nn.Module):
+    """Embedding, blocks and the last norm. Parts may be absent, so that a pipeline stage can hold some of them."""
+
+    rotation_cos: Tensor
+    rotation_sin: Tensor
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.embed_tokens = nn.Embedding(architecture.vocab_size, architecture.hidden_size)
+        # String keys keep a block's name when others are taken away.
+        self.layers = nn.ModuleDict(
+            {str(layer): Block(architecture, layer=layer) for layer in range(architecture.num_hidden_layers)}
+        )
+        self.norm = RMSNorm(architecture.hidden_size, eps=architecture.rms_norm_eps)
+        self.register_buffer("rotation_cos", torch.empty(0), persistent=False)
+        self.register_buffer("rotation_sin", torch.empty(0), persistent=False)
+        self.set_rotation_table()
+
+    def set_rotation_table(self, *, num_positions: int | None = None) -> None:
+        """Compute the rotary angles for ``num_positions`` positions (default: all the model knows)."""
+        device = self.norm.weight.device
+        cos, sin = rotation_table(
+            self.architecture, num_positions=num_positions or self.architecture.max_position_embeddings
+        )
+        self.rotation_cos, self.rotation_sin = cos.to(device).unsqueeze(1), sin.to(device).unsqueeze(1)
+
+    def forward(self, tokens: Tensor, *, first_position: int = 0, cache: KeyValueStore | None = None) -> Tensor:
+        """Map token ids ``[batch, sequence]`` to hidden states ``[batch, sequence, hidden]``."""
+        x: Tensor = self.embed_tokens(tokens)
+        positions = slice(first_position, first_position + tokens.shape[1])
+        cos, sin = self.rotation_cos[positions].to(x.dtype), self.rotation_sin[positions].to(x.dtype)
+        for block in self.layers.values():
+            x = block(x, cos, sin, cache)
+        out: Tensor = self.norm(x)
+        return out
+
+
+class Llama(nn.Module):
+    """A Llama with its language-model head.
+
+    State-dict names are those of Hugging Face; with tied embeddings there is no ``lm_head.weight``.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.model = Decoder(architecture)
+        self.lm_head = (
+            None
+            if architecture.tie_word_embeddings
+            else nn.Linear(architecture.hidden_size, architecture.vocab_size, bias=False)
+        )
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output matrix, ``[vocabulary, hidden]``: its own, or the embedding's when the two are tied."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        targets: Tensor | None = None,
+        each: bool = False,
+        first_position: int = 0,
+        cache: KeyValueStore | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Return logits, or the loss against ``targets``.
+
+        Args:
+            tokens: int64 ids ``[batch, sequence]``.
+            targets: int64 ids ``[batch, sequence]`` that each position should predict; ``IGNORE`` (-100) for none.
+            each: with targets, return the loss of every position instead of their sum (without gradients).
+            first_position: position of the first token, for text that is continued.
+            cache: keys and values of the earlier positions.
+            last_only: without targets, return the logits of the last position alone.
+
+        Returns:
+            Without targets: logits ``[batch, sequence or 1, vocabulary]`` in the dtype of the hidden states.
+            With targets: the summed cross-entropy in nats, a float32 scalar; with ``each``, float32
+            ``[batch, sequence]``.
+        """
+        hidden = self.model(tokens, first_position=first_position, cache=cache)
+        if targets is None:
+            return nn.functional.linear(hidden[:, -1:] if last_only else hidden, self.head_weight.to(hidden.dtype))
+        flat, wanted = hidden.flatten(0, 1), targets.flatten()
+        if each:
+            return linear_cross_entropy_each(flat, self.head_weight, wanted).view(targets.shape)
+        return linear_cross_entropy_sum(flat, self.head_weight, wanted)
+
+    @torch.no_grad()
+    def init_weights(self, *, seed: int) -> None:
+        """Fill every parameter at random, the same for the same seed on every device and rank.
+
+        Normal with ``initializer_range``; the two projections that write into the residual stream are scaled down by
+        the square root of their number (``scaled_normal`` of GPT-NeoX, Radford et al. 2019). Norms start at one.
+        """
+        generator = torch.Generator(device="cpu").manual_seed(seed)
+        std = self.architecture.initializer_range
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 1:
+                parameter.fill_(1.0)
+                continue
+            residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            scale = std / math.sqrt(2 * self.architecture.num_hidden_layers) if residual else std
+            values = torch.empty(parameter.shape, dtype=torch.float32).normal_(0.0, scale, generator=generator)
+            parameter.copy_(values)

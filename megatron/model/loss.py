@@ -1,0 +1,99 @@
+"""Cross-entropy straight from hidden states, in pieces, so that the logits are never whole in memory.
+
+With 128,256 entries the logits of one 8,192-token sequence take 4 GiB in float32; they are the largest tensor of a
+Llama step by far. The pieces' gradients are made while each piece's logits are still in the cache, so nothing is
+computed twice: three matrix products, as in the plain form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORE = -100
+"""Target id of positions that have no loss (PyTorch's convention)."""
+
+_CHUNK_ELEMENTS = 1 << 23  # 32 MiB of float32 logits; docs/performance.md has the measurement
+
+
+def _chunk_rows(vocabulary: int) -> int:
+    return max(16, _CHUNK_ELEMENTS // vocabulary)
+
+
+class _LinearCrossEntropySum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        need_hidden, need_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+        cast = weight.to(hidden.dtype)
+        hidden_gradient = torch.empty_like(hidden) if need_hidden else None
+        weight_gradient = torch.zeros_like(weight) if need_weight else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        rows = _chunk_rows(weight.shape[0])
+        for start in range(0, hidden.shape[0], rows):
+            piece, wanted = hidden[start : start + rows], targets[start : start + rows]
+            valid = wanted != IGNORE
+            index = wanted.clamp(min=0).unsqueeze(1)
+            logits = (piece @ cast.t()).float()
+            normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
+            losses = (normaliser - logits.gather(1, index)).squeeze(1)
+            total += torch.where(valid, losses, 0.0).sum()
+            if hidden_gradient is None and weight_gradient is None:
+                continue
+            # d loss / d logits = softmax - one_hot, and nothing where the target is ignored.
+            delta = logits.sub_(normaliser).exp_()
+            delta.scatter_add_(1, index, torch.full_like(index, -1, dtype=delta.dtype))
+            delta.mul_(valid.unsqueeze(1))
+            delta = delta.to(hidden.dtype)
+            if hidden_gradient is not None:
+                torch.mm(delta, cast, out=hidden_gradient[start : start + rows])
+            if weight_gradient is not None:
+                if weight_gradient.dtype == delta.dtype:
+                    weight_gradient.addmm_(delta.t(), piece)
+                else:
+                    weight_gradient += delta.t() @ piece
+        ctx.save_for_backward(hidden_gradient, weight_gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        hidden_gradient, weight_gradient = ctx.saved_tensors
+        (scale,) = gradients
+        return (
+            None if hidden_gradient is None else hidden_gradient * scale.to(hidden_gradient.dtype),
+            None if weight_gradient is None else weight_gradient * scale,
+            None,
+        )
+
+
+def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Return the sum of the cross-entropies of ``softmax(hidden @ weight.T)``, in nats.
+
+    Args:
+        hidden: ``[tokens, hidden]``, float32 or bfloat16; the matrix products are done in this dtype.
+        weight: ``[vocabulary, hidden]``; its gradient has its dtype, so a float32 weight gathers in float32.
+        targets: int64 ``[tokens]``; positions equal to :data:`IGNORE` count nothing.
+
+    Returns:
+        A float32 scalar. Gradients are computed together with it, so it can be differentiated once.
+    """
+    total: Tensor = _LinearCrossEntropySum.apply(hidden, weight, targets)
+    return total
+
+
+@torch.no_grad()
+def linear_cross_entropy_each(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Return every token's cross-entropy in nats, float32 ``[tokens]``; 0 where the target is ignored.
+
+    Arguments are those of :func:`linear_cross_entropy_sum`. No gradient flows.
+    """
+    cast = weight.to(hidden.dtype)
+    losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
+    rows = _chunk_rows(weight.shape[0])
+    for start in range(0, hidden.shape[0], rows):
+        logits = (hidden[start : start + rows] @ cast.t()).float()
+        losses[start : start + rows] = torch.nn.functional.cross_entropy(
+            logits, targets[start : start + rows], ignore_index=IGNORE, reduction="none"
+        )
+    return losses

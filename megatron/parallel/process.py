@@ -1,0 +1,86 @@
+"""A process's place among the others. The only module besides ``launch`` that reads the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """The processes of a run, as seen from one of them.
+
+    Attributes:
+        rank: number of this process, 0 .. size - 1.
+        size: number of processes.
+        device: where this process computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes what only one may write."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Add a tensor up over all processes, in place, and return it."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def any(self, flag: bool) -> bool:
+        """Return whether ``flag`` is set on any process."""
+        if self.size == 1:
+            return flag
+        return bool(self.sum(torch.tensor(int(flag), device=self.device)).item())
+
+
+@contextmanager
+def joined_world(
+    *, backend: str | None = None, num_threads: int | None = None, timeout_minutes: float = 30.0
+) -> Iterator[World]:
+    """Join the processes that the launcher started, and leave them again at the end.
+
+    Rank and size come from torchrun's variables (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); without them this process
+    is alone, and no process group is made.
+
+    Args:
+        backend: ``nccl`` or ``gloo``; by default ``nccl`` where CUDA is, ``gloo`` elsewhere.
+        num_threads: CPU threads of this process; by default what PyTorch chooses.
+        timeout_minutes: how long a collective may take before the run is given up.
+    """
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    use_cuda = torch.cuda.is_available() and backend != "gloo"
+    if backend == "nccl" and not use_cuda:
+        raise ValueError("distributed_backend is nccl, but this machine has no CUDA device; use gloo, or leave it out")
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if use_cuda else torch.device("cpu")
+    if use_cuda:
+        torch.cuda.set_device(device)
+    if size > 1:
+        dist.init_process_group(
+            backend or ("nccl" if use_cuda else "gloo"),
+            timeout=datetime.timedelta(minutes=timeout_minutes),
+            device_id=device if use_cuda else None,
+        )
+    try:
+        yield World(rank=rank, size=size, device=device)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()

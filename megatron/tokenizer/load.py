@@ -1,0 +1,39 @@
+"""From the two configuration keys ``tokenizer_type`` and ``vocab_file`` to a tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from megatron.tokenizer.base import Tokenizer, TokenizerError
+
+#: The values of ``tokenizer_type``.
+TOKENIZER_TYPES = ("SPMTokenizer", "HFTokenizer", "TiktokenTokenizer")
+
+
+def load_tokenizer(tokenizer_type: str, vocab_file: Path | str, *, eod_token: str | None = None) -> Tokenizer:
+    """Load a tokenizer.
+
+    Args:
+        tokenizer_type: ``SPMTokenizer`` (SentencePiece model), ``HFTokenizer`` (``tokenizer.json``) or
+            ``TiktokenTokenizer`` (Llama 3's ranks).
+        vocab_file: the file.
+        eod_token: the token that ends documents, instead of the file's own end-of-text token.
+
+    Raises:
+        TokenizerError: an unknown type, or a file that is not of that type.
+    """
+    # Each library is imported only by those who use it; the three together take half a second.
+    path = Path(vocab_file)
+    if tokenizer_type == "SPMTokenizer":
+        from megatron.tokenizer.sentencepiece_tokenizer import SentencePieceTokenizer
+
+        return SentencePieceTokenizer(path, eod_token=eod_token)
+    if tokenizer_type == "HFTokenizer":
+        from megatron.tokenizer.hf_tokenizer import HFTokenizer
+
+        return HFTokenizer(path, eod_token=eod_token)
+    if tokenizer_type == "TiktokenTokenizer":
+        from megatron.tokenizer.tiktoken_tokenizer import TiktokenTokenizer
+
+        return TiktokenTokenizer(path, eod_token=eod_token)
+    raise TokenizerError(f"tokenizer_type {tokenizer_type!r} is not known; use one of {', '.join(TOKENIZER_TYPES)}")

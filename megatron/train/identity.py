@@ -1,0 +1,46 @@
+"""What may not change between the parts of one run, and the check that it has not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from megatron.checkpoint.store import CheckpointError
+from megatron.config.architecture import Architecture
+from megatron.train.build import Data
+from megatron.utils.files import fingerprint_bytes
+
+
+def run_identity(data: Data, architecture: Architecture, *, seed: int) -> dict[str, Any]:
+    """Return the facts that a checkpoint stores and that a resumed run must share: JSON values by name."""
+    corpora = [(corpus.shard.name, corpus.shard.content_hash, corpus.share) for corpus in data.mixture.trained]
+    return {
+        "architecture": dataclasses.asdict(architecture),
+        "tokenizer": dataclasses.asdict(data.manifest.tokenizer),
+        "mixture": fingerprint_bytes(json.dumps(corpora).encode()),
+        "seq_length": data.order.seq_length,
+        "seed": seed,
+    }
+
+
+def check_same_run(state: dict[str, Any], identity: dict[str, Any], checkpoint: Path) -> None:
+    """Refuse to continue a checkpoint with another model, tokenizer, mixture, sequence length or seed.
+
+    Raises:
+        CheckpointError: naming everything that differs.
+    """
+    wanted = json.loads(json.dumps(identity))
+    problems = [
+        f"{name} was {state.get(name)!r}, is now {value!r}"
+        for name, value in wanted.items()
+        if state.get(name) != value
+    ]
+    if not isinstance(state.get("samples"), int):
+        problems.append("the number of samples consumed is missing")
+    if problems:
+        raise CheckpointError(
+            f"{checkpoint} belongs to another run: {'; '.join(problems)}. Give another `save` folder, or change the "
+            "configuration back; to start a new run from its weights, set `load` to it and `finetune: true`"
+        )

@@ -1,0 +1,239 @@
+"""A training run from start, or from its last checkpoint, to its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megatron.checkpoint import store
+from megatron.config.derive import derive_batch
+from megatron.config.load import dump
+from megatron.config.schema import Config
+from megatron.data.loader import micro_batch_numbers
+from megatron.monitor.console import Console
+from megatron.monitor.record import Listener, MetricsWriter, read_metrics
+from megatron.monitor.tensorboard import TensorBoardWriter
+from megatron.monitor.throughput import mfu, training_flops_per_token
+from megatron.optim.adamw import build_adamw
+from megatron.optim.schedule import schedule_from
+from megatron.parallel.precision import compute_dtype
+from megatron.parallel.process import World
+from megatron.train.build import build_data, build_model, check_tokenizer, tokenizer_files
+from megatron.train.identity import check_same_run, run_identity
+from megatron.train.step import StepResult, TrainStep
+from megatron.utils.log import get_logger, progress
+
+logger = get_logger(__name__)
+
+
+class Trainer:
+    """Holds the whole configuration and all parts of a run.
+
+    Args:
+        config: the resolved configuration.
+        world: the processes of the run.
+
+    Raises:
+        ValueError: configuration, data, weights and checkpoint do not fit together.
+    """
+
+    def __init__(self, config: Config, world: World) -> None:
+        if config.checkpoint.save is None:
+            raise ValueError("save is not set: give the folder for this run's checkpoints and metrics")
+        self.config, self.world = config, world
+        self.folder = Path(config.checkpoint.save)
+        self.data = build_data(config.data, config.evaluation, seed=config.train.seed)
+        check_tokenizer(config.tokenizer, self.data.manifest)
+        self.batch = derive_batch(config.batch, data_parallel_size=world.size)
+        self.model = build_model(
+            config.model,
+            vocab_size=self.data.manifest.tokenizer.vocab_size,
+            seed=config.train.seed,
+            device=world.device,
+        )
+        self.optimizer = build_adamw(
+            self.model,
+            learning_rate=config.optimizer.learning_rate,
+            betas=config.optimizer.betas,
+            eps=config.optimizer.eps,
+            weight_decay=config.optimizer.weight_decay,
+        )
+        self.dtype = compute_dtype(config.train.precision)
+        self.train_step = TrainStep(
+            model=self.model,
+            optimizer=self.optimizer,
+            learning_rate=schedule_from(
+                config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters
+            ),
+            world=world,
+            dtype=self.dtype,
+            max_gradient_norm=config.optimizer.gradient_clipping,
+        )
+        self.identity = run_identity(self.data, self.model.architecture, seed=config.train.seed)
+        self.store = store.CheckpointStore(
+            self.folder,
+            keep_last=config.checkpoint.keep_last_n_checkpoints,
+            milestones=config.checkpoint.extra_save_iters,
+            is_main=world.is_main,
+            barrier=world.barrier,
+        )
+        self.step, self.samples = 0, 0
+        self.resumed_from = self._load()
+
+    def _load(self) -> int | None:
+        """Take up the run's own newest checkpoint, else the one of ``load``; return the step to resume from."""
+        section = self.config.checkpoint
+        own = self.store.newest()
+        if own is None and section.load is None:
+            return None
+        checkpoint = own or store.find_checkpoint(Path(str(section.load)))
+        weights_only = own is None and section.finetune
+        if not weights_only:
+            state = store.read_state(checkpoint)
+            check_same_run(state, self.identity, checkpoint)
+            self.step, self.samples = int(state["step"]), int(state["samples"])
+        store.load(checkpoint, model=self.model, optimizer=None if weights_only else self.optimizer)
+        if self.world.is_main:
+            logger.info("loaded %s from %s", "the weights" if weights_only else "everything", checkpoint)
+        return None if own is None else self.step
+
+    def run(self) -> str:
+        """Train to ``train_iters`` (or to the next ``exit_interval``) and return why it ended."""
+        self.metrics = self._open_metrics()
+        try:
+            return self._run()
+        finally:
+            if self.metrics is not None:
+                self.metrics.close()
+
+    def _run(self) -> str:
+        train, evaluation = self.config.train, self.config.evaluation
+        if self.step >= train.train_iters:
+            if self.world.is_main:
+                logger.info("nothing to do: step %d of %d is done already", self.step, train.train_iters)
+            return "already finished"
+        self._write_start()
+        if self.step == 0 and evaluation.do_eval_at_start and evaluation.eval_interval:
+            self._evaluate()
+        reason = "finished"
+        for _ in self._steps():
+            self._one_step()
+            last = self.step == train.train_iters
+            leave = train.exit_interval is not None and self.step % train.exit_interval == 0 and not last
+            if evaluation.eval_interval and (last or self.step % evaluation.eval_interval == 0):
+                self._evaluate()
+            if last or leave or self._is_save_step():
+                self._save()
+            if leave:
+                reason = "exit_interval"
+                break
+        rows = self.data.mixture.rows(self.data.order, samples=self.samples)
+        self._write("mixture", kind="used", rows=rows)
+        self._write("end", reason=reason)
+        return reason
+
+    def _steps(self) -> Iterator[int]:
+        total = self.config.train.train_iters
+        steps = range(self.step, total)
+        return progress(
+            steps, description="training", total=total, initial=self.step, unit="step", disable=not self.world.is_main
+        )
+
+    def _one_step(self) -> None:
+        started = time.perf_counter()
+        result = self.train_step(self._micro_batches(), step=self.step)
+        seconds = time.perf_counter() - started
+        self.step += 1
+        self.samples += self.batch.global_size
+        self._write("train", **self._train_fields(result, seconds))
+
+    def _micro_batches(self) -> Iterator[Tensor]:
+        for micro_step in range(self.batch.accumulation_steps):
+            numbers = micro_batch_numbers(
+                first=self.samples,
+                micro_step=micro_step,
+                rank=self.world.rank,
+                ranks=self.world.size,
+                micro_size=self.batch.micro_size,
+            )
+            yield torch.from_numpy(self.data.loader.batch(numbers)).to(self.world.device)
+
+    def _train_fields(self, result: StepResult, seconds: float) -> dict[str, Any]:
+        seq_length, peak = self.config.data.seq_length, self.config.logging.peak_theoretical_tflops
+        rate = self.batch.global_size * seq_length / seconds
+        flops = training_flops_per_token(self.model.architecture, seq_length=seq_length)
+        used = None if peak is None else mfu(rate, flops_per_token=flops, peak_flops=peak * 1e12 * self.world.size)
+        return {
+            **dataclasses.asdict(result),
+            "tokens": self.samples * seq_length,
+            "tokens_per_second": rate,
+            "seconds": seconds,
+            "mfu": used,
+        }
+
+    def _evaluate(self) -> None:
+        if self.data.held_out is None:
+            return
+        started = time.perf_counter()
+        tokens = self.batch.micro_size * self.config.data.seq_length
+        scores = self.data.held_out.score(self.model, world=self.world, dtype=self.dtype, batch_tokens=tokens)
+        tiers = {corpus.shard.name: corpus.tier for corpus in self.data.mixture.corpora}
+        rows = [{**dataclasses.asdict(score), "tier": tiers.get(score.corpus, "all")} for score in scores]
+        self._write("validation", rows=rows, seconds=time.perf_counter() - started)
+
+    def _is_save_step(self) -> bool:
+        section = self.config.checkpoint
+        regular = section.checkpoint_factor is not None and self.step % section.checkpoint_factor == 0
+        return regular or self.step in section.extra_save_iters
+
+    def _save(self) -> None:
+        started = time.perf_counter()
+        path = self.store.save(
+            step=self.step,
+            model=self.model,
+            optimizer=self.optimizer,
+            state={**self.identity, "samples": self.samples, "tokens": self.samples * self.config.data.seq_length},
+            files={"config.yml": dump(self.config)},
+            copies={f"tokenizer/{path.name}": path for path in tokenizer_files(self.config.tokenizer)},
+        )
+        self._write("checkpoint", path=str(path), seconds=time.perf_counter() - started)
+
+    def _open_metrics(self) -> MetricsWriter | None:
+        section = self.config.logging
+        if not self.world.is_main:
+            return None
+        path = self.folder / "metrics.jsonl"
+        earlier = read_metrics(path) if path.exists() and self.resumed_from is not None else []
+        first = next((event["rows"] for event in earlier if event["event"] == "validation"), None)
+        listeners: list[Listener] = [
+            Console(
+                train_iters=self.config.train.train_iters, log_interval=section.log_interval, first_validation=first
+            )
+        ]
+        if section.tensorboard_dir is not None:
+            listeners.append(TensorBoardWriter(Path(section.tensorboard_dir)))
+        return MetricsWriter(path, listeners=listeners)
+
+    def _write_start(self) -> None:
+        self._write(
+            "start",
+            parameters=self.model.architecture.num_parameters(),
+            world_size=self.world.size,
+            tokens_per_step=self.batch.global_size * self.config.data.seq_length,
+            train_iters=self.config.train.train_iters,
+            device=str(self.world.device.type),
+            precision=self.config.train.precision,
+            resumed_from=self.resumed_from,
+        )
+        total = self.config.train.train_iters * self.batch.global_size
+        self._write("mixture", kind="planned", rows=self.data.mixture.rows(self.data.order, samples=total))
+
+    def _write(self, event: str, **fields: Any) -> None:
+        if self.metrics is not None:
+            self.metrics.write(event, self.step, **fields)

@@ -1,0 +1,68 @@
+"""Log lines and progress bars, written to standard error so that standard output stays free for results."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger of a module; the entry points decide where it writes (see :func:`setup_logging`)."""
+    return logging.getLogger(name)
+
+
+class _AboveTheBar(logging.Handler):
+    """Writes lines to standard error without tearing a progress bar that is being drawn there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:  # logging's own convention: a broken log line never ends a run
+            self.handleError(record)
+
+
+def setup_logging(*, level: int = logging.INFO, prefix: str = "") -> None:
+    """Send log lines of this process to standard error.
+
+    Args:
+        level: lowest level that is shown.
+        prefix: put before every line, e.g. ``"[rank 3] "``.
+    """
+    handler = _AboveTheBar()
+    handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("megatron").setLevel(level)
+
+
+def progress(
+    items: Iterable[Item],
+    *,
+    description: str,
+    total: int | None = None,
+    unit: str = "it",
+    unit_scale: bool = False,
+    initial: int = 0,
+    disable: bool = False,
+) -> Iterator[Item]:
+    """Iterate over ``items`` behind a progress bar on standard error."""
+    bar = tqdm(
+        items,
+        desc=description,
+        total=total,
+        unit=unit,
+        unit_scale=unit_scale,
+        initial=initial,
+        disable=disable,
+        # A log file gets a line now and then, a terminal a moving bar.
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        dynamic_ncols=True,
+    )
+    yield from bar

@@ -1,0 +1,29 @@
+"""Installs emma-neox. `megatron` is a namespace package, so that it lives beside megatron-core, which has one too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def pinned() -> list[str]:
+    """Return the core requirements, as pinned for the tests."""
+    lines = (HERE / "requirements" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+setup(
+    name="emma-neox",
+    version="0.1.0",
+    description="Continued pre-training of Llama models on hundreds of languages",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_namespace_packages(include=["megatron.*"]),
+    package_data={"megatron.evaluation": ["*.html", "*.css", "*.js"]},
+    install_requires=pinned(),
+)

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from megatron.config.architecture import Architecture
+from megatron.data.indexed import ShardWriter
+from megatron.data.manifest import ShardInfo, TokenizerInfo
+from megatron.evaluation.bits_per_byte import HeldOutSet
+from megatron.model.llama import Llama
+from megatron.parallel.process import World
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+EOD, BOS = 2, 1
+DOCUMENTS = {"aaa": [[5, 6, 7], [8]], "bbb": [list(range(3, 40))]}
+
+
+def held_out(folder: Path, *, prepend_bos: bool, seq_length: int = 10) -> HeldOutSet:
+    shards = []
+    for name, documents in DOCUMENTS.items():
+        with ShardWriter(folder / name, dtype=np.uint16) as writer:
+            for text in documents:
+                writer.add_document(np.array([BOS] * prepend_bos + text + [EOD], dtype=np.uint16))
+        shards.append(
+            ShardInfo(
+                name=name, path=name, split="valid", source="monolingual", language=name, script="Latn",
+                documents=len(documents), words=1, tokens=writer.num_tokens, bytes=50, unk_tokens=0, dtype="uint16",
+                content_hash="",
+            )  # fmt: skip
+        )
+    tokenizer = TokenizerInfo("SPMTokenizer", "f", 64, EOD, BOS, prepend_bos=prepend_bos)
+    return HeldOutSet(folder=folder, shards=shards, tokenizer=tokenizer, seq_length=seq_length)
+
+
+class Uniform(nn.Module):
+    """Knows nothing, and remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[list[int], list[int]]] = []
+
+    def forward(self, tokens: Tensor, *, targets: Tensor, each: bool) -> Tensor:
+        assert each
+        for row, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
+            kept = [target for target in wanted if target >= 0]
+            self.seen.append((row[: len(kept)], kept))
+        return torch.where(targets >= 0, math.log(64), 0.0)
+
+
+@pytest.mark.parametrize("prepend_bos", [True, False])
+def test_every_token_of_the_text_is_scored_once_after_the_right_start(tmp_path: Path, prepend_bos: bool) -> None:
+    model = Uniform()
+    rows = held_out(tmp_path, prepend_bos=prepend_bos).score(
+        model, world=ALONE, dtype=torch.float32, batch_tokens=25
+    )
+    scored = sorted(target for _, targets in model.seen for target in targets)
+    assert scored == sorted(token for documents in DOCUMENTS.values() for text in documents for token in text)
+    first = BOS if prepend_bos else EOD
+    assert all(inputs[0] == first and inputs[1:] == targets[:-1] for inputs, targets in model.seen)
+    assert [row.tokens for row in rows] == [4, 37]
+    assert [row.nats for row in rows] == pytest.approx([4 * math.log(64), 37 * math.log(64)])
+    assert [row.bytes for row in rows] == [50, 50]
+
+
+def small_model() -> Llama:
+    model = Llama(Architecture(64, 16, 32, 2, 2, 1, 8, 64, initializer_range=0.3))
+    model.init_weights(seed=0)
+    return model
+
+
+def test_the_score_does_not_depend_on_batches_or_processes(tmp_path: Path) -> None:
+    data, model = held_out(tmp_path, prepend_bos=True), small_model()
+
+    def nats(batch_tokens: int, world: World = ALONE) -> list[float]:
+        return [row.nats for row in data.score(model, world=world, dtype=torch.float32, batch_tokens=batch_tokens)]
+
+    whole = nats(1000)
+    assert nats(1) == pytest.approx(whole, rel=1e-6)
+    assert nats(23) == pytest.approx(whole, rel=1e-6)
+
+    class Part(World):
+        def sum(self, tensor: Tensor) -> Tensor:
+            return tensor
+
+    parts = [nats(23, Part(rank=rank, size=3, device=torch.device("cpu"))) for rank in range(3)]
+    assert [sum(part) for part in zip(*parts, strict=True)] == pytest.approx(whole, rel=1e-6)
+
+
+def test_agrees_with_the_models_own_loss(tmp_path: Path) -> None:
+    model = small_model()
+    rows = held_out(tmp_path, prepend_bos=True, seq_length=64).score(
+        model, world=ALONE, dtype=torch.float32, batch_tokens=1000
+    )
+    text = torch.tensor([[BOS, *DOCUMENTS["bbb"][0]]])
+    expected = model(text[:, :-1], targets=text[:, 1:]).item()
+    assert rows[1].nats == pytest.approx(expected, rel=1e-6)
+
+
+def test_scoring_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model = small_model().train()
+    held_out(tmp_path, prepend_bos=True).score(model, world=ALONE, dtype=torch.bfloat16, batch_tokens=100)
+    assert model.training
+    assert all(parameter.grad is None and parameter.dtype == torch.float32 for parameter in model.parameters())

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from megatron.config.load import load
+from megatron.config.schema import Config
+from megatron.monitor.record import read_all_events, read_metrics
+from megatron.parallel.process import World
+from megatron.train.step import NotFiniteError
+from megatron.train.trainer import Trainer
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+MakeRun = Callable[..., Any]
+
+
+def config_of(run: Any, *overrides: str) -> Config:
+    return load([run.config], list(overrides))
+
+
+def losses(save: Path) -> dict[int, float]:
+    return {event["step"]: event["loss"] for event in read_metrics(save / "metrics.jsonl") if event["event"] == "train"}
+
+
+def test_learns_and_leaves_its_record(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    assert Trainer(config_of(run), ALONE).run() == "finished"
+    events = read_metrics(run.save / "metrics.jsonl")
+    seen = losses(run.save)
+    assert list(seen) == list(range(1, 13))
+    assert seen[12] < seen[1] - 0.3
+    assert [event["step"] for event in events if event["event"] == "validation"] == [0, 6, 12]
+    assert [event["step"] for event in events if event["event"] == "checkpoint"] == [3, 6, 9, 12]
+    assert (run.save / "latest").read_text() == "global_step12\n"
+    planned, used = [event["rows"] for event in events if event["event"] == "mixture"]
+    assert [row["samples"] for row in planned] == [row["samples"] for row in used]
+    assert sum(row["samples"] for row in used) == 12 * 8
+
+
+def test_precision_bfloat16_is_close_to_fp32(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    Trainer(config_of(run), ALONE).run()
+    full = losses(run.save)
+    shutil.rmtree(run.save)
+    Trainer(config_of(run, "precision=bfloat16"), ALONE).run()
+    half = losses(run.save)
+    assert half != full
+    assert half == pytest.approx(full, rel=0.02)
+
+
+def test_resumes_bit_for_bit(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    Trainer(config_of(run), ALONE).run()
+    whole = losses(run.save)
+    shutil.rmtree(run.save)
+    trainer = Trainer(config_of(run, "exit_interval=5"), ALONE)
+    assert trainer.run() == "exit_interval"
+    trainer = Trainer(config_of(run, "exit_interval=5"), ALONE)
+    assert trainer.resumed_from == 5
+    assert trainer.run() == "exit_interval"
+    trainer = Trainer(config_of(run), ALONE)
+    assert trainer.resumed_from == 10
+    assert trainer.run() == "finished"
+    assert losses(run.save) == whole
+    assert Trainer(config_of(run), ALONE).run() == "already finished"
+
+
+def test_an_incomplete_checkpoint_is_passed_over(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    Trainer(config_of(run), ALONE).run()
+    whole = losses(run.save)
+    (run.save / "global_step12" / "COMPLETE").unlink()
+    trainer = Trainer(config_of(run), ALONE)
+    assert trainer.resumed_from == 9
+    trainer.run()
+    assert losses(run.save) == whole
+    assert len(read_all_events(run.save / "metrics.jsonl")) > len(read_metrics(run.save / "metrics.jsonl"))
+
+
+def test_accumulation_does_not_change_the_numbers(tiny_run: MakeRun) -> None:
+    seen = []
+    for micro in (1, 4, 8):
+        run = tiny_run(train_micro_batch_size_per_gpu=micro)
+        shutil.rmtree(run.save, ignore_errors=True)
+        Trainer(config_of(run), ALONE).run()
+        seen.append(losses(run.save))
+    assert seen[1] == pytest.approx(seen[0], rel=1e-5)
+    assert seen[2] == pytest.approx(seen[0], rel=1e-5)
+
+
+def test_resume_with_another_batch_size_goes_on_with_the_next_sample(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    Trainer(config_of(run, "exit_interval=5"), ALONE).run()
+    trainer = Trainer(config_of(run, "train_batch_size=4"), ALONE)
+    assert trainer.samples == 40
+    trainer.run()
+    assert trainer.samples == 40 + 7 * 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["seed=5"], "seed was 1234, is now 5"),
+        (["seq_length=16"], "seq_length was 32, is now 16"),
+        (["hidden_size=64"], "architecture"),
+    ],
+)
+def test_refuses_to_continue_another_run(tiny_run: MakeRun, overrides: list[str], said: str) -> None:
+    run = tiny_run()
+    Trainer(config_of(run, "exit_interval=5"), ALONE).run()
+    with pytest.raises(ValueError, match=said):
+        Trainer(config_of(run, *overrides), ALONE)
+
+
+def test_finetune_takes_the_weights_alone(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    Trainer(config_of(run), ALONE).run()
+    last = losses(run.save)[12]
+    fresh = run.folder / "fresh"
+    trainer = Trainer(config_of(run, f"save={fresh}", f"load={run.save}", "finetune=true", "seed=9"), ALONE)
+    assert (trainer.step, trainer.samples, trainer.resumed_from) == (0, 0, None)
+    trainer.run()
+    assert losses(fresh)[1] == pytest.approx(last, abs=0.3)
+
+
+def test_another_tokenizer_is_refused(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    (run.folder / "tokenizer.model").write_bytes(b"another one")
+    with pytest.raises(ValueError, match=r"fingerprint .* tokenise the corpus again"):
+        Trainer(config_of(run), ALONE)
+
+
+def test_a_model_with_too_few_embeddings_is_refused(tiny_run: MakeRun) -> None:
+    with pytest.raises(ValueError, match=r"vocab_size = 100 .* smaller than the tokenizer's 120"):
+        Trainer(config_of(tiny_run(vocab_size=100)), ALONE)
+
+
+def test_a_damaged_checkpoint_is_a_clear_error(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    Trainer(config_of(run), ALONE).run()
+    data = next((run.save / "global_step12").glob("*.distcp"))
+    data.write_bytes(data.read_bytes()[:100])
+    with pytest.raises(ValueError, match="global_step12 cannot be loaded"):
+        Trainer(config_of(run), ALONE)
+
+
+def test_a_truncated_shard_is_a_clear_error(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    shard = run.folder / "eng_Latn_train.bin"
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"eng_Latn_train.*(truncated|bytes)"):
+        Trainer(config_of(run), ALONE).run()
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    trainer = Trainer(config_of(run), ALONE)
+    with torch.no_grad():
+        trainer.model.model.norm.weight[0] = float("nan")
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    with pytest.raises(NotFiniteError, match="step 1: loss nan"):
+        trainer.run()
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, before[name]) or value.isnan().any(), name
+
+
+def test_every_checkpoint_tells_what_it_is(tiny_run: MakeRun) -> None:
+    run = tiny_run(keep_last_n_checkpoints=2, extra_save_iters=[1])
+    Trainer(config_of(run), ALONE).run()
+    assert {path.name for path in run.save.glob("global_step*")} == {"global_step1", "global_step9", "global_step12"}
+    checkpoint = run.save / "global_step12"
+    state = json.loads((checkpoint / "state.json").read_text())
+    assert (state["step"], state["samples"], state["tokens"]) == (12, 96, 96 * 32)
+    assert load([checkpoint / "config.yml"]) == config_of(run)
+    assert (checkpoint / "tokenizer" / "tokenizer.model").exists()
