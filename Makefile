@@ -54,7 +54,7 @@ ifeq ($(TOKENIZER),)
 endif
 	$(call step,'3. shards of tokens')
 	$(BIN)/python tools/preprocess_data.py --input $(demo_corpus) --output-prefix $(DEMO)/shards \
-		--tokenizer-type $(TOKENIZER_TYPE) --vocab-file $(demo_tokenizer) --append-eod --prepend-bos
+		--tokenizer-type $(TOKENIZER_TYPE) --vocab-file $(demo_tokenizer) --append-eod --prepend-bos --valid-bytes 4096
 	$(call step,'4. the mixture')
 	$(BIN)/python tools/plan_mixture.py configs/demo.yml $(demo_settings)
 	$(call step,'5. training, up to the middle')

@@ -1,1 +1,1 @@
-"""What a trained model is worth: reports over the record of a run. Imports without torch."""
+"""What a trained model is worth: bits per byte of held-out text, and the report of a run (which needs no torch)."""

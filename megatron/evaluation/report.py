@@ -6,6 +6,7 @@ from pathlib import Path
 
 from megatron.evaluation.report_data import SAMPLES_NAME, load_run, load_samples
 from megatron.evaluation.report_page import render
+from megatron.monitor.summary import format_table, tier_table
 from megatron.utils.files import write_text
 
 
@@ -31,3 +32,20 @@ def write_report(save_folder: Path, *, samples: Path | None, output: Path) -> Pa
         samples = save_folder / SAMPLES_NAME
     write_text(output, render(run, load_samples(samples) if samples is not None else []))
     return output
+
+
+def before_after_table(save_folder: Path) -> str:
+    """Return bits per byte per tier before and after as plain text, or a sentence that says what is missing.
+
+    Raises:
+        MetricsError: the folder holds no record.
+    """
+    validations = load_run(save_folder).validations
+    if len(validations) < 2:
+        return f"{len(validations)} validation(s) so far: bits per byte before and after need two"
+    first, last = validations[0], validations[-1]
+    lines = tier_table(first["rows"], last["rows"])
+    if not lines:
+        return f"the validations at step {first['step']:,} and {last['step']:,} have no corpus in common"
+    title = f"bits per byte of held-out text, before (step {first['step']:,}) and after (step {last['step']:,})"
+    return f"{title}\n\n{format_table(lines)}"

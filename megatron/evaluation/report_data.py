@@ -42,7 +42,7 @@ class Run:
     """One run as its record tells it.
 
     Attributes:
-        name: of the save folder.
+        name: of the save folder, with the folder it lies in.
         start: the latest ``start`` event; None when the record has none.
         train: ``train`` events in order, every step once.
         validations: ``validation`` events that scored something, in order, every step once.
@@ -99,7 +99,7 @@ def load_run(save_folder: Path) -> Run:
         if rows:
             validations.append({**event, "rows": rows})
     return Run(
-        name=save_folder.resolve().name,
+        name="/".join(save_folder.resolve().parts[1:][-2:]),
         start=last_start,
         train=[event for event in events if event["event"] == "train"],
         validations=validations,

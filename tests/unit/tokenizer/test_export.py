@@ -68,7 +68,7 @@ def train(path: Path, texts: list[str], **settings: Any) -> Path:
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"model_type": "unigram", "vocab_size": 450}, "not a BPE model"),
+        ({"model_type": "unigram", "hard_vocab_limit": False}, "not a BPE model"),
         ({"normalization_rule_name": "nmt_nfkc"}, "normalises text"),
         ({"remove_extra_whitespaces": True}, "normalises text"),
         ({"user_defined_symbols": ["<sep>"]}, "user-defined"),
