@@ -57,9 +57,9 @@ endif
 		--tokenizer-type $(TOKENIZER_TYPE) --vocab-file $(demo_tokenizer) --append-eod --prepend-bos --valid-bytes 4096
 	$(call step,'4. the mixture')
 	$(BIN)/python tools/plan_mixture.py configs/demo.yml $(demo_settings)
-	$(call step,'5. training, up to the middle')
+	$(call step,'5. training up to the middle')
 	$(BIN)/python deepy.py train.py configs/demo.yml $(demo_settings)
-	$(call step,'6. training, resumed by the same command')
+	$(call step,'6. training resumed by the same command')
 	$(BIN)/python deepy.py train.py configs/demo.yml $(demo_settings)
 	$(call step,'7. a Hugging Face model')
 	$(BIN)/python tools/convert_checkpoint.py --from native --to hf --input $(DEMO)/run --output $(DEMO)/model

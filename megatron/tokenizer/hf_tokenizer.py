@@ -89,6 +89,7 @@ def _parse(data: bytes, path: Path) -> tokenizers.Tokenizer:
         raise TokenizerError(f"{path}: is no tokenizer.json ({error}); check tokenizer_type") from error
     # As the file comes, `</s>` in a text becomes the end-of-document id, and long texts may be cut.
     tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
 
