@@ -102,7 +102,7 @@ def finished(job: CorpusJob, info: TokenizerInfo) -> Sidecar | None:
             sidecars.append(load_sidecar(sidecar_path(job.prefix("valid"))))
         for each in sidecars:
             reader = ShardReader(job.folder / each.shard.path)
-            if each.made_from != sidecar.made_from:
+            if reader.num_tokens != each.shard.tokens or each.made_from != sidecar.made_from:
                 return None
     except (ManifestError, ShardError, OSError):
         return None  # not there, not whole: it is tokenised again

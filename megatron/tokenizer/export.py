@@ -70,6 +70,10 @@ def sentencepiece_json(model: bytes, *, tokens: SpecialTokens) -> str:
         problems.append("it treats spaces in another way")
     if any(piece.type in (kinds.USER_DEFINED, kinds.UNUSED) for piece in proto.pieces):
         problems.append("it has user-defined or unused pieces")
+    normal_pieces = {piece.piece for piece in proto.pieces if piece.type == kinds.NORMAL}
+    # SentencePiece merges any characters; tokenizer.json only those that are pieces themselves.
+    if not {character for piece in normal_pieces for character in piece} <= normal_pieces:
+        problems.append("it has pieces with characters that are no pieces")
     if problems:
         raise TokenizerError(f"the SentencePiece model cannot be written as tokenizer.json: {'; '.join(problems)}")
     vocab = {piece.piece: number for number, piece in enumerate(proto.pieces)}

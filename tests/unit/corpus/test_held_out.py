@@ -56,6 +56,16 @@ def test_forgetting_changes_nothing(texts: list[str], valid_bytes: int, valid_fr
         assert choose(texts, valid_bytes=valid_bytes, valid_fraction=valid_fraction) == expected
 
 
+def test_forgetting_allows_for_a_text_that_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SPARE_ENTRIES", 1)
+    chooser = HeldOutChooser(valid_bytes=10, valid_fraction=0.5)
+    for text in [30, 31, 32, *range(2, 20), 1]:
+        chooser.add(text, size_bytes=1000 if text == 1 else 3)
+    for text in range(40, 80):
+        chooser.add(text, size_bytes=3)
+    assert chooser.choose() == {2, 3, 4, 5}
+
+
 def test_memory_does_not_grow_with_the_corpus() -> None:
     chooser = HeldOutChooser(valid_bytes=1000, valid_fraction=0.1)
     for number in range(50_000):

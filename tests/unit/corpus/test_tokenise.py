@@ -22,7 +22,7 @@ from megatron.corpus import encode
 from megatron.corpus.balanced import balanced_texts
 from megatron.corpus.read import CorpusError
 from megatron.corpus.tokenise import TokeniseError, TokeniseOptions, TokenizerFile, summary_table, tokenise_corpora
-from megatron.data.indexed import ShardReader
+from megatron.data.indexed import ShardReader, ShardWriter
 from megatron.data.manifest import Manifest, ManifestError, ShardInfo, load_manifest, load_sidecar
 from megatron.tokenizer.base import Tokenizer, TokenizerError
 from megatron.tokenizer.train import train_sentencepiece
@@ -175,6 +175,16 @@ def test_finished_corpora_are_skipped(
     assert "finished already" not in caplog.text
 
 
+def test_a_shard_that_does_not_fit_its_sidecar_is_made_again(tmp_path: Path, tokenizer: TokenizerFile) -> None:
+    source = corpora(tmp_path / "in")
+    run(source, tmp_path / "out", tokenizer)
+    before = snapshot(tmp_path / "out")
+    with ShardWriter(tmp_path / "out" / "fin_Latn_text_document", dtype="uint16") as writer:
+        writer.add_document(np.array([3, 2]))
+    run(source, tmp_path / "out", tokenizer)
+    assert snapshot(tmp_path / "out") == before
+
+
 def test_a_changed_file_of_the_same_size_is_noticed(tmp_path: Path, tokenizer: TokenizerFile) -> None:
     path = write(tmp_path / "in" / "fin_Latn.jsonl", FINNISH)
     before = run(tmp_path / "in", tmp_path / "out", tokenizer)
@@ -183,18 +193,20 @@ def test_a_changed_file_of_the_same_size_is_noticed(tmp_path: Path, tokenizer: T
     assert run(tmp_path / "in", tmp_path / "out", tokenizer) != before
 
 
-def test_an_interrupted_corpus_is_done_again(tmp_path: Path, tokenizer: TokenizerFile) -> None:
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_an_interrupted_corpus_is_done_again(tmp_path: Path, tokenizer: TokenizerFile, split: str) -> None:
     source = corpora(tmp_path / "in")
     run(source, tmp_path / "whole", tokenizer)
 
-    def fail_on_train(sidecar: Any, prefix: Path) -> None:
-        if sidecar.shard.split == "train" and sidecar.shard.name == "fin_Latn":
+    def interrupt(sidecar: Any, prefix: Path) -> None:
+        if sidecar.shard.split == split and sidecar.shard.name == "fin_Latn":
             raise KeyboardInterrupt
         save(sidecar, prefix)
 
     save = encode.save_sidecar
-    with mock.patch.object(encode, "save_sidecar", fail_on_train), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(encode, "save_sidecar", interrupt), pytest.raises(KeyboardInterrupt):
         run(source, tmp_path / "out", tokenizer)
+    assert not (tmp_path / "out" / "fin_Latn_text_document.json").exists()  # so it does not count as finished
     run(source, tmp_path / "out", tokenizer)
     assert snapshot(tmp_path / "whole") == snapshot(tmp_path / "out")
 

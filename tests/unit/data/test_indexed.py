@@ -151,6 +151,11 @@ def test_float_codes_are_refused(tmp_path: Path, code: int) -> None:
         ShardReader(write_raw(tmp_path / "x", lengths=[2], documents=[0, 1], code=code))
 
 
+def test_a_negative_last_length_is_an_error_even_if_the_sum_fits(tmp_path: Path) -> None:
+    with pytest.raises(ShardError, match="negative"):
+        ShardReader(write_raw(tmp_path / "x", lengths=[5, -1], documents=[0, 1, 2], tokens=[0, 1, 2, 3]))
+
+
 @pytest.mark.parametrize("suffix", [".bin", ".idx"])
 def test_truncation_at_every_byte_is_an_error(tmp_path: Path, suffix: str) -> None:
     prefix = write(tmp_path / "x", DOCUMENTS)

@@ -98,6 +98,52 @@ def test_variants_that_can_be_expressed(tmp_path: Path, settings: dict[str, Any]
         assert again.decode(again.encode(text)) == text
 
 
+def with_pieces(model: Path, out: Path, *, first: list[str], last: list[str]) -> Path:
+    """Replace the first pieces that were learnt and the last, rarest characters of a SentencePiece model."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    schema: Any = sentencepiece_model_pb2
+    proto = schema.ModelProto.FromString(model.read_bytes())
+    learnt = [piece for piece in proto.pieces if piece.type == schema.ModelProto.SentencePiece.NORMAL]
+    known = {piece.piece for piece in learnt}
+    for piece, text in zip(learnt, first, strict=False):
+        piece.piece = text
+    unused = [piece for piece in learnt if piece.piece in "自由尊严和权利上一律平等。" and len(piece.piece) == 1]
+    for piece, text in zip(unused, [text for text in last if text not in known], strict=False):
+        piece.piece = text
+    # Longer pieces may hold the characters that were taken away.
+    left = {piece.piece for piece in learnt}
+    for number, piece in enumerate(learnt):
+        if not set(piece.piece) <= left:
+            piece.piece = f"\ue000{number}"
+            piece.type = schema.ModelProto.SentencePiece.CONTROL
+    out.write_bytes(proto.SerializeToString())
+    return out
+
+
+def test_no_merge_makes_a_control_piece(tmp_path: Path, sp_model: Path) -> None:
+    model = with_pieces(sp_model, tmp_path / "m", first=["</", "s>"], last=["<", "/", "s", ">"])
+    ours = load_tokenizer("SPMTokenizer", model)
+    assert (
+        len(ours.encode("</s>")) == 3
+    )  # the space in front and the two pieces, which together spell the control piece
+    ours.save(tmp_path / "out", prepend_bos=False)
+    again = load_tokenizer("HFTokenizer", tmp_path / "out")
+    for text in ("</s>", "</s></s>", "<s>", "x </s>"):
+        assert again.encode(text) == ours.encode(text), text
+
+
+def test_pieces_of_unknown_characters_are_refused(tmp_path: Path, sp_model: Path) -> None:
+    from sentencepiece import sentencepiece_model_pb2
+
+    schema: Any = sentencepiece_model_pb2
+    proto = schema.ModelProto.FromString(sp_model.read_bytes())
+    next(piece for piece in proto.pieces if piece.type == schema.ModelProto.SentencePiece.NORMAL).piece = "ŧŧ"
+    (tmp_path / "m").write_bytes(proto.SerializeToString())
+    with pytest.raises(TokenizerError, match="characters that are no pieces"):
+        load_tokenizer("SPMTokenizer", tmp_path / "m").save(tmp_path / "out", prepend_bos=False)
+
+
 def test_a_word_that_is_a_token_wins_over_merges(tmp_path: Path) -> None:
     # No merges lead to b"abc" (neither "ab" nor "bc" is a token); tiktoken finds whole words first.
     ranks = {bytes([byte]): byte for byte in range(256)} | {b"abc": 256}
