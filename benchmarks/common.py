@@ -34,7 +34,9 @@ class Comparison:
         return statistics.median(self.ours) / statistics.median(self.peer) if self.peer else None
 
 
-def parse_arguments(description: str, add: Callable[[argparse.ArgumentParser], None] | None = None) -> argparse.Namespace:
+def parse_arguments(
+    description: str, add: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.Namespace:
     """Read ``--quick`` and ``--json``, and what ``add`` adds."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: under a minute")

@@ -35,7 +35,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
         with _opened(path) as handle:
             for name in handle.keys():  # noqa: SIM118 - this is no dictionary
                 found[name] = (path, tuple(handle.get_slice(name).get_shape()))
-    wanted = {name: parameter for name, parameter in model.named_parameters()}
+    wanted = dict(model.named_parameters())
     if "lm_head.weight" not in wanted:
         # Some writers store a tied head a second time.
         found.pop("lm_head.weight", None)

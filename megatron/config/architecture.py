@@ -57,8 +57,8 @@ class Architecture:
         ]
         if self.num_key_value_heads > 0 and self.num_attention_heads % self.num_key_value_heads:
             problems.append(
-                f"num_attention_heads = {self.num_attention_heads} must be a multiple of the number of key/value heads, "
-                f"{self.num_key_value_heads}"
+                f"num_attention_heads = {self.num_attention_heads} must be a multiple of the number of key/value "
+                f"heads, {self.num_key_value_heads}"
             )
         if self.head_dim % 2:
             problems.append(f"head_dim = {self.head_dim} must be even, since rotary embeddings turn pairs")

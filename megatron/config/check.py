@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .derive import architecture_of, derive_batch, known_vocab_size, vocab_size_is_known
-from .problems import ABSENT, Problem
-from .read import Entry
-from .schema import SHAPE_KEYS, AdamConfig, Config, MixtureConfig
+from megatron.config.derive import architecture_of, derive_batch, known_vocab_size, vocab_size_is_known
+from megatron.config.problems import ABSENT, Problem
+from megatron.config.read import Entry
+from megatron.config.schema import SHAPE_KEYS, AdamConfig, Config, MixtureConfig
 
 Complaint = tuple[str, str, str]
 """Key to blame, rule (the end of a sentence that begins with the key), fix (a sentence)."""

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .load import load
-from .problems import ConfigError
-from .schema import Config
+from megatron.config.load import load
+from megatron.config.problems import ConfigError
+from megatron.config.schema import Config
 
 EXIT_BAD_CONFIG = 2
 

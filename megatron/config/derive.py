@@ -7,8 +7,8 @@ import json
 import math
 from pathlib import Path
 
-from .architecture import Architecture, RopeScaling
-from .schema import BatchConfig, Config, ModelConfig, ScheduleConfig
+from megatron.config.architecture import Architecture, RopeScaling
+from megatron.config.schema import BatchConfig, Config, ModelConfig, ScheduleConfig
 
 
 @dataclasses.dataclass(frozen=True)

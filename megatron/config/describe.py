@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from .derive import architecture_of, decay_steps, derive_batch, known_vocab_size, vocab_size_is_known, warmup_steps
-from .load import effective_settings
-from .schema import Config
+from megatron.config.derive import (
+    architecture_of,
+    decay_steps,
+    derive_batch,
+    known_vocab_size,
+    vocab_size_is_known,
+    warmup_steps,
+)
+from megatron.config.load import effective_settings
+from megatron.config.schema import Config
 
 _CURVE_POINTS = 8
 

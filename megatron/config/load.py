@@ -9,14 +9,13 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from megatron.config.check import broken_rules
+from megatron.config.problems import ABSENT, ConfigError, Problem, did_you_mean
+from megatron.config.read import Entry, apply_overrides, read_files
+from megatron.config.schema import SECTIONS, SHAPE_KEYS, Config, Section, sections_in
+from megatron.config.translate import translate
 from megatron.utils.files import fingerprint_bytes, write_text
 from megatron.utils.log import get_logger
-
-from .check import broken_rules
-from .problems import ABSENT, ConfigError, Problem, did_you_mean
-from .read import Entry, apply_overrides, read_files
-from .schema import SECTIONS, SHAPE_KEYS, Config, Section, sections_in
-from .translate import translate
 
 _logger = get_logger(__name__)
 

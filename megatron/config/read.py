@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from .problems import ABSENT, Problem
+from megatron.config.problems import ABSENT, Problem
 
 MAX_FILE_BYTES = 16 << 20
 _MAX_DEPTH = 32

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .keys import GROUPS, NEOX_KEYS, NeoxKey, Status
-from .schema import SECTIONS, Section, sections_in
+from megatron.config.keys import GROUPS, NEOX_KEYS, NeoxKey, Status
+from megatron.config.schema import SECTIONS, Section, sections_in
 
 _INTRODUCTION = """\
 # Configuration

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from .keys import NEOX_KEYS, REJECTED_VALUES, NeoxKey, Status
-from .problems import Problem, did_you_mean, shown
-from .read import Entry
-from .schema import SECTION_OF_KEY, as_number
+from megatron.config.keys import NEOX_KEYS, REJECTED_VALUES, NeoxKey, Status
+from megatron.config.problems import Problem, did_you_mean, shown
+from megatron.config.read import Entry
+from megatron.config.schema import SECTION_OF_KEY, as_number
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from .plan import LaunchPlan, Machine
+from megatron.launch.plan import LaunchPlan, Machine
 
 _VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _NVIDIA_PROC = Path("/proc/driver/nvidia/gpus")

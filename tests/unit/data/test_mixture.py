@@ -12,7 +12,9 @@ from megatron.data.mixture import MixtureError, plan_mixture
 from megatron.data.plan_table import plan_tables
 
 
-def shard(name: str, tokens: int, *, source: str = "monolingual", words: int | None = None, **changes: Any) -> ShardInfo:
+def shard(
+    name: str, tokens: int, *, source: str = "monolingual", words: int | None = None, **changes: Any
+) -> ShardInfo:
     entry = {
         "name": name,
         "path": name,

@@ -28,10 +28,20 @@ def held_out(folder: Path, *, prepend_bos: bool, seq_length: int = 10) -> HeldOu
                 writer.add_document(np.array([BOS] * prepend_bos + text + [EOD], dtype=np.uint16))
         shards.append(
             ShardInfo(
-                name=name, path=name, split="valid", source="monolingual", language=name, script="Latn",
-                documents=len(documents), words=1, tokens=writer.num_tokens, bytes=50, unk_tokens=0, dtype="uint16",
+                name=name,
+                path=name,
+                split="valid",
+                source="monolingual",
+                language=name,
+                script="Latn",
+                documents=len(documents),
+                words=1,
+                tokens=writer.num_tokens,
+                bytes=50,
+                unk_tokens=0,
+                dtype="uint16",
                 content_hash="",
-            )  # fmt: skip
+            )
         )
     tokenizer = TokenizerInfo("SPMTokenizer", "f", 64, EOD, BOS, prepend_bos=prepend_bos)
     return HeldOutSet(folder=folder, shards=shards, tokenizer=tokenizer, seq_length=seq_length)
