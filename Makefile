@@ -1,7 +1,8 @@
 # The commands that the README names. `make demo` and `make test` need Python 3.10+ and make, nothing else.
 #
 #   make demo                                      from raw text to a Hugging Face model and a report, in minutes
-#   make demo CORPUS=folder [TOKENIZER=file]       the same on your text (one folder or file for each language)
+#   make demo CORPUS=folder [TOKENIZER=file]       the same on your text (one folder or file for each language);
+#                                                  also VOCAB_SIZE=8000, TOKENIZER_TYPE=SPMTokenizer, BOS=--prepend-bos
 #   make test                                      lint, types and tests
 #   make test-slow                                 the long proofs
 #   make bench                                     speed beside the peers
@@ -13,6 +14,8 @@ PIP_OPTIONS ?=
 CORPUS ?=
 TOKENIZER ?=
 TOKENIZER_TYPE ?= SPMTokenizer
+VOCAB_SIZE ?= 8000
+BOS ?= --prepend-bos
 
 BIN := .venv/bin
 DEMO := demo
@@ -35,6 +38,10 @@ SHELL := /bin/bash
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --quiet -r requirements/requirements-test.txt
 	touch $@
 
+ifneq ($(filter $(abspath $(DEMO))/%,$(abspath $(CORPUS) $(TOKENIZER))),)
+$(error CORPUS and TOKENIZER must lie outside the folder $(DEMO), which is made anew)
+endif
+
 # With text of your own there may be no code and no translations, so every source counts by its size.
 demo_corpus := $(or $(CORPUS),$(DEMO)/corpus)
 demo_tokenizer := $(or $(TOKENIZER),$(DEMO)/tokenizer.model)
@@ -50,11 +57,11 @@ ifeq ($(CORPUS),)
 endif
 ifeq ($(TOKENIZER),)
 	$(call step,'2. a tokenizer')
-	$(BIN)/python tools/train_tokenizer.py --input $(demo_corpus) --output $(demo_tokenizer) --vocab-size 8000
+	$(BIN)/python tools/train_tokenizer.py --input $(demo_corpus) --output $(demo_tokenizer) --vocab-size $(VOCAB_SIZE)
 endif
 	$(call step,'3. shards of tokens')
 	$(BIN)/python tools/preprocess_data.py --input $(demo_corpus) --output-prefix $(DEMO)/shards \
-		--tokenizer-type $(TOKENIZER_TYPE) --vocab-file $(demo_tokenizer) --append-eod --prepend-bos --valid-bytes 4096
+		--tokenizer-type $(TOKENIZER_TYPE) --vocab-file $(demo_tokenizer) --append-eod $(BOS) --valid-bytes 4096
 	$(call step,'4. the mixture')
 	$(BIN)/python tools/plan_mixture.py configs/demo.yml $(demo_settings)
 	$(call step,'5. training up to the middle')

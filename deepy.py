@@ -20,8 +20,9 @@ from megatron.config.cli import EXIT_BAD_CONFIG, add_config_arguments, load_argu
 from megatron.config.describe import describe
 from megatron.config.load import resolved_name, write_resolved
 from megatron.config.schema import Config
+from megatron.data.check import check_data
 from megatron.launch.local import run, this_machine
-from megatron.launch.plan import num_processes, plan_local
+from megatron.launch.plan import machine_problems, num_processes, plan_local
 from megatron.optim.schedule import schedule_from
 from megatron.utils.log import setup_logging
 
@@ -43,19 +44,20 @@ def main() -> int:
     config = load_arguments(settings, conf_dir=options.conf_dir)
     if options.check:
         return check(config)
-    with tempfile.TemporaryDirectory(prefix="emma-neox-") as scratch:
-        folder = Path(config.checkpoint.save) / "configs" if config.checkpoint.save else Path(scratch)
-        return launch(config, Path(scripts[0]), folder / resolved_name(config), dry_run=options.dry_run)
+    # Without a folder of its own the run's configuration stays in the system's temporary one, for the run to read.
+    folder = Path(config.checkpoint.save or tempfile.mkdtemp(prefix="emma-neox-")) / "configs"
+    return launch(config, Path(scripts[0]), folder / resolved_name(config), dry_run=options.dry_run)
 
 
 def check(config: Config) -> int:
     """Print what the run amounts to, and every problem."""
-    processes = num_processes(config.launch, this_machine(os.environ))
+    machine = this_machine(os.environ)
+    processes = num_processes(config.launch, machine)
     rate = schedule_from(config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters)
-    problems = check_run(config, data_parallel_size=processes)
-    lines = ["", "problems:", *(f"  - {problem}" for problem in problems)] if problems else ["", "no problems"]
-    report = [describe(config, learning_rate=rate, data_parallel_size=processes), *lines, ""]
-    sys.stdout.write("\n".join(report))
+    problems = check_run(config, data_parallel_size=processes) + machine_problems(config.launch, config.parallel, machine)
+    problems += check_data(config.data, config.tokenizer)
+    lines = ["problems:", *(f"  - {problem}" for problem in problems)] if problems else ["no problems"]
+    sys.stdout.write("\n".join([describe(config, learning_rate=rate, data_parallel_size=processes), "", *lines, ""]))
     return EXIT_BAD_CONFIG if problems else 0
 
 

@@ -16,6 +16,7 @@ from megatron.config.cli import config_from_argv
 from megatron.config.schema import Config
 from megatron.generate.prompts import continue_all, read_prompts, write_records
 from megatron.generate.sampling import Sampling
+from megatron.parallel.process import only_process
 from megatron.utils.log import setup_logging
 
 
@@ -56,13 +57,15 @@ def defaults_from(config: Config) -> dict[str, Any]:
         "top_p": section.top_p,
         "num_samples": section.num_samples,
         "seed": config.train.seed,
-        "output": Path(section.sample_output_file),
+        "output": Path(folder or ".") / section.sample_output_file,
     }
 
 
 def main(argv: list[str]) -> int:
     """Generate, show and write; return the exit status."""
     arguments = parse(argv)
+    if not only_process():
+        return 0  # deepy.py starts one process for each GPU; one writes
     setup_logging(level=logging.INFO)
     try:
         prompts = arguments.prompt or (read_prompts(arguments.prompts_file) if arguments.prompts_file else [""])

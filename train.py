@@ -10,26 +10,30 @@ from megatron.config.check import check_run
 from megatron.config.cli import config_from_argv
 from megatron.parallel.process import joined_world
 from megatron.train.step import NotFiniteError
-from megatron.train.trainer import Trainer
+from megatron.train.trainer import train
 from megatron.utils.log import get_logger, setup_logging
 
 
 def main(argv: list[str]) -> int:
     """Run one process of a training run and return its exit status."""
     config = config_from_argv(argv, __doc__ or "")
-    with joined_world(
-        backend=config.parallel.distributed_backend, num_threads=config.parallel.num_threads
-    ) as world:
-        setup_logging(level=logging.INFO if world.is_main else logging.WARNING, prefix="")
-        try:
+    setup_logging(level=logging.WARNING)
+    try:
+        with joined_world(
+            backend=config.parallel.distributed_backend, num_threads=config.parallel.num_threads
+        ) as world:
+            setup_logging(
+                level=logging.INFO if world.is_main else logging.WARNING,
+                prefix="" if world.size == 1 else f"[rank {world.rank}] ",
+            )
             problems = check_run(config, data_parallel_size=world.size)
             if problems:
                 raise ValueError("\n".join(problems))
-            Trainer(config, world).run()
-        except (ValueError, NotFiniteError) as error:
-            # A mistake of the user's or of the data: every process sees the same one, and one of them tells it.
-            get_logger("megatron.train").log(logging.ERROR if world.is_main else logging.DEBUG, "error: %s", error)
-            return 1
+            train(config, world)
+    except (ValueError, OSError, NotFiniteError) as error:
+        # A mistake of the user's or of the data, not of the program: no traceback.
+        get_logger("megatron.train").error("error: %s", error)
+        return 1
     return 0
 
 

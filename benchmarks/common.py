@@ -71,11 +71,11 @@ def alternate(
 
 def show(comparisons: Sequence[Comparison], *, as_json: bool) -> None:
     """Print the table, and the JSON line when it is asked for."""
-    print(f"{'case':<28}{'ours (range)':>28}{'peer (range)':>28}{'ratio':>8}  unit, peer")
+    print(f"{'case':<32}{'ours (range)':>28}{'peer (range)':>28}{'ratio':>8}  unit, peer")
     for line in comparisons:
         ratio = "-" if line.ratio is None else f"{line.ratio:.2f}"
         peer = f"{line.unit}, {line.peer_name}" if line.peer else f"{line.unit}, {line.peer_name} is NOT INSTALLED"
-        print(f"{line.case:<28}{_range(line.ours):>28}{_range(line.peer):>28}{ratio:>8}  {peer}")
+        print(f"{line.case:<32}{_range(line.ours):>28}{_range(line.peer):>28}{ratio:>8}  {peer}")
     if as_json:
         print(
             json.dumps(

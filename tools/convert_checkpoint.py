@@ -7,6 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from megatron.checkpoint.convert import DTYPES, native_to_hf
 
 

@@ -13,6 +13,8 @@ from megatron.corpus.tokenise import TokeniseOptions, TokenizerFile, summary_tab
 from megatron.tokenizer.load import TOKENIZER_TYPES
 from megatron.utils.log import setup_logging
 
+_SHORT = 15
+
 
 def parse() -> argparse.Namespace:
     """Read the command line: GPT-NeoX's flags, and ours."""
@@ -34,6 +36,7 @@ def parse() -> argparse.Namespace:
     add("--workers", type=int, default=1, help="processes; a corpus is the unit of work")
     add("--num-docs", type=int, help="accepted; progress is counted in bytes, which are known")
     add("--log-interval", type=int, default=100, help="accepted; the bar redraws by time; 0 hides it")
+    add("--table", default="short", choices=["short", "all"], help=f"corpora to list: the {_SHORT} largest, or all")
     args = parser.parse_args()
     if args.merge_file is not None:
         parser.error(f"--merge-file {args.merge_file}: no tokenizer here has one; give tokenizer.json as --vocab-file")
@@ -60,7 +63,7 @@ def main() -> int:
     except ValueError as error:  # the user's mistakes; anything else is ours and shows its trace
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(summary_table(manifest))
+    print(summary_table(manifest, corpora=_SHORT if args.table == "short" else 0))
     return 0
 
 

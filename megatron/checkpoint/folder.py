@@ -62,7 +62,7 @@ def open_checkpoint(folder: Path, *, device: torch.device) -> TrainedModel:
     section = load_config([checkpoint / "config.yml"]).tokenizer
     info: dict[str, Any] = state["tokenizer"]
     vocabulary = checkpoint / "tokenizer" / Path(section.vocab_file).name
-    tokenizer = load_tokenizer(section.tokenizer_type, vocabulary)
+    tokenizer = load_tokenizer(section.tokenizer_type, vocabulary, eod_id=info["eod_id"])
     if tokenizer.fingerprint != info["fingerprint"]:
         raise store.CheckpointError(f"{vocabulary} is not the tokenizer that {checkpoint} was trained with")
     model = _empty_model(_architecture(state["architecture"]), device)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from megatron.config.architecture import Architecture
-from megatron.utils.files import fsync_folder, write_text
+from megatron.utils.files import fsync_file, fsync_folder, write_text
 
 _INDEX = "model.safetensors.index.json"
 _SHARD_BYTES = 5_000_000_000
@@ -105,12 +105,15 @@ def save_model(
     Args:
         weights: tensors by their Hugging Face names.
         architecture: becomes ``config.json``.
-        folder: made when missing. Files of the same names are replaced.
+        folder: made when missing. Weights that it holds already are deleted first.
         dtype: dtype of the stored tensors.
         bos_id: id that starts a text, if there is one.
         eos_id: id that ends a text.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # Weights of an earlier export, in another number of files, would be taken for these.
+    for stale in [*folder.glob("model*.safetensors"), folder / _INDEX]:
+        stale.unlink(missing_ok=True)
     shards = list(_shards(weights, dtype))
     index: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
@@ -121,6 +124,7 @@ def save_model(
             temporary,
             metadata={"format": "pt"},
         )
+        fsync_file(temporary)
         temporary.replace(folder / name)
         index.update(dict.fromkeys(shard, name))
     if len(shards) > 1:

@@ -18,15 +18,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
 
-from megatron.utils.files import fsync_folder, write_text
+from megatron.utils.files import atomic_write, fsync_folder, write_text
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
@@ -44,10 +44,21 @@ class CheckpointError(ValueError):
 class _MetadataUnpickler(pickle.Unpickler):
     """Reads the index that PyTorch writes as a pickle, and refuses everything that such an index does not hold."""
 
-    _MODULES = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
-    _NAMES = frozenset(
+    _KNOWN = frozenset(
         {
+            ("torch.distributed.checkpoint.metadata", "ChunkStorageMetadata"),
+            ("torch.distributed.checkpoint.metadata", "Metadata"),
+            ("torch.distributed.checkpoint.metadata", "MetadataIndex"),
+            ("torch.distributed.checkpoint.metadata", "StorageMeta"),
+            ("torch.distributed.checkpoint.metadata", "TensorProperties"),
+            ("torch.distributed.checkpoint.metadata", "TensorStorageMetadata"),
+            ("torch.distributed.checkpoint.metadata", "_MEM_FORMAT_ENCODING"),
+            ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
             ("torch", "Size"),
+            ("torch", "bfloat16"),
+            ("torch", "float32"),
+            ("torch", "float64"),
+            ("torch", "int64"),
             ("torch.serialization", "_get_layout"),
             ("collections", "OrderedDict"),
             ("pathlib", "PosixPath"),
@@ -56,21 +67,29 @@ class _MetadataUnpickler(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        if (
-            module in self._MODULES
-            or (module, name) in self._NAMES
-            or (module == "torch" and isinstance(getattr(torch, name, None), torch.dtype))
-        ):
-            return super().find_class(module, name)
-        raise CheckpointError(f"the checkpoint's index asks for {module}.{name}, which no checkpoint needs; refused")
+        # Exact names only: a pickle may ask for attributes of attributes ("os.system" in any module that imports os).
+        if (module, name) not in self._KNOWN:
+            raise CheckpointError(f"the checkpoint's index asks for {module}.{name}, which none needs; refused")
+        return super().find_class(module, name)
 
 
 class _SafeReader(FileSystemReader):
-    """PyTorch's reader, with the index read by :class:`_MetadataUnpickler`; tensors are loaded weights-only."""
+    """PyTorch's reader without its two ways to run code from a file.
+
+    The index is read by :class:`_MetadataUnpickler`. Entries that are not tensors would be unpickled; ours has none, so
+    an index that names one is refused. Tensors are loaded weights-only by PyTorch itself.
+    """
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         with (Path(self.path) / ".metadata").open("rb") as file:
             metadata: Metadata = _MetadataUnpickler(file).load()
+        strangers = [
+            name
+            for name, entry in metadata.state_dict_metadata.items()
+            if not isinstance(entry, TensorStorageMetadata)
+        ]
+        if strangers:
+            raise CheckpointError(f"the checkpoint holds entries that are not tensors: {', '.join(strangers)}; refused")
         metadata.storage_meta = metadata.storage_meta or StorageMeta()
         metadata.storage_meta.load_id = self.load_id
         return metadata
@@ -138,16 +157,16 @@ class CheckpointStore:
             for name, text in (files or {}).items():
                 write_text(temporary / name, text)
             for name, source in (copies or {}).items():
-                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, temporary / name)
+                with atomic_write(temporary / name) as file:
+                    file.write(source.read_bytes())
             write_text(temporary / _STATE, json.dumps({**state, "step": step}, indent=1))
             write_text(temporary / _MARKER, "")
             fsync_folder(temporary)
-            shutil.rmtree(final, ignore_errors=True)
+            _delete(final)
             temporary.rename(final)
             fsync_folder(self.folder)
             write_text(self.folder / _LATEST, final.name + "\n")
-            self._delete_old()
+            self._delete_old(step)
         self._barrier()
         return final
 
@@ -155,7 +174,7 @@ class CheckpointStore:
         """Return the newest complete checkpoint, or None. Incomplete ones are passed over and named in the log."""
         for step in sorted(self._steps(), reverse=True):
             path = self.folder / f"{_PREFIX}{step}"
-            if (path / _MARKER).exists():
+            if _is_complete(path):
                 return path
             logger.warning("%s is incomplete (it has no %s file) and is passed over", path, _MARKER)
         return None
@@ -166,11 +185,27 @@ class CheckpointStore:
         numbers = (path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*") if path.is_dir())
         return [int(number) for number in numbers if number.isdigit()]
 
-    def _delete_old(self) -> None:
+    def _delete_old(self, step: int) -> None:
+        """Keep the newest complete checkpoints up to ``step``; delete older ones, and what a crash left behind."""
+        for abandoned in self.folder.glob(f".{_PREFIX}*.tmp"):
+            shutil.rmtree(abandoned)
         if self._keep_last is None:
             return
-        for step in sorted(set(self._steps()) - self._milestones)[: -self._keep_last]:
-            shutil.rmtree(self.folder / f"{_PREFIX}{step}")
+        candidates = [number for number in self._steps() if number <= step and number not in self._milestones]
+        complete = sorted(number for number in candidates if _is_complete(self.folder / f"{_PREFIX}{number}"))
+        for number in complete[: -self._keep_last]:
+            _delete(self.folder / f"{_PREFIX}{number}")
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    return (checkpoint / _MARKER).exists()
+
+
+def _delete(checkpoint: Path) -> None:
+    """Delete a checkpoint so that a crash in between cannot leave a part that looks whole."""
+    (checkpoint / _MARKER).unlink(missing_ok=True)
+    if checkpoint.exists():
+        shutil.rmtree(checkpoint)
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -179,7 +214,7 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    if (path / _MARKER).exists():
+    if _is_complete(path):
         return path
     if (path / _STATE).exists():
         raise CheckpointError(f"{path} is incomplete (it has no {_MARKER} file)")
@@ -214,11 +249,13 @@ def load(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
         raise
     except (Exception, CheckpointException) as error:  # PyTorch raises many kinds for a damaged or foreign checkpoint
         raise CheckpointError(f"{checkpoint} cannot be loaded into this model: {_reason(error)}") from error
+    # Learning rate, decay and betas are the configuration's, not the checkpoint's: only moments are restored.
+    groups = {} if optimizer is None else {"param_groups": get_state_dict(model, [optimizer])[1]["param_groups"]}
     set_state_dict(
         model,
         [] if optimizer is None else [optimizer],
         model_state_dict=target["model"],
-        optim_state_dict=target.get("optimizer", {}),
+        optim_state_dict={**target.get("optimizer", {}), **groups},
     )
 
 
@@ -238,14 +275,6 @@ def _quiet_alone() -> Iterator[None]:
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
-    weights, moments = get_state_dict(model, [] if optimizer is None else [optimizer])
-    tensors: dict[str, Any] = {"model": weights}
-    if optimizer is not None:
-        tensors["optimizer"] = moments
-    return tensors
-
-
-def load_model_tensors(checkpoint: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Fill ``model`` with a checkpoint's weights and return them by name."""
-    load(checkpoint, model=model, optimizer=None)
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+    """Return everything of a run that is a tensor, by parameter name."""
+    weights, state = get_state_dict(model, [] if optimizer is None else [optimizer])
+    return {"model": weights} if optimizer is None else {"model": weights, "optimizer": {"state": state["state"]}}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_SUPPORTED_SCALING = ("default", "linear", "llama3")
+from megatron.config.hf_config import read_entries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,13 @@ class RopeScaling:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.rope_type == "llama3" and self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError(
+                f"high_freq_factor = {self.high_freq_factor} must exceed low_freq_factor = {self.low_freq_factor}: "
+                "wavelengths between the two are interpolated"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +62,7 @@ class Architecture:
             for field in dataclasses.fields(self)
             if field.type == "int" and getattr(self, field.name) < 1
         ]
-        if self.num_key_value_heads > 0 and self.num_attention_heads % self.num_key_value_heads:
-            problems.append(
-                f"num_attention_heads = {self.num_attention_heads} must be a multiple of the number of key/value "
-                f"heads, {self.num_key_value_heads}"
-            )
-        if self.head_dim % 2:
-            problems.append(f"head_dim = {self.head_dim} must be even, since rotary embeddings turn pairs")
+        problems += _contradictions(vars(self))
         if problems:
             raise ValueError("this model shape is not possible: " + "; ".join(problems))
 
@@ -81,41 +82,16 @@ class Architecture:
             ValueError: the model is not a Llama, or it asks for something that this project does not compute; the
                 message lists every such entry.
         """
-        problems = []
-        if config.get("model_type") != "llama":
-            problems.append(f"model_type is {config.get('model_type')!r}, only 'llama' is supported")
-        if config.get("hidden_act", "silu") != "silu":
-            problems.append(f"hidden_act is {config['hidden_act']!r}, Llama uses 'silu'")
-        problems += [f"{key} is true, Llama has no biases" for key in ("attention_bias", "mlp_bias") if config.get(key)]
-        required = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        problems += [f"{key} is missing" for key in required if key not in config]
-        # transformers 5 keeps theta and scaling together in `rope_parameters`; 4 has `rope_theta` and `rope_scaling`.
-        rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-        rope_type = rope.get("rope_type", rope.get("type", "default"))
-        if rope_type not in _SUPPORTED_SCALING:
-            problems.append(f"rope type {rope_type!r} is not supported, only {', '.join(_SUPPORTED_SCALING)}")
+        fields, problems = read_entries(config)
+        problems += _contradictions(fields)
+        if fields["rope_scaling"] is not None:
+            try:
+                fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])
+            except ValueError as error:
+                problems.append(str(error))
         if problems:
             raise ValueError("config.json cannot be used: " + "; ".join(problems))
-        heads = int(config["num_attention_heads"])
-        scaling = None
-        if rope_type != "default":
-            known = {field.name for field in dataclasses.fields(RopeScaling)}
-            scaling = RopeScaling(**{"rope_type": rope_type, **{k: v for k, v in rope.items() if k in known}})
-        return cls(
-            vocab_size=int(config["vocab_size"]),
-            hidden_size=int(config["hidden_size"]),
-            intermediate_size=int(config["intermediate_size"]),
-            num_hidden_layers=int(config["num_hidden_layers"]),
-            num_attention_heads=heads,
-            num_key_value_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
-            max_position_embeddings=int(config.get("max_position_embeddings", 2048)),
-            rms_norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-            rope_theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0),
-            rope_scaling=scaling,
-            tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
-            initializer_range=float(config.get("initializer_range", 0.02)),
-        )
+        return cls(**fields)
 
     @classmethod
     def from_folder(cls, folder: Path) -> Architecture:
@@ -129,13 +105,15 @@ class Architecture:
             config = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ValueError(f"{path} does not exist: hf_model must be a Hugging Face model folder") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}; hf_model must be a model folder") from None
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from None
         if not isinstance(config, dict):
             raise ValueError(f"{path} must hold one JSON object")
         try:
             return cls.from_hf(config)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: {error}") from None
 
     def to_hf(self) -> dict[str, Any]:
@@ -159,3 +137,16 @@ class Architecture:
                 else {"rope_type": scaling["rope_type"], "factor": scaling["factor"]}
             )
         return config
+
+
+def _contradictions(fields: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong between fields of a shape; those that have a problem of their own may be absent."""
+    problems = []
+    heads, shared, width = (fields.get(key) for key in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+    if heads and shared and heads % shared:
+        problems.append(
+            f"num_attention_heads = {heads} must be a multiple of the number of key/value heads, {shared}"
+        )
+    if width and width % 2:
+        problems.append(f"head_dim = {width} must be even, since rotary embeddings turn pairs")
+    return problems

@@ -22,20 +22,25 @@ Complaint = tuple[str, str, str]
 _REQUIRED_SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
 
 
-def broken_rules(values: Mapping[str, Any], given: Mapping[str, Entry]) -> list[Problem]:
+def broken_rules(values: Mapping[str, Any], given: Mapping[str, Entry], *, complete: bool) -> list[Problem]:
     """Return a problem for every rule that the values break.
 
     Args:
         values: key to its checked value or default; keys with a problem of their own are absent.
         given: what the user wrote, to say where.
+        complete: whether that is all; if not, nothing is said that another key could mend.
     """
     problems = []
     for rule in _RULES:
         names = list(inspect.signature(rule).parameters)
+        if not complete and rule in _RULES_OF_ABSENCE and not given.keys() >= set(names):
+            continue
         known = {**values, "given": given.keys()}
         if all(name in known for name in names):
             for key, text, fix in rule(**{name: known[name] for name in names}):
                 entry = given.get(key)
+                if entry is None and not complete:
+                    continue
                 where, value = (entry.where, entry.value) if entry is not None else ("", ABSENT)
                 problems.append(Problem(where, key, text, fix, value))
     return problems
@@ -169,6 +174,14 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _saving_needs_a_folder,
     _finetune_what,
     _tiers_differ,
+)
+# Broken because a key is not there, although they blame another.
+_RULES_OF_ABSENCE = (
+    _weights_need_a_folder,
+    _heads_divide_width,
+    _saved_sometimes,
+    _saving_needs_a_folder,
+    _finetune_what,
 )
 
 

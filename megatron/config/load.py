@@ -20,6 +20,13 @@ from megatron.utils.log import get_logger
 _logger = get_logger(__name__)
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which gives U+0085 other white space around it unless it is in double quotes."""
+
+    def represent_scalar(self, tag: str, value: str, style: str | None = None) -> yaml.ScalarNode:
+        return super().represent_scalar(tag, value, style='"' if "\x85" in value else style)
+
+
 def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     """Read a run's configuration.
 
@@ -28,7 +35,8 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
         overrides: ``key=value`` arguments, which win over the files; ``optimizer.params.lr=1e-4`` reaches inside.
 
     Raises:
-        ConfigError: lists every problem of all files and arguments.
+        ConfigError: lists every problem of all files and arguments. Next to a file that cannot be read only those that
+            its keys could not mend.
     """
     entries, problems = read_files(files)
     problems += apply_overrides(entries, overrides)
@@ -43,7 +51,7 @@ def config_from(values: Mapping[str, Any]) -> Config:
 def dump(config: Config) -> str:
     """Return the resolved YAML: every setting with its value, such that loading it gives an equal configuration."""
     return "\n".join(
-        f"# {name}\n" + yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+        f"# {name}\n" + yaml.dump(dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         for name, settings in effective_settings(config).items()
     )
 
@@ -74,6 +82,7 @@ def _resolve(entries: Mapping[str, Entry], problems: list[Problem]) -> Config:
     for warning in dict.fromkeys(translation.warnings):
         _logger.warning("%s", warning)
     given = translation.entries
+    complete = not any(problem.hides_keys for problem in problems)
     refused = {problem.key.split(".")[0] for problem in problems}
     sections: dict[str, Section] = {}
     values: dict[str, Any] = {}
@@ -84,14 +93,19 @@ def _resolve(entries: Mapping[str, Entry], problems: list[Problem]) -> Config:
             values.update(dict(sections[name]))
         except ValidationError as error:
             found = [_problem_of(details, section, given) for details in error.errors()]
-            # A key that was refused before is not also missing.
-            problems += [problem for problem in found if problem.value is not ABSENT or problem.key not in refused]
+            # A key that was refused before is not also missing, nor is one that may be in a file that was not read.
+            problems += [
+                problem
+                for problem in found
+                if problem.value is not ABSENT or (problem.key not in refused and (complete or problem.where))
+            ]
             bad = {str(details["loc"][0]) for details in error.errors()}
             values.update(_good_values(section, written, bad))
     # Keys that were given, but refused for their value, are no defaults either.
     for key in refused - given.keys():
         values.pop(key, None)
-    problems += broken_rules(values, {**{key: entries[key] for key in refused & entries.keys()}, **given})
+    everything = {**{key: entries[key] for key in refused & entries.keys()}, **given}
+    problems += broken_rules(values, everything, complete=complete)
     if problems:
         raise ConfigError(problems)
     return Config(**sections)  # type: ignore[arg-type]

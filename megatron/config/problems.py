@@ -29,6 +29,7 @@ class Problem:
         rule: what is wrong, as the end of a sentence that begins with key and value.
         fix: what to change, as a sentence of its own.
         value: what was given; ``ABSENT`` when there is none.
+        hides_keys: whether keys went unread because of it, so that none may be called missing.
     """
 
     where: str
@@ -36,6 +37,7 @@ class Problem:
     rule: str
     fix: str
     value: object = ABSENT
+    hides_keys: bool = False
 
     def __str__(self) -> str:
         subject = self.key if isinstance(self.value, _Absent) else f"{self.key} = {shown(self.value)}"

@@ -142,12 +142,12 @@ def _read_file(path: Path, problems: list[Problem]) -> Iterator[tuple[str, Entry
         loader = _Loader(text)
         root = loader.get_single_node()
     except yaml.YAMLError as error:
-        problems.append(Problem(_place(path, error), "this file", f"is not valid YAML: {_one_line(error)}", ""))
+        problems.append(_unread(_place(path, error), f"is not valid YAML: {_one_line(error)}", ""))
         return
     if root is None:
         return
     if not isinstance(root, yaml.MappingNode):
-        problems.append(Problem(str(path), "this file", "is not a mapping", "Write one `key: value` on each line."))
+        problems.append(_unread(str(path), "is not a mapping", "Write one `key: value` on each line."))
         return
     problems.extend(_inner_duplicates(root, path))
     seen: dict[str, str] = {}
@@ -176,16 +176,20 @@ def _read_text(path: Path, problems: list[Problem]) -> str | None:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             rule = f"is larger than {MAX_FILE_BYTES >> 20} MiB"
-            problems.append(Problem(str(path), "this file", rule, "Is it a configuration at all?"))
+            problems.append(_unread(str(path), rule, "Is it a configuration at all?"))
             return None
         return data.decode("utf-8-sig")
     except FileNotFoundError:
-        problems.append(Problem(str(path), "this file", "does not exist", "Check the path."))
+        problems.append(_unread(str(path), "does not exist", "Check the path."))
     except OSError as error:
-        problems.append(Problem(str(path), "this file", f"cannot be read: {error.strerror}", "Check the path."))
+        problems.append(_unread(str(path), f"cannot be read: {error.strerror}", "Check the path."))
     except UnicodeDecodeError as error:
-        problems.append(Problem(str(path), "this file", f"is not UTF-8 at byte {error.start}", "Save it as UTF-8."))
+        problems.append(_unread(str(path), f"is not UTF-8 at byte {error.start}", "Save it as UTF-8."))
     return None
+
+
+def _unread(where: str, rule: str, fix: str) -> Problem:
+    return Problem(where, "this file", rule, fix, hides_keys=True)
 
 
 def _inner_duplicates(root: yaml.MappingNode, path: Path) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ from megatron.data.manifest import (
     MANIFEST_NAME,
     Manifest,
     ManifestError,
+    ShardInfo,
     Sidecar,
     TokenizerInfo,
     collect_manifest,
@@ -67,8 +68,8 @@ def tokenise_corpora(
 ) -> Manifest:
     """Tokenise corpora into shards with sidecars, and write the manifest of their folder.
 
-    A corpus that was finished before, from the same files with the same tokenizer and options, is not done again. The
-    shards do not depend on ``workers``. A corpus that cannot be read stops no other.
+    A corpus that was finished before, from files of the same names and contents with the same tokenizer and options, is
+    not done again. The shards do not depend on ``workers``. A corpus that cannot be read stops no other.
 
     Args:
         inputs: document files, and folders as :func:`megatron.corpus.read.find_corpora` takes them.
@@ -93,7 +94,9 @@ def tokenise_corpora(
     info = TokenizerInfo.of(tokenizer.load(), prepend_bos=options.prepend_bos)
     folder, jobs, problems = _plan(inputs, output_prefix, options)
     _refuse_other_tokenizers(folder, jobs, info)
-    todo = [job for job in jobs if finished(job, info) is None]
+    # Delayed: only many finished corpora take time here, because their files are read.
+    with tqdm(jobs, desc="compare", unit="corpus", delay=2, leave=False, disable=not show_progress) as compared:
+        todo = [job for job in compared if finished(job, info) is None]
     if len(todo) < len(jobs):
         _logger.info("%d of %d corpora are finished already and are skipped", len(jobs) - len(todo), len(jobs))
     todo.sort(key=lambda job: (-job.size_bytes, job.name))  # the largest first, so that no worker is left with it alone
@@ -115,26 +118,38 @@ def tokenise_corpora(
     return manifest
 
 
-def summary_table(manifest: Manifest) -> str:
-    """Return what a manifest holds as a table, one line per corpus and the sum."""
-    header = ("corpus", "documents", "words", "tokens", "bytes", "bytes/token", "held out")
-    held_out = {shard.name: shard.documents for shard in manifest.split("valid")}
-    names = sorted({shard.name for shard in manifest.shards})
-    rows = [(name, [shard for shard in manifest.shards if shard.name == name], held_out.get(name, 0)) for name in names]
-    rows.append((f"all {len(names)}", list(manifest.shards), sum(held_out.values())))
-    cells = [header]
-    for name, shards, held in rows:
-        documents, words, tokens, size_bytes = (
-            sum(getattr(shard, key) for shard in shards) for key in ("documents", "words", "tokens", "bytes")
-        )
-        ratio = f"{size_bytes / tokens:.2f}"
-        cells.append((name, f"{documents:,}", f"{words:,}", f"{tokens:,}", f"{size_bytes:,}", ratio, f"{held:,}"))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+def summary_table(manifest: Manifest, *, corpora: int = 0) -> str:
+    """Return what a manifest holds as a table: a line per corpus, the largest first, and the sum of all.
+
+    Args:
+        manifest: the shards.
+        corpora: how many corpora to list; 0 lists all.
+    """
+    shards_of: dict[str, list[ShardInfo]] = {}
+    for shard in manifest.shards:
+        shards_of.setdefault(shard.name, []).append(shard)
+    names = sorted(shards_of, key=lambda name: (-sum(shard.bytes for shard in shards_of[name]), name))
+    shown = names[:corpora] if corpora else names
+    cells: list[tuple[str, ...]] = [("corpus", "documents", "words", "tokens", "bytes", "bytes/token", "held out")]
+    cells += [_summary_row(name, shards_of[name]) for name in shown]
+    cells.append(_summary_row(f"all {len(names)}", manifest.shards))
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = [
         "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
         for pairs in (list(zip(row, widths, strict=True)) for row in cells)
     ]
+    if len(shown) < len(names):
+        lines.insert(-1, f"... and {len(names) - len(shown):,} more")
     return "\n".join(lines)
+
+
+def _summary_row(name: str, shards: Sequence[ShardInfo]) -> tuple[str, ...]:
+    documents, words, tokens, size_bytes = (
+        sum(getattr(shard, key) for shard in shards) for key in ("documents", "words", "tokens", "bytes")
+    )
+    held_out = sum(shard.documents for shard in shards if shard.split == "valid")
+    numbers = (f"{number:,}" for number in (documents, words, tokens, size_bytes))
+    return (name, *numbers, f"{size_bytes / tokens:.2f}", f"{held_out:,}")
 
 
 def _plan(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron.data.indexed import FileCache, ShardReader
+from megatron.data.indexed import FileCache, ShardError, ShardReader
+from megatron.data.manifest import Manifest, ShardInfo, check_shard
 from megatron.data.order import SampleOrder
 
 
@@ -17,12 +17,18 @@ class Loader:
 
     Args:
         order: says where each sample comes from.
-        prefixes: path of every corpus's shard without ``.bin``/``.idx``, numbered as in ``order``.
+        manifest: knows where the shards lie, and the size of the vocabulary.
+        shards: every corpus's shard, numbered as in ``order``.
+
+    Raises:
+        ShardError: (while reading) a shard is damaged, is not the one of the manifest, or holds ids that the tokenizer
+            does not have.
     """
 
-    def __init__(self, *, order: SampleOrder, prefixes: Sequence[Path]) -> None:
+    def __init__(self, *, order: SampleOrder, manifest: Manifest, shards: Sequence[ShardInfo]) -> None:
         self._order = order
-        self._prefixes = list(prefixes)
+        self._manifest = manifest
+        self._shards = list(shards)
         self._readers: dict[int, ShardReader] = {}
         self._files = FileCache()  # bounds the open files, however many corpora there are
 
@@ -32,7 +38,10 @@ class Loader:
         reader = self._readers.get(where.corpus)
         if reader is None:
             # Opened on first use: thousands of corpora cost nothing before they are read.
-            reader = self._readers[where.corpus] = ShardReader(self._prefixes[where.corpus], files=self._files)
+            shard = self._shards[where.corpus]
+            reader = ShardReader(self._manifest.prefix(shard), files=self._files)
+            check_shard(reader, shard)
+            self._readers[where.corpus] = reader
         wanted, start = self._order.seq_length + 1, where.start
         pieces = []
         while wanted > 0:
@@ -40,7 +49,13 @@ class Loader:
             pieces.append(piece)
             wanted -= len(piece)
             start = 0
-        return np.concatenate(pieces).astype(np.int64)
+        tokens = np.concatenate(pieces).astype(np.int64)
+        if tokens.min() < 0 or tokens.max() >= self._manifest.tokenizer.vocab_size:
+            raise ShardError(
+                f"{reader.prefix}: holds the id {tokens.max()} near token {where.start}, but the tokenizer has only "
+                f"{self._manifest.tokenizer.vocab_size}; the file is damaged: tokenise this corpus again"
+            )
+        return tokens
 
     def batch(self, numbers: Sequence[int]) -> NDArray[np.int64]:
         """Return the samples ``numbers`` as rows: int64 ``[len(numbers), seq_length + 1]``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from megatron.data.index_format import ShardError
 from megatron.utils.files import write_text
 
 if TYPE_CHECKING:
+    from megatron.data.indexed import ShardReader
     from megatron.tokenizer.base import Tokenizer
 
 MANIFEST_NAME = "manifest.json"
@@ -169,6 +171,29 @@ class Manifest:
         return self.root / shard.path
 
 
+def check_shard(reader: ShardReader, shard: ShardInfo) -> None:
+    """Refuse a shard on disk that is not the one its manifest entry describes, say because it was made anew.
+
+    Args:
+        reader: the opened shard; only what it knows already is compared, so nothing more is read.
+        shard: its entry.
+
+    Raises:
+        ShardError: naming the file and everything that differs: documents, tokens, dtype.
+    """
+    pairs = (
+        ("documents", reader.num_documents, shard.documents),
+        ("tokens", reader.num_tokens, shard.tokens),
+        ("dtype", reader.dtype.name, shard.dtype),
+    )
+    different = [f"{key} {found}, not {listed}" for key, found, listed in pairs if found != listed]
+    if different:
+        raise ShardError(
+            f"{reader.prefix}.idx: not the shard that the manifest lists as {shard.name} ({shard.split}): "
+            f"{'; '.join(different)}. Run tools/preprocess_data.py again, which writes both"
+        )
+
+
 def sidecar_path(prefix: Path | str) -> Path:
     """Return the path of a shard's sidecar."""
     return Path(f"{prefix}.json")
@@ -183,9 +208,12 @@ def load_sidecar(path: Path) -> Sidecar:
     """Read a sidecar.
 
     Raises:
-        ManifestError: it is missing or malformed.
+        ManifestError: it is missing or malformed, or its shard lies in another folder.
     """
-    return _parse(Sidecar, _read_json(path), path)
+    sidecar = _parse(Sidecar, _read_json(path), path)
+    if problems := list(_path_problems(sidecar.shard)):
+        raise ManifestError("\n".join(f"{path}: {problem}" for problem in problems))
+    return sidecar
 
 
 def save_manifest(manifest: Manifest, path: Path | str) -> None:
@@ -264,12 +292,19 @@ def _check(manifest: Manifest, path: Path) -> None:
             problems.append(f"{name}: code {shard.code!r} is not like eng_Latn or eng_Latn-fra_Latn")
         if min(shard.documents, shard.tokens) < 1 or min(shard.words, shard.bytes, shard.unk_tokens) < 0:
             problems.append(f"{name}: needs at least one document and token, and no count below 0")
-        if Path(shard.path).is_absolute():
-            problems.append(f"{name}: path {shard.path!r} must be relative to the manifest's folder")
+        problems += [f"{name}: {problem}" for problem in _path_problems(shard)]
     if not manifest.shards:
         problems.append("lists no shards")
     if problems:
         raise ManifestError("\n".join(f"{path}: {problem}" for problem in problems))
+
+
+def _path_problems(shard: ShardInfo) -> Iterator[str]:
+    """Refuse paths that lead out of the folder: a manifest from elsewhere must not make us read other files."""
+    if Path(shard.path).is_absolute():
+        yield f"path {shard.path!r} must be relative to the manifest's folder"
+    if ".." in re.split(r"[/\\]", shard.path):
+        yield f"path {shard.path!r} must lead to no parent folder (..)"
 
 
 def _repeated(keys: Iterable[str]) -> list[str]:

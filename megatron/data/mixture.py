@@ -8,7 +8,9 @@ number of tokens, of samples.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from megatron.data.manifest import Manifest, ShardInfo
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 BELOW = "unseen"
 """Tier of corpora that are too small to be trained on (MaLA's word for them)."""
+
+UNTIERED = "untiered"
+"""Tier of every corpus of a run without a mixture."""
+
+_NO_LANGUAGE = "zxx"
 
 
 class MixtureError(ValueError):
@@ -31,7 +38,7 @@ class PlannedCorpus:
 
     Attributes:
         shard: the tokens, and how many there are.
-        tier: name of the size tier; the source's name for text that has no language, such as code.
+        tier: name of the size tier; for text that has no language, such as code, the source's name (see :func:`tier_of`).
         share: part of all tokens trained on, 0 for corpora that are left out.
     """
 
@@ -89,72 +96,104 @@ def plan_mixture(manifest: Manifest, section: MixtureConfig | None) -> Mixture:
     Without a section every token of the manifest is as likely as any other.
 
     Raises:
-        MixtureError: listing every source without share, share without source, and an empty result.
+        MixtureError: listing every source without share and share without source, or because nothing would be trained
+            on, or because the numbers are too large to add up.
     """
     shards = manifest.split("train")
-    tiers = [tier_of(shard, section) for shard in shards]
-    wanted = [shard.tokens * _rate(tier, section) for shard, tier in zip(shards, tiers, strict=True)]
+    wanted = [shard.tokens * _rate(shard, section) for shard in shards]
     sources = section.sources if section is not None else None
-    shares = _within_sources(shards, wanted, sources) if sources is not None else _normalised(wanted)
-    if not any(shares):
+    if sources is not None:
+        _check_sources(shards, wanted, sources)
+    if not any(wanted):
         raise MixtureError(
             "no corpus is left to train on: every one is below the lowest tier or has rate 0; "
             "lower `above` of the tiers in mixture.tiers, or choose the unit that your sizes are in (mixture.unit)"
         )
+    shares = _within_sources(shards, wanted, sources) if sources is not None else _normalised(wanted)
     return Mixture(
         tuple(
-            PlannedCorpus(shard=shard, tier=tier, share=share)
-            for shard, tier, share in zip(shards, tiers, shares, strict=True)
+            PlannedCorpus(shard=shard, tier=tier_of(shard, section), share=share)
+            for shard, share in zip(shards, shares, strict=True)
         )
     )
 
 
 def tier_of(shard: ShardInfo, section: MixtureConfig | None) -> str:
-    """Return the tier of a shard: the one with the highest bound that its size exceeds."""
+    """Return the tier of a shard: the one with the highest bound that its size exceeds.
+
+    Text without a language has no size tier. It goes by its source, with a suffix when a tier has that name already.
+    """
     if section is None:
-        return "all"
-    if shard.language == "zxx":
-        return shard.source
+        return UNTIERED
+    if shard.language == _NO_LANGUAGE:
+        name = shard.source
+        while name in (*section.tiers, BELOW, UNTIERED):
+            name += " (no language)"
+        return name
     size = {"words": shard.words, "tokens": shard.tokens, "bytes": shard.bytes}[section.unit]
     passed = [(tier.above, name) for name, tier in section.tiers.items() if size > tier.above]
     return max(passed)[1] if passed else BELOW
 
 
-def _rate(tier: str, section: MixtureConfig | None) -> float:
-    if section is None:
+def _rate(shard: ShardInfo, section: MixtureConfig | None) -> float:
+    """Return how many times the text of a shard is wanted; 0 below the lowest tier."""
+    if section is None or shard.language == _NO_LANGUAGE:
         return 1.0
-    if tier in section.tiers:
-        return section.tiers[tier].rate
-    return 0.0 if tier == BELOW else 1.0
+    tier = tier_of(shard, section)
+    return 0.0 if tier == BELOW else section.tiers[tier].rate
 
 
 def _normalised(values: Sequence[float]) -> list[float]:
-    total = sum(values)
-    return [value / total if total > 0 else 0.0 for value in values]
+    total = _sum(values)
+    return [value / total for value in values]
+
+
+def _sum(values: Iterable[float]) -> float:
+    """Add up exactly and round once: ``sum`` rounds otherwise from Python 3.12 on, and shares are part of a run."""
+    try:
+        total = math.fsum(values)
+    except OverflowError:
+        total = math.inf
+    if math.isinf(total):
+        raise MixtureError("sizes x rates are too large to add up; lower the rates in mixture.tiers, or mixture.sources")
+    return total
+
+
+def _check_sources(shards: Sequence[ShardInfo], wanted: Sequence[float], sources: Mapping[str, float]) -> None:
+    """Refuse shares for sources that cannot be trained on, and sources to be trained on that have no share."""
+    corpora = Counter(shard.source for shard in shards)
+    trainable = {shard.source for shard, value in zip(shards, wanted, strict=True) if value > 0}
+    problems = []
+    for source in sources:
+        if source not in corpora:
+            problems.append(
+                f"mixture.sources gives {source!r} a share, but the manifest has no such source "
+                f"(it has: {', '.join(sorted(corpora))}); take it out"
+            )
+        elif source not in trainable:
+            problems.append(
+                f"mixture.sources gives {source!r} a share, but all its {corpora[source]} corpora are below the lowest "
+                "tier or in a tier of rate 0; take it out, or lower `above` in mixture.tiers"
+            )
+    problems += [
+        f"the manifest has the source {source!r}, but mixture.sources gives it no share; "
+        "add one, or leave the source out of the manifest"
+        for source in sorted(trainable - sources.keys())
+    ]
+    if problems:
+        raise MixtureError("; ".join(problems))
 
 
 def _within_sources(
     shards: Sequence[ShardInfo], wanted: Sequence[float], sources: Mapping[str, float]
 ) -> list[float]:
-    totals: dict[str, float] = {}
+    """Return every corpus's share; corpora that are not trained on may be of sources without one."""
+    of_source: dict[str, list[float]] = {}
     for shard, value in zip(shards, wanted, strict=True):
-        totals[shard.source] = totals.get(shard.source, 0.0) + value
-    problems = [
-        f"mixture.sources gives {source!r} a share, but the manifest has no such source that can be trained on "
-        f"(it has: {', '.join(sorted(totals))}); take it out"
-        for source in sources
-        if totals.get(source, 0.0) <= 0
-    ]
-    problems += [
-        f"the manifest has the source {source!r}, but mixture.sources gives it no share; "
-        "add one, or leave the source out of the manifest"
-        for source in sorted(totals)
-        if source not in sources
-    ]
-    if problems:
-        raise MixtureError("; ".join(problems))
-    whole = sum(sources.values())
+        of_source.setdefault(shard.source, []).append(value)
+    totals = {source: _sum(values) for source, values in of_source.items()}
+    whole = _sum(sources.values())
     return [
-        sources[shard.source] / whole * value / totals[shard.source]
+        sources[shard.source] / whole * (value / totals[shard.source]) if value > 0 else 0.0
         for shard, value in zip(shards, wanted, strict=True)
     ]

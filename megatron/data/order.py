@@ -6,8 +6,9 @@ Nothing is built, stored or exchanged. Two ideas make that possible:
   that sends the part ``p`` to the left, the first ``t`` samples hold ``round(p * t)`` left ones, a closed form that
   counts and locates alike. Rounding errors shrink on the way down, so in *every* prefix each corpus has its exact
   share to within one sample (see :meth:`Interleaving.bound`).
-* **Which window.** A corpus is a ring of tokens. In every epoch it is cut into windows from another offset, and they
-  come in another order: a keyed Feistel permutation (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+* **Which window.** A corpus is a ring of tokens. Each epoch cuts it into windows from where the last epoch ended, and
+  takes them in another order: a keyed Feistel permutation (Black and Rogaway, "Ciphers with arbitrary finite
+  domains", 2002).
 """
 
 from __future__ import annotations
@@ -181,6 +182,9 @@ class SampleOrder:
         epoch, turn = divmod(ordinal, windows)
         key = _mix((self._keys[corpus] + epoch) & _MASK64)
         window = permute(turn, size=windows, key=key)
-        # Another offset each epoch moves the borders, and lets the remainder that one epoch leaves out into the next.
-        start = (key % length + window * self.seq_length) % length
+        # An epoch begins where the one before ended, so that over time every token comes equally often. Where the
+        # windows fill the ring exactly that would never move the borders, and nothing is lost by a free offset.
+        taken = windows * self.seq_length
+        offset = self._keys[corpus] + (key if taken == length else epoch * taken)
+        start = (offset + window * self.seq_length) % length
         return Sample(corpus=corpus, epoch=epoch, window=window, start=start)

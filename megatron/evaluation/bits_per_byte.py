@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from megatron.data.indexed import ShardReader
-from megatron.data.manifest import ShardInfo, TokenizerInfo
+from megatron.data.indexed import FileCache, ShardReader
+from megatron.data.manifest import ShardInfo, TokenizerInfo, check_shard
 from megatron.model.loss import IGNORE
 from megatron.parallel.precision import call_in
 from megatron.parallel.process import World
+from megatron.utils.log import progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +65,8 @@ class HeldOutSet:
         self, *, folder: Path, shards: Sequence[ShardInfo], tokenizer: TokenizerInfo, seq_length: int
     ) -> None:
         self.shards = list(shards)
-        windows = [
-            window
-            for corpus, shard in enumerate(self.shards)
-            for window in _windows(folder / shard.path, corpus=corpus, tokenizer=tokenizer, length=seq_length)
-        ]
-        # Longest first: equal lengths share batches (little padding), and memory runs out at once or never.
-        self._windows = sorted(windows, key=lambda window: (-len(window.inputs), window.corpus))
+        self._folder, self._tokenizer, self._seq_length = folder, tokenizer, seq_length
+        self._windows: list[Window] | None = None
 
     def score(
         self, model: nn.Module, *, world: World, dtype: torch.dtype, batch_tokens: int
@@ -87,9 +83,9 @@ class HeldOutSet:
         training = model.training
         model.eval()
         with torch.no_grad():
-            for number, batch in enumerate(self._batches(batch_tokens)):
-                if number % world.size == world.rank:
-                    self._score_batch(model, batch, table, dtype)
+            mine = self._batches(batch_tokens)[world.rank :: world.size]
+            for batch in progress(mine, description="validation", unit="batch", disable=not world.is_main):
+                self._score_batch(model, batch, table, dtype)
         model.train(training)
         sums = world.sum(table).tolist()
         return [
@@ -104,12 +100,39 @@ class HeldOutSet:
             for shard, (nats, tokens) in zip(self.shards, sums, strict=True)
         ]
 
-    def _batches(self, batch_tokens: int) -> Iterator[list[Window]]:
+    def _read(self) -> list[Window]:
+        """Read the documents on first use; they are few, and the same in every evaluation."""
+        if self._windows is None:
+            files = FileCache()
+            windows = [
+                window for corpus in range(len(self.shards)) for window in self._windows_of(corpus, files=files)
+            ]
+            # Longest first: equal lengths share batches (little padding), and memory runs out at once or never.
+            self._windows = sorted(windows, key=lambda window: (-len(window.inputs), window.corpus))
+        return self._windows
+
+    def _windows_of(self, corpus: int, *, files: FileCache) -> Iterator[Window]:
+        shard, tokenizer, length = self.shards[corpus], self._tokenizer, self._seq_length
+        reader = ShardReader(self._folder / shard.path, files=files)
+        check_shard(reader, shard)
+        first = tokenizer.bos_id if tokenizer.prepend_bos and tokenizer.bos_id is not None else tokenizer.eod_id
+        for number in range(reader.num_documents):
+            document = reader.document(number).astype(np.int64)
+            # The text alone: what starts and ends a document has no bytes.
+            text = document[int(tokenizer.prepend_bos) : -1]
+            for start in range(0, len(text), length):
+                targets = text[start : start + length]
+                yield Window(corpus=corpus, inputs=np.concatenate(([first], targets[:-1])), targets=targets)
+
+    def _batches(self, batch_tokens: int) -> list[list[Window]]:
+        windows = self._read()
+        batches = []
         start = 0
-        while start < len(self._windows):
-            rows = max(1, batch_tokens // len(self._windows[start].inputs))
-            yield self._windows[start : start + rows]
+        while start < len(windows):
+            rows = max(1, batch_tokens // len(windows[start].inputs))
+            batches.append(windows[start : start + rows])
             start += rows
+        return batches
 
     @staticmethod
     def _score_batch(model: nn.Module, batch: list[Window], table: torch.Tensor, dtype: torch.dtype) -> None:
@@ -124,14 +147,3 @@ class HeldOutSet:
         corpora = torch.tensor([window.corpus for window in batch], device=table.device)
         table.index_add_(0, corpora, rows)
 
-
-def _windows(prefix: Path, *, corpus: int, tokenizer: TokenizerInfo, length: int) -> Iterator[Window]:
-    reader = ShardReader(prefix)
-    first = tokenizer.bos_id if tokenizer.prepend_bos and tokenizer.bos_id is not None else tokenizer.eod_id
-    for number in range(reader.num_documents):
-        document = reader.document(number).astype(np.int64)
-        # The text alone: what starts and ends a document has no bytes.
-        text = document[int(tokenizer.prepend_bos) : -1]
-        for start in range(0, len(text), length):
-            targets = text[start : start + length]
-            yield Window(corpus=corpus, inputs=np.concatenate(([first], targets[:-1])), targets=targets)

@@ -40,11 +40,12 @@ def before_after_table(save_folder: Path) -> str:
     Raises:
         MetricsError: the folder holds no record.
     """
-    validations = load_run(save_folder).validations
+    run = load_run(save_folder)
+    validations = run.validations
     if len(validations) < 2:
         return f"{len(validations)} validation(s) so far: bits per byte before and after need two"
     first, last = validations[0], validations[-1]
-    lines = tier_table(first["rows"], last["rows"])
+    lines = tier_table(first["rows"], last["rows"], tier_sizes=run.tier_sizes())
     if not lines:
         return f"the validations at step {first['step']:,} and {last['step']:,} have no corpus in common"
     title = f"bits per byte of held-out text, before (step {first['step']:,}) and after (step {last['step']:,})"

@@ -11,6 +11,7 @@ from megatron.evaluation.report_data import Run, language_name
 from megatron.evaluation.report_tables import Column, cell, name_cell, note, section, signed_percent, table, tier_cell
 from megatron.monitor.summary import (
     NO_TIER,
+    UNTIERED,
     Change,
     TierLine,
     compare,
@@ -39,7 +40,8 @@ def languages_section(run: Run, tiers: Mapping[str, str]) -> str:
     changes = compare(first["rows"], last["rows"]) if len(run.validations) > 1 else []
     if changes:
         parts.append(f"<p class='when'>Before: step {first['step']:,}. After: step {last['step']:,}.</p>")
-        parts.append(_change_tables(changes, tier_table(first["rows"], last["rows"]), tiers))
+        lines = tier_table(first["rows"], last["rows"], tier_sizes=run.tier_sizes())
+        parts.append(_change_tables(changes, lines, tiers))
         parts.append(_over_steps(run, tiers))
         parts.append(_change_dots(changes, tiers))
         parts.append(_language_table(changes, tiers))
@@ -66,7 +68,7 @@ def _before_after(label: str, lines: Sequence[TierLine], top: float, tiers: Mapp
         Column("Improved", "n"), Column("Worse", "n"),
     ]  # fmt: skip
     rows = []
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         css = tiers.get(line.name, "")
         bars = (
             f'<td class="bars"><i class="bar old" style="width:{_width(line.before, top)}%"></i>'
@@ -74,7 +76,7 @@ def _before_after(label: str, lines: Sequence[TierLine], top: float, tiers: Mapp
         )
         rows.append(
             (
-                "total" if line.name == "all" and label == "Tier" else "",
+                "total" if number == len(lines) and label == "Tier" else "",
                 tier_cell(line.name, css) + cell(f"{line.corpora:,}") + bars + cell(f"{line.before:.4f}")
                 + cell(f"{line.after:.4f}") + _change_cell(line.relative, 1.0) + cell(f"{line.ratio:.4f}")
                 + cell(f"{line.improved:,}") + cell(f"{line.worse:,}"),
@@ -152,7 +154,7 @@ def _language_table(changes: Sequence[Change], tiers: Mapping[str, str]) -> str:
 def _single_tables(run: Run, tiers: Mapping[str, str]) -> str:
     """Return the tables of a single validation, which has no change to show."""
     rows = run.validations[-1]["rows"]
-    means = macro_means(rows, by="tier")
+    means = macro_means(rows, by="tier", tier_sizes=run.tier_sizes())
     counts = [score.tier for score in scores(rows)]
     by_tier = [
         ("", tier_cell(name, tiers.get(name, "")) + cell(f"{counts.count(name):,}") + cell(f"{mean:.4f}"))
@@ -198,5 +200,5 @@ def _finite(value: float | None) -> float | None:
 
 def _label(change: Change) -> str:
     name = language_name(change.code)
-    tier = "" if change.tier == NO_TIER else f", {change.tier}"
+    tier = "" if change.tier in (NO_TIER, UNTIERED) else f", {change.tier}"
     return f"{name} ({change.corpus}{tier})" if name else f"{change.corpus}{tier}"

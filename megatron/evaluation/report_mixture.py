@@ -93,7 +93,8 @@ def group_parts(corpora: Sequence[Part], *, by: str) -> list[Part]:
         group.used_tokens += part.used_tokens
         group.planned = None if part.planned is None else (group.planned or 0.0) + part.planned
         group.used = None if part.used is None else (group.used or 0.0) + part.used
-    return [groups[name] for name in (order_tiers(groups) if by == "tier" else groups)]
+    sizes = {name: group.tokens for name, group in groups.items()}
+    return [groups[name] for name in (order_tiers(groups, sizes=sizes) if by == "tier" else groups)]
 
 
 def _group_table(label: str, parts: Sequence[Part], tiers: Mapping[str, str]) -> str:

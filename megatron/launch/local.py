@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
+from typing import NoReturn
 
 from megatron.launch.plan import LaunchPlan, Machine
 
 _VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _NVIDIA_PROC = Path("/proc/driver/nvidia/gpus")
 _QUERY_SECONDS = 30
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def this_machine(environment: Mapping[str, str]) -> Machine:
@@ -25,30 +23,14 @@ def this_machine(environment: Mapping[str, str]) -> Machine:
     return Machine(num_gpus=_count_gpus(environment), num_cores=cores)
 
 
-def run(plan: LaunchPlan, *, environment: Mapping[str, str]) -> int:
-    """Run a plan to its end and return its exit code.
+def run(plan: LaunchPlan, *, environment: Mapping[str, str]) -> NoReturn:
+    """Become the planned command: this process ends, and the command goes on in its place.
 
-    SIGINT, SIGTERM and SIGHUP are passed on, and the child decides what to do: a trainer saves first. A child that a
-    signal ended gives 128 plus the signal's number, as in a shell.
+    There is no launcher left over that could outlive the run, be killed without it, or have to pass signals on.
     """
-    # A group of its own: the terminal's Ctrl-C then reaches the child once, through the launcher.
-    child = subprocess.Popen(plan.command, env={**environment, **plan.environment}, start_new_session=True)
-    with _forwarding_to(child):
-        code = child.wait()
-    return code if code >= 0 else 128 - code
-
-
-@contextmanager
-def _forwarding_to(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    def forward(number: int, frame: FrameType | None) -> None:
-        child.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execvpe(plan.command[0], plan.command, {**environment, **plan.environment})
 
 
 def _count_gpus(environment: Mapping[str, str]) -> int:

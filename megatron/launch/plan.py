@@ -48,6 +48,25 @@ def num_processes(launch: LaunchConfig, machine: Machine) -> int:
     return launch.num_gpus or machine.num_gpus or 1
 
 
+def machine_problems(launch: LaunchConfig, parallel: ParallelConfig, machine: Machine) -> list[str]:
+    """Return why a run as configured cannot start on this machine; empty when it can.
+
+    Args:
+        launch: number of processes.
+        parallel: how they are to talk to each other.
+        machine: what there is to run on.
+    """
+    backend, processes = parallel.distributed_backend, num_processes(launch, machine)
+    if backend == "nccl" and not machine.num_gpus:
+        return ["distributed_backend = nccl, but no GPU is visible here. Use gloo, or leave the key out."]
+    if backend != "gloo" and 0 < machine.num_gpus < processes:
+        return [
+            f"num_gpus = {processes} exceeds the {machine.num_gpus} GPUs that are visible here. "
+            "Lower num_gpus, or make more GPUs visible."
+        ]
+    return []
+
+
 def plan_local(
     launch: LaunchConfig,
     parallel: ParallelConfig,
@@ -73,13 +92,11 @@ def plan_local(
     Raises:
         ValueError: more processes than GPUs are asked for on a machine with GPUs.
     """
+    # Without a visible GPU nothing is refused: there may be some that cannot be counted, and the script looks itself.
+    if machine.num_gpus and (problems := machine_problems(launch, parallel, machine)):
+        raise ValueError("\n".join(problems))
     world_size = num_processes(launch, machine)
     on_gpus = machine.num_gpus > 0 and parallel.distributed_backend != "gloo"
-    if on_gpus and world_size > machine.num_gpus:
-        raise ValueError(
-            f"num_gpus = {world_size} exceeds the {machine.num_gpus} GPUs that are visible here. "
-            "Lower num_gpus, or make more GPUs visible."
-        )
     command = [sys.executable]
     if world_size > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]

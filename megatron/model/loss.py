@@ -15,11 +15,14 @@ from torch import Tensor
 IGNORE = -100
 """Target id of positions that have no loss (PyTorch's convention)."""
 
-_CHUNK_ELEMENTS = 1 << 23  # 32 MiB of float32 logits; docs/performance.md has the measurement
+# Elements of one piece's logits. A CPU wants them in its cache (measured: docs/performance.md). A GPU reads the whole
+# output matrix once for every piece, so pieces there are as large as memory allows without being noticed.
+_CHUNK_ELEMENTS_CPU = 1 << 23
+_CHUNK_ELEMENTS_GPU = 1 << 27
 
 
-def _chunk_rows(vocabulary: int) -> int:
-    return max(16, _CHUNK_ELEMENTS // vocabulary)
+def _chunk_rows(vocabulary: int, device: torch.device) -> int:
+    return max(16, (_CHUNK_ELEMENTS_CPU if device.type == "cpu" else _CHUNK_ELEMENTS_GPU) // vocabulary)
 
 
 class _LinearCrossEntropySum(torch.autograd.Function):
@@ -28,9 +31,10 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         need_hidden, need_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         cast = weight.to(hidden.dtype)
         hidden_gradient = torch.empty_like(hidden) if need_hidden else None
-        weight_gradient = torch.zeros_like(weight) if need_weight else None
+        # Summed over the pieces in float32, whatever the weight's dtype.
+        weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        rows = _chunk_rows(weight.shape[0])
+        rows = _chunk_rows(weight.shape[0], hidden.device)
         for start in range(0, hidden.shape[0], rows):
             piece, wanted = hidden[start : start + rows], targets[start : start + rows]
             valid = wanted != IGNORE
@@ -53,6 +57,8 @@ class _LinearCrossEntropySum(torch.autograd.Function):
                     weight_gradient.addmm_(delta.t(), piece)
                 else:
                     weight_gradient += delta.t() @ piece
+        if weight_gradient is not None:
+            weight_gradient = weight_gradient.to(weight.dtype)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
         return total
 
@@ -61,8 +67,9 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         hidden_gradient, weight_gradient = ctx.saved_tensors
         (scale,) = gradients
         return (
-            None if hidden_gradient is None else hidden_gradient * scale.to(hidden_gradient.dtype),
-            None if weight_gradient is None else weight_gradient * scale,
+            # In place: nobody else has seen them, and the weight's is the size of the embedding.
+            None if hidden_gradient is None else hidden_gradient.mul_(scale.to(hidden_gradient.dtype)),
+            None if weight_gradient is None else weight_gradient.mul_(scale),
             None,
         )
 
@@ -72,7 +79,7 @@ def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) ->
 
     Args:
         hidden: ``[tokens, hidden]``, float32 or bfloat16; the matrix products are done in this dtype.
-        weight: ``[vocabulary, hidden]``; its gradient has its dtype, so a float32 weight gathers in float32.
+        weight: ``[vocabulary, hidden]``; its gradient is summed in float32 and has its dtype.
         targets: int64 ``[tokens]``; positions equal to :data:`IGNORE` count nothing.
 
     Returns:
@@ -90,7 +97,7 @@ def linear_cross_entropy_each(hidden: Tensor, weight: Tensor, targets: Tensor) -
     """
     cast = weight.to(hidden.dtype)
     losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
-    rows = _chunk_rows(weight.shape[0])
+    rows = _chunk_rows(weight.shape[0], hidden.device)
     for start in range(0, hidden.shape[0], rows):
         logits = (hidden[start : start + rows] @ cast.t()).float()
         losses[start : start + rows] = torch.nn.functional.cross_entropy(

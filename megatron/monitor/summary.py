@@ -11,7 +11,10 @@ Row = Mapping[str, Any]
 """One row of a ``validation`` event: corpus, code, tier, source, nats, bytes, tokens."""
 
 NO_TIER = "no tier"
+UNTIERED = "untiered"
+"""Tier of every corpus of a run without a mixture."""
 TIER_ORDER = ("high", "medium-high", "medium", "medium-low", "low")
+_LAST_TIERS = ("unseen", UNTIERED, NO_TIER)
 
 Grouping = Literal["tier", "source", "code"]
 
@@ -107,24 +110,53 @@ def macro_mean(values: Iterable[float]) -> float:
     return math.fsum(numbers) / len(numbers) if numbers else math.nan
 
 
-def macro_means(rows: Iterable[Row], *, by: Grouping) -> dict[str, float]:
+def macro_means(
+    rows: Sequence[Row], *, by: Grouping, tier_sizes: Mapping[str, float] | None = None
+) -> dict[str, float]:
     """Return the mean bits per byte over the corpora of every tier, source or language code.
 
-    Tiers come from the largest to the smallest, the others in the order of the rows.
+    Tiers come in the order of :func:`order_tiers`, the others in that of the rows.
+
+    Args:
+        rows: of a validation.
+        by: what to group by.
+        tier_sizes: see :func:`order_tiers`; by default what the rows tell.
     """
     groups: dict[str, list[float]] = {}
     for score in scores(rows):
         groups.setdefault(getattr(score, by), []).append(score.bits_per_byte)
-    names = order_tiers(groups) if by == "tier" else list(groups)
+    names = order_tiers(groups, sizes=tier_sizes or sizes_of_tiers(rows)) if by == "tier" else list(groups)
     return {name: macro_mean(groups[name]) for name in names}
 
 
-def order_tiers(names: Iterable[str]) -> list[str]:
-    """Return tier names from the largest to the smallest; names of a user's own keep their order and follow."""
+def order_tiers(names: Iterable[str], *, sizes: Mapping[str, float]) -> list[str]:
+    """Return tier names from the largest to the smallest.
+
+    First MaLA's, then names of a user's own by the size of all their corpora, then those of corpora without a tier.
+
+    Args:
+        names: tiers, in any order and number.
+        sizes: see :func:`sizes_of_tiers`; a tier that is not in it counts as empty.
+    """
     unique = list(dict.fromkeys(names))
     known = [name for name in TIER_ORDER if name in unique]
-    own = [name for name in unique if name not in TIER_ORDER and name != NO_TIER]
-    return known + own + [name for name in unique if name == NO_TIER]
+    own = [name for name in unique if name not in TIER_ORDER and name not in _LAST_TIERS]
+    own.sort(key=lambda name: (-sizes.get(name, 0.0), name))
+    return known + own + [name for name in _LAST_TIERS if name in unique]
+
+
+def sizes_of_tiers(rows: Iterable[Row]) -> dict[str, float]:
+    """Add up the corpora of every tier.
+
+    Args:
+        rows: of a mixture, which give the tokens of every corpus; or of a validation, which give no more than the bytes
+            that were held out of it.
+    """
+    sizes: dict[str, float] = {}
+    for row in rows:
+        tier = row["tier"] or NO_TIER
+        sizes[tier] = sizes.get(tier, 0.0) + float(row["bytes"] if "bytes" in row else row["tokens"])
+    return sizes
 
 
 def compare(first_rows: Iterable[Row], last_rows: Iterable[Row]) -> list[Change]:
@@ -137,17 +169,28 @@ def compare(first_rows: Iterable[Row], last_rows: Iterable[Row]) -> list[Change]
     ]
 
 
-def group_lines(changes: Sequence[Change], *, by: Grouping) -> list[TierLine]:
+def group_lines(
+    changes: Sequence[Change], *, by: Grouping, tier_sizes: Mapping[str, float] | None = None
+) -> list[TierLine]:
     """Summarise changes per tier, source or code, in the order of :func:`macro_means`."""
     names = [getattr(change, by) for change in changes]
-    ordered = order_tiers(names) if by == "tier" else list(dict.fromkeys(names))
+    ordered = order_tiers(names, sizes=tier_sizes or {}) if by == "tier" else list(dict.fromkeys(names))
     return [_line(name, [change for change in changes if getattr(change, by) == name]) for name in ordered]
 
 
-def tier_table(first_rows: Iterable[Row], last_rows: Iterable[Row]) -> list[TierLine]:
-    """Return one line per tier, and ``all`` last; empty when the two validations share no corpus."""
+def tier_table(
+    first_rows: Sequence[Row], last_rows: Sequence[Row], *, tier_sizes: Mapping[str, float] | None = None
+) -> list[TierLine]:
+    """Return one line per tier, and ``all`` last; empty when the two validations share no corpus.
+
+    Args:
+        first_rows: of the validation before.
+        last_rows: of the validation after.
+        tier_sizes: see :func:`order_tiers`; by default what the rows tell.
+    """
     changes = compare(first_rows, last_rows)
-    return [*group_lines(changes, by="tier"), _line("all", changes)] if changes else []
+    lines = group_lines(changes, by="tier", tier_sizes=tier_sizes or sizes_of_tiers(last_rows))
+    return [*lines, _line("all", changes)] if changes else []
 
 
 def format_table(lines: Sequence[TierLine]) -> str:

@@ -20,6 +20,9 @@ def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
     if world.size == 1:
         return
     for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
+        if len(bucket) == 1 and bucket[0].is_contiguous():
+            world.sum(bucket[0])  # an embedding fills a bucket by itself; no copy is needed
+            continue
         flat = torch.cat([gradient.flatten() for gradient in bucket])
         world.sum(flat)
         for gradient, piece in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):

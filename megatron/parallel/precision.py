@@ -20,8 +20,8 @@ def call_in(dtype: torch.dtype, model: nn.Module, *args: Any, **kwargs: Any) -> 
     """Call ``model`` with its weights cast to ``dtype``; gradients arrive at the float32 parameters in float32.
 
     Unlike autocast, the whole forward pass is in ``dtype``, the residual stream included, which is what sharded mixed
-    precision (``MixedPrecisionPolicy``) does as well. The output matrix stays as it is: the loss casts it and gathers
-    its gradient in float32.
+    precision (``MixedPrecisionPolicy``) does as well. A separate output matrix stays as it is: the loss casts it and
+    hands its gradient back in float32.
     """
     if dtype == torch.float32:
         out: Tensor = model(*args, **kwargs)

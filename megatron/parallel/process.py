@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import datetime
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,12 +46,6 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def any(self, flag: bool) -> bool:
-        """Return whether ``flag`` is set on any process."""
-        if self.size == 1:
-            return flag
-        return bool(self.sum(torch.tensor(int(flag), device=self.device)).item())
-
 
 @contextmanager
 def joined_world(
@@ -65,6 +62,8 @@ def joined_world(
         timeout_minutes: how long a collective may take before the run is given up.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if size > 1:
+        _die_with_the_parent()
     use_cuda = torch.cuda.is_available() and backend != "gloo"
     if backend == "nccl" and not use_cuda:
         raise ValueError("distributed_backend is nccl, but this machine has no CUDA device; use gloo, or leave it out")
@@ -84,3 +83,23 @@ def joined_world(
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def only_process() -> bool:
+    """Return whether this is the first, or the only, process of a launch; no process group is needed to know."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _die_with_the_parent() -> None:
+    """Ask Linux to kill this process when torchrun, its parent, dies.
+
+    torchrun gives its workers sessions of their own: without this, a killed launcher would leave them training, and
+    writing, behind the back of the next start.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+    ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)  # it died in between

@@ -85,3 +85,18 @@ def check_eod(eod_id: int | None, *, unk_id: int | None, wanted: str, path: Path
             f"{path}: {wanted} is the unknown token, which cannot end documents; name another: --eod-token"
         )
     return eod_id
+
+
+def token_of_eod(eod_id: int, token: str | None, *, unk_id: int | None, path: Path) -> str:
+    """Return the token of an id that is to end documents.
+
+    Args:
+        eod_id: the id, from shards or a checkpoint.
+        token: what the file has under it; None for nothing.
+        unk_id: the unknown id.
+        path: the tokenizer file, for the message.
+    """
+    if token is None:
+        raise TokenizerError(f"{path}: has no token {eod_id} to end documents with; give the file that made the data")
+    check_eod(eod_id, unk_id=unk_id, wanted=f"{token!r}, id {eod_id},", path=path)
+    return token

@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 
 from megatron.tokenizer import export
-from megatron.tokenizer.base import Ids, TokenizerError, check_eod, read_model_file
+from megatron.tokenizer.base import Ids, TokenizerError, check_eod, read_model_file, token_of_eod
 from megatron.utils.files import fingerprint_bytes
 
 _CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
@@ -26,6 +26,7 @@ class HFTokenizer:
         path: the file, or the folder that holds ``tokenizer.json``.
         eod_token: the token that ends documents; when None, ``eos_token`` of ``tokenizer_config.json`` or
             ``special_tokens_map.json`` in the same folder.
+        eod_id: that token by its id, instead of ``eod_token``.
 
     Raises:
         TokenizerError: the file cannot be read, or nothing says which token ends documents.
@@ -33,7 +34,7 @@ class HFTokenizer:
 
     kind = "HFTokenizer"
 
-    def __init__(self, path: Path, *, eod_token: str | None = None) -> None:
+    def __init__(self, path: Path, *, eod_token: str | None = None, eod_id: int | None = None) -> None:
         path = path / "tokenizer.json" if path.is_dir() else path
         data = read_model_file(path)
         self.fingerprint = fingerprint_bytes(data)
@@ -45,6 +46,9 @@ class HFTokenizer:
         self.unk_id: int | None = vocab.get(unk_token or "")
         self._bos_token = self._token("bos_token")
         self.bos_id: int | None = vocab.get(self._bos_token or "")
+        if eod_id is not None:
+            token = self._tokenizer.id_to_token(eod_id) if 0 <= eod_id < self.vocab_size else None
+            eod_token = token_of_eod(eod_id, token, unk_id=self.unk_id, path=path)
         self._eod_token = eod_token if eod_token is not None else self._token("eos_token")
         if self._eod_token is None:
             raise TokenizerError(

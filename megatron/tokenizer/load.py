@@ -10,7 +10,9 @@ from megatron.tokenizer.base import Tokenizer, TokenizerError
 TOKENIZER_TYPES = ("SPMTokenizer", "HFTokenizer", "TiktokenTokenizer")
 
 
-def load_tokenizer(tokenizer_type: str, vocab_file: Path | str, *, eod_token: str | None = None) -> Tokenizer:
+def load_tokenizer(
+    tokenizer_type: str, vocab_file: Path | str, *, eod_token: str | None = None, eod_id: int | None = None
+) -> Tokenizer:
     """Load a tokenizer.
 
     Args:
@@ -18,22 +20,25 @@ def load_tokenizer(tokenizer_type: str, vocab_file: Path | str, *, eod_token: st
             ``TiktokenTokenizer`` (Llama 3's ranks).
         vocab_file: the file.
         eod_token: the token that ends documents, instead of the file's own end-of-text token.
+        eod_id: the same by its id, as shards and checkpoints name it; not beside ``eod_token``.
 
     Raises:
-        TokenizerError: an unknown type, or a file that is not of that type.
+        TokenizerError: an unknown type, a file that is not of that type, or no such token.
     """
+    if eod_token is not None and eod_id is not None:
+        raise TokenizerError(f"eod_token {eod_token!r} and eod_id {eod_id} are given; one of them is enough")
     # Each library is imported only by those who use it; the three together take half a second.
     path = Path(vocab_file)
     if tokenizer_type == "SPMTokenizer":
         from megatron.tokenizer.sentencepiece_tokenizer import SentencePieceTokenizer
 
-        return SentencePieceTokenizer(path, eod_token=eod_token)
+        return SentencePieceTokenizer(path, eod_token=eod_token, eod_id=eod_id)
     if tokenizer_type == "HFTokenizer":
         from megatron.tokenizer.hf_tokenizer import HFTokenizer
 
-        return HFTokenizer(path, eod_token=eod_token)
+        return HFTokenizer(path, eod_token=eod_token, eod_id=eod_id)
     if tokenizer_type == "TiktokenTokenizer":
         from megatron.tokenizer.tiktoken_tokenizer import TiktokenTokenizer
 
-        return TiktokenTokenizer(path, eod_token=eod_token)
+        return TiktokenTokenizer(path, eod_token=eod_token, eod_id=eod_id)
     raise TokenizerError(f"tokenizer_type {tokenizer_type!r} is not known; use one of {', '.join(TOKENIZER_TYPES)}")

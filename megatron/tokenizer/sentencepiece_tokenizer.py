@@ -8,7 +8,7 @@ from pathlib import Path
 import sentencepiece
 
 from megatron.tokenizer import export
-from megatron.tokenizer.base import Ids, TokenizerError, check_eod, read_model_file
+from megatron.tokenizer.base import Ids, TokenizerError, check_eod, read_model_file, token_of_eod
 from megatron.utils.files import atomic_write, fingerprint_bytes
 
 
@@ -18,6 +18,7 @@ class SentencePieceTokenizer:
     Args:
         path: the ``tokenizer.model`` file.
         eod_token: the piece that ends documents; the model's own ``eos`` (Llama 2: ``</s>``, id 2) when None.
+        eod_id: that piece by its id, instead of ``eod_token``.
 
     Raises:
         TokenizerError: the file is no SentencePiece model, or has no such piece.
@@ -25,7 +26,7 @@ class SentencePieceTokenizer:
 
     kind = "SPMTokenizer"
 
-    def __init__(self, path: Path, *, eod_token: str | None = None) -> None:
+    def __init__(self, path: Path, *, eod_token: str | None = None, eod_id: int | None = None) -> None:
         self._model = read_model_file(path)
         self.fingerprint = fingerprint_bytes(self._model)
         try:
@@ -36,6 +37,9 @@ class SentencePieceTokenizer:
         self.vocab_size: int = processor.get_piece_size()
         self.unk_id: int | None = _id_or_none(processor.unk_id())
         self.bos_id: int | None = _id_or_none(processor.bos_id())
+        if eod_id is not None:
+            piece = self._piece(eod_id) if 0 <= eod_id < self.vocab_size else None
+            eod_token = token_of_eod(eod_id, piece, unk_id=self.unk_id, path=path)
         found = processor.eos_id() if eod_token is None else processor.piece_to_id(eod_token)
         wanted = repr(eod_token) if eod_token is not None else "eos"
         self.eod_id = check_eod(found, unk_id=self.unk_id, wanted=wanted, path=path)

@@ -11,7 +11,7 @@ import numpy as np
 import tiktoken
 
 from megatron.tokenizer import export
-from megatron.tokenizer.base import Ids, TokenizerError, check_eod, read_model_file
+from megatron.tokenizer.base import Ids, TokenizerError, check_eod, read_model_file, token_of_eod
 from megatron.utils.files import fingerprint_bytes
 
 #: How Llama 3 cuts a text into words before BPE (llama3's ``tokenizer.py``): contractions, letters with one sign before
@@ -44,6 +44,7 @@ class TiktokenTokenizer:
     Args:
         path: the file, one ``<base64 bytes> <rank>`` a line.
         eod_token: the special token that ends documents; ``<|end_of_text|>`` (Llama 3: 128001) when None.
+        eod_id: that special token by its id, instead of ``eod_token``.
 
     Raises:
         TokenizerError: the file is no ranks file, or there is no such special token.
@@ -51,7 +52,7 @@ class TiktokenTokenizer:
 
     kind = "TiktokenTokenizer"
 
-    def __init__(self, path: Path, *, eod_token: str | None = None) -> None:
+    def __init__(self, path: Path, *, eod_token: str | None = None, eod_id: int | None = None) -> None:
         data = read_model_file(path)
         self.fingerprint = fingerprint_bytes(data)
         self._ranks = _parse_ranks(data, path)
@@ -62,6 +63,9 @@ class TiktokenTokenizer:
         self.vocab_size = len(self._ranks) + len(self._special)
         self.unk_id: int | None = None
         self.bos_id: int | None = self._special[_BOS]
+        if eod_id is not None:
+            token = next((token for token, special_id in self._special.items() if special_id == eod_id), None)
+            eod_token = token_of_eod(eod_id, token, unk_id=None, path=path)
         self._eod_token = _EOD if eod_token is None else eod_token
         self.eod_id = check_eod(
             self._special.get(self._eod_token), unk_id=None, wanted=repr(self._eod_token), path=path

@@ -17,6 +17,10 @@ _LINE_BYTES = 4096
 _LINE_CHARACTERS = _LINE_BYTES // 4
 # The trainer leaves out lines with these, because it uses them itself: its space, its unknown character, NUL.
 _RESERVED = re.compile("[\u2581\u2585\u0000]")
+# What the trainer says about the number of pieces, and where in its source it says so.
+_MOST = re.compile(r"value <= (\d+)")
+_LEAST = re.compile(r"required_chars\. \d+ vs (\d+)")
+_PLACE = re.compile(r"^.*?\.cc\(\d+\) *")
 
 
 def train_sentencepiece(
@@ -42,8 +46,10 @@ def train_sentencepiece(
         num_threads: threads of the trainer; another number may give another model.
 
     Raises:
-        TokenizerError: there is no text, or it cannot give that many pieces.
+        TokenizerError: there is no text, or it cannot give that many pieces; says how many it can give.
     """
+    if vocab_size < 1:
+        raise TokenizerError(f"--vocab-size {vocab_size}: must be at least 1")
     if 0 < input_sentence_size <= 100:
         raise TokenizerError(f"input_sentence_size {input_sentence_size}: give more than 100, or 0 for all")
     sentencepiece.set_random_generator_seed(0)
@@ -75,11 +81,20 @@ def train_sentencepiece(
         if not lines.count:
             raise TokenizerError(f"{path}: there is no text to learn from") from error
         raise TokenizerError(
-            f"{path}: {lines.count} lines of text give no vocabulary of {vocab_size} ({error}); "
-            "give more text or another --vocab-size"
+            f"{path}: {lines.count:,} lines of text give no vocabulary of {vocab_size}: {_reason(str(error))}"
         ) from error
     with atomic_write(path) as file:
         file.write(model.getvalue())
+
+
+def _reason(message: str) -> str:
+    """Say in our words why the trainer gave up, and what to change."""
+    if most := _MOST.search(message):
+        return f"the largest possible is {most[1]}. Give --vocab-size {most[1]} or less, or more text"
+    if least := _LEAST.search(message):
+        number = least[1]
+        return f"its characters alone need {number}. Give --vocab-size {number} or more, or less --character-coverage"
+    return f"the trainer says {_PLACE.sub('', message).strip()}. Give more text or another --vocab-size"
 
 
 class _Counted:

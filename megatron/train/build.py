@@ -16,7 +16,11 @@ from megatron.data.mixture import Mixture, plan_mixture
 from megatron.data.order import SampleOrder
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
+from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.files import fingerprint_file
+from megatron.utils.log import get_logger
+
+logger = get_logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +53,12 @@ def build_data(section: DataConfig, evaluation: EvaluationConfig, *, seed: int) 
     manifest = load_manifest(Path(section.data_manifest))
     mixture = plan_mixture(manifest, section.mixture)
     order = mixture.order(seed=seed, seq_length=section.seq_length)
-    loader = Loader(order=order, prefixes=[manifest.prefix(corpus.shard) for corpus in mixture.trained])
+    loader = Loader(order=order, manifest=manifest, shards=[corpus.shard for corpus in mixture.trained])
     shards = manifest.split("valid") if evaluation.eval_interval else ()
+    unmeasured = {corpus.shard.name for corpus in mixture.trained} - {shard.name for shard in shards}
+    if evaluation.eval_interval and unmeasured:
+        shown = ", ".join(sorted(unmeasured)[:5]) + (", ..." if len(unmeasured) > 5 else "")
+        logger.warning("%d corpora have no held-out text and are not measured: %s", len(unmeasured), shown)
     held_out = (
         HeldOutSet(
             folder=manifest.root, shards=shards, tokenizer=manifest.tokenizer, seq_length=section.seq_length
@@ -61,8 +69,11 @@ def build_data(section: DataConfig, evaluation: EvaluationConfig, *, seed: int) 
     return Data(manifest=manifest, mixture=mixture, order=order, loader=loader, held_out=held_out)
 
 
-def check_tokenizer(section: TokenizerConfig, manifest: Manifest) -> None:
-    """Refuse data that another tokenizer made.
+_PROBE = "The quick fox; Ärger, ñandú, Їжак, ελιά, שלום, سلام, नमस्ते, ประเทศ, 日本語, 한국어, ሰላም, 12,345.67\n\t</s> x"
+
+
+def check_tokenizer(section: TokenizerConfig, model: ModelConfig, manifest: Manifest) -> None:
+    """Refuse data that another tokenizer made, and a pretrained model whose own tokenizer gives other ids.
 
     Raises:
         ValueError: naming both sides.
@@ -73,6 +84,23 @@ def check_tokenizer(section: TokenizerConfig, manifest: Manifest) -> None:
             f"the shards were made by a {made_by.kind} with fingerprint {made_by.fingerprint}, but vocab_file "
             f"{section.vocab_file} is a {section.tokenizer_type} with fingerprint {fingerprint}; "
             "tokenise the corpus again with this file, or give the file that made the shards"
+        )
+    if model.hf_model is not None and model.load_weights:
+        _check_same_ids(section, Path(model.hf_model), eod_id=made_by.eod_id)
+
+
+def _check_same_ids(section: TokenizerConfig, folder: Path, *, eod_id: int) -> None:
+    """Compare the ids of a text in many scripts: the formats may differ, the ids may not."""
+    kinds = {"tokenizer.json": "HFTokenizer", "tokenizer.model": "SPMTokenizer"}
+    beside = next((name for name in kinds if (folder / name).exists()), None)
+    if beside is None:
+        return  # the model came without one: nothing to compare with
+    ours = load_tokenizer(section.tokenizer_type, section.vocab_file, eod_id=eod_id)
+    theirs = load_tokenizer(kinds[beside], folder / beside, eod_id=eod_id)
+    if ours.encode(_PROBE) != theirs.encode(_PROBE):
+        raise ValueError(
+            f"vocab_file {section.vocab_file} gives other ids than {folder / beside}, the tokenizer of hf_model: its "
+            "weights would be of no use. Tokenise with the model's own tokenizer, or set load_weights: false"
         )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from megatron.config.derive import derive_batch
 from megatron.config.load import dump
 from megatron.config.schema import Config
 from megatron.data.loader import micro_batch_numbers
+from megatron.data.mixture import UNTIERED
 from megatron.monitor.console import Console
 from megatron.monitor.record import Listener, MetricsWriter, read_metrics
 from megatron.monitor.tensorboard import TensorBoardWriter
@@ -27,9 +30,23 @@ from megatron.parallel.process import World
 from megatron.train.build import build_data, build_model, check_tokenizer, tokenizer_files
 from megatron.train.identity import check_same_run, run_identity
 from megatron.train.step import StepResult, TrainStep
+from megatron.utils.files import exclusive
 from megatron.utils.log import get_logger, progress
 
 logger = get_logger(__name__)
+
+
+def train(config: Config, world: World) -> str:
+    """Make or resume a run, alone in its folder, and return why it ended.
+
+    Raises:
+        ValueError: as :class:`Trainer`; or another run is writing to the same folder.
+    """
+    if config.checkpoint.save is None:
+        raise ValueError("save is not set: give the folder for this run's checkpoints and metrics")
+    lock = exclusive(Path(config.checkpoint.save) / ".lock") if world.is_main else nullcontext()
+    with lock:
+        return Trainer(config, world).run()
 
 
 class Trainer:
@@ -44,12 +61,10 @@ class Trainer:
     """
 
     def __init__(self, config: Config, world: World) -> None:
-        if config.checkpoint.save is None:
-            raise ValueError("save is not set: give the folder for this run's checkpoints and metrics")
         self.config, self.world = config, world
-        self.folder = Path(config.checkpoint.save)
+        self.folder = Path(config.checkpoint.save or ".")
         self.data = build_data(config.data, config.evaluation, seed=config.train.seed)
-        check_tokenizer(config.tokenizer, self.data.manifest)
+        check_tokenizer(config.tokenizer, config.model, self.data.manifest)
         self.batch = derive_batch(config.batch, data_parallel_size=world.size)
         self.model = build_model(
             config.model,
@@ -84,13 +99,16 @@ class Trainer:
             barrier=world.barrier,
         )
         self.step, self.samples = 0, 0
+        self.is_continued = False
         self.resumed_from = self._load()
 
     def _load(self) -> int | None:
         """Take up the run's own newest checkpoint, else the one of ``load``; return the step to resume from."""
         section = self.config.checkpoint
         own = self.store.newest()
-        if own is None and section.load is None:
+        self.is_continued = own is not None
+        # GPT-NeoX's configurations name one folder for both: before the first checkpoint there is nothing to load.
+        if own is None and (section.load is None or Path(section.load).resolve() == self.folder.resolve()):
             return None
         checkpoint = own or store.find_checkpoint(Path(str(section.load)))
         weights_only = own is None and section.finetune
@@ -101,16 +119,17 @@ class Trainer:
         store.load(checkpoint, model=self.model, optimizer=None if weights_only else self.optimizer)
         if self.world.is_main:
             logger.info("loaded %s from %s", "the weights" if weights_only else "everything", checkpoint)
-        return None if own is None else self.step
+        return None if weights_only else self.step
 
     def run(self) -> str:
-        """Train to ``train_iters`` (or to the next ``exit_interval``) and return why it ended."""
-        self.metrics = self._open_metrics()
-        try:
+        """Train to ``train_iters`` (or to the next ``exit_interval``) and return why it ended.
+
+        Raises:
+            ValueError: the data turns out to be damaged.
+            NotFiniteError: the loss or the gradient is not a number.
+        """
+        with self._open_metrics() if self.world.is_main else nullcontext() as self.metrics:
             return self._run()
-        finally:
-            if self.metrics is not None:
-                self.metrics.close()
 
     def _run(self) -> str:
         train, evaluation = self.config.train, self.config.evaluation
@@ -119,7 +138,7 @@ class Trainer:
                 logger.info("nothing to do: step %d of %d is done already", self.step, train.train_iters)
             return "already finished"
         self._write_start()
-        if self.step == 0 and evaluation.do_eval_at_start and evaluation.eval_interval:
+        if not self.is_continued and evaluation.do_eval_at_start and evaluation.eval_interval:
             self._evaluate()
         reason = "finished"
         for _ in self._steps():
@@ -162,7 +181,10 @@ class Trainer:
                 ranks=self.world.size,
                 micro_size=self.batch.micro_size,
             )
-            yield torch.from_numpy(self.data.loader.batch(numbers)).to(self.world.device)
+            tokens = torch.from_numpy(self.data.loader.batch(numbers))
+            if self.world.device.type == "cuda":
+                tokens = tokens.pin_memory()  # otherwise the copy would wait for all work before it
+            yield tokens.to(self.world.device, non_blocking=True)
 
     def _train_fields(self, result: StepResult, seconds: float) -> dict[str, Any]:
         seq_length, peak = self.config.data.seq_length, self.config.logging.peak_theoretical_tflops
@@ -184,7 +206,7 @@ class Trainer:
         tokens = self.batch.micro_size * self.config.data.seq_length
         scores = self.data.held_out.score(self.model, world=self.world, dtype=self.dtype, batch_tokens=tokens)
         tiers = {corpus.shard.name: corpus.tier for corpus in self.data.mixture.corpora}
-        rows = [{**dataclasses.asdict(score), "tier": tiers.get(score.corpus, "all")} for score in scores]
+        rows = [{**dataclasses.asdict(score), "tier": tiers.get(score.corpus, UNTIERED)} for score in scores]
         self._write("validation", rows=rows, seconds=time.perf_counter() - started)
 
     def _is_save_step(self) -> bool:
@@ -199,17 +221,15 @@ class Trainer:
             model=self.model,
             optimizer=self.optimizer,
             state={**self.identity, "samples": self.samples, "tokens": self.samples * self.config.data.seq_length},
-            files={"config.yml": dump(self.config)},
+            files={"config.yml": dump(self.config), "mixture.json": json.dumps(self._planned_rows(), indent=1)},
             copies={f"tokenizer/{path.name}": path for path in tokenizer_files(self.config.tokenizer)},
         )
         self._write("checkpoint", path=str(path), seconds=time.perf_counter() - started)
 
-    def _open_metrics(self) -> MetricsWriter | None:
+    def _open_metrics(self) -> MetricsWriter:
         section = self.config.logging
-        if not self.world.is_main:
-            return None
         path = self.folder / "metrics.jsonl"
-        earlier = read_metrics(path) if path.exists() and self.resumed_from is not None else []
+        earlier = read_metrics(path) if path.exists() and self.is_continued else []
         first = next((event["rows"] for event in earlier if event["event"] == "validation"), None)
         listeners: list[Listener] = [
             Console(
@@ -231,8 +251,11 @@ class Trainer:
             precision=self.config.train.precision,
             resumed_from=self.resumed_from,
         )
-        total = self.config.train.train_iters * self.batch.global_size
-        self._write("mixture", kind="planned", rows=self.data.mixture.rows(self.data.order, samples=total))
+        self._write("mixture", kind="planned", rows=self._planned_rows())
+
+    def _planned_rows(self) -> list[dict[str, str | int | float]]:
+        remaining = (self.config.train.train_iters - self.step) * self.batch.global_size
+        return self.data.mixture.rows(self.data.order, samples=self.samples + remaining)
 
     def _write(self, event: str, **fields: Any) -> None:
         if self.metrics is not None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import xxhash
+
+from megatron.utils.log import get_logger
 
 _CHUNK_BYTES = 1 << 20
 
@@ -38,13 +42,49 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make renames inside ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a lock that no other process, on this or another machine, holds at the same time.
+
+    The operating system takes it back when the process ends, however it ends.
+
+    Args:
+        path: the lock's file; made when missing, and left there.
+
+    Raises:
+        ValueError: somebody else holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"another run is writing to {path.parent} ({file.read().strip() or 'unknown process'}); "
+                "wait for it, end it, or give this run a folder of its own"
+            ) from None
+        except OSError:
+            # Some network file systems have no locks; a run must work there too.
+            get_logger(__name__).warning("%s cannot be locked: make sure that only one run writes there", path.parent)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def fsync_file(path: Path) -> None:
+    """Wait until a file's bytes (of a folder: its names) are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` durable."""
+    fsync_file(folder)
 
 
 def fingerprint_bytes(data: bytes) -> str:

@@ -15,17 +15,40 @@ from typing import Any
 
 import pytest
 
-from megatron.monitor.record import read_metrics
+from megatron.monitor.record import read_all_events, read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 40
+STEPS = 120
 
 
 def start(run: Any, processes: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "deepy.py", "train.py", str(run.config), f"num_gpus={processes}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # A group of its own, so that one signal ends launcher and workers alike, as a dying node does.
-    return subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+
+
+def family(ancestor: int) -> set[int]:
+    """Return a process and all its living descendants."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if fields[0] != "Z":
+                parents[int(entry.name)] = int(fields[1])
+    members = {ancestor} & parents.keys()
+    while grown := {child for child, parent in parents.items() if parent in members} - members:
+        members |= grown
+    return members
+
+
+def wait_until_gone(members: set[int], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while alive := {member for member in members if family(member)}:
+        assert time.monotonic() < deadline, f"processes {alive} live on"
+        time.sleep(0.05)
 
 
 def finish(run: Any, processes: int) -> None:
@@ -41,29 +64,37 @@ def losses(save: Path) -> dict[int, float]:
     return {event["step"]: event["loss"] for event in read_metrics(path) if event["event"] == "train"}
 
 
-def kill_at(run: Any, processes: int, step: int) -> int:
+def kill_at(run: Any, processes: int, step: int, *, only_the_launcher: bool = False) -> int:
     """Kill the run with SIGKILL once it has recorded ``step``; return the last recorded step."""
     process = start(run, processes)
     deadline = time.monotonic() + 240
-    while max(losses(run.save), default=0) < step and process.poll() is None:
+    while max(losses(run.save), default=0) < step:
+        assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "the run does not advance"
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
+    members = family(process.pid)
+    assert len(members) >= processes
+    for member in [process.pid] if only_the_launcher else members:
+        os.kill(member, signal.SIGKILL)
     process.communicate()
-    time.sleep(0.2)
+    wait_until_gone(members)
     return max(losses(run.save), default=0)
 
 
 def check(make_run: Callable[..., Any], processes: int, kills: int) -> None:
-    run = make_run(train_iters=STEPS, checkpoint_factor=4, eval_interval=20, keep_last_n_checkpoints=2)
+    run = make_run(train_iters=STEPS, checkpoint_factor=4, eval_interval=STEPS, keep_last_n_checkpoints=2)
     finish(run, processes)
     whole = losses(run.save)
     assert len(whole) == STEPS
     shutil.rmtree(run.save)
     choice = random.Random(processes)
-    for step in sorted(choice.sample(range(1, STEPS - 1), kills)):
-        kill_at(run, processes, step)
+    for step in sorted(choice.sample(range(1, STEPS - 30), kills)):
+        assert step <= kill_at(run, processes, step) < STEPS
     finish(run, processes)
+    events = read_all_events(run.save / "metrics.jsonl")
+    starts = [event["resumed_from"] for event in events if event["event"] == "start"]
+    assert len(starts) == kills + 1
+    assert starts[0] is None and starts[-1] >= 4
     # Bit for bit: == on floats is meant.
     assert losses(run.save) == whole
 
@@ -87,3 +118,35 @@ def test_two_processes_match_one(tiny_run: Callable[..., Any]) -> None:
     shutil.rmtree(run.save)
     finish(run, 2)
     assert losses(run.save) == pytest.approx(one, rel=1e-5)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_nothing_outlives_a_killed_launcher(tiny_run: Callable[..., Any], processes: int) -> None:
+    run = tiny_run(train_iters=100_000, checkpoint_factor=1000)
+    assert kill_at(run, processes, 3, only_the_launcher=True) < 100_000
+
+
+def test_two_runs_cannot_share_a_folder(tiny_run: Callable[..., Any]) -> None:
+    run = tiny_run(train_iters=100_000, checkpoint_factor=100_000)
+    first = start(run, 1)
+    try:
+        while not losses(run.save):
+            assert first.poll() is None
+            time.sleep(0.05)
+        second = start(run, 1)
+        _, errors = second.communicate(timeout=60)
+        assert second.returncode == 1
+        assert "another run is writing to" in errors.decode() and f"process {first.pid}" in errors.decode()
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_an_error_of_the_second_process_is_told(tiny_run: Callable[..., Any]) -> None:
+    run = tiny_run()
+    shard = run.folder / "swh_Latn_train.bin"
+    shard.write_bytes(shard.read_bytes()[:-10])
+    process = start(run, 2)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "swh_Latn_train" in errors.decode()

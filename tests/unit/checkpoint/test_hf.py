@@ -34,6 +34,19 @@ def test_shards_and_index_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
+def test_an_export_replaces_an_earlier_one_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(hf, "_SHARD_BYTES", 5000)
+        saved(tmp_path)
+    newer = Llama(SHAPE)
+    newer.init_weights(seed=2)
+    save_model(newer.state_dict(), SHAPE, tmp_path, dtype=torch.float32, bos_id=1, eos_id=2)
+    assert [path.name for path in tmp_path.glob("*.safetensors*")] == ["model.safetensors"]
+    again = Llama(SHAPE)
+    load_weights(again, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(newer.parameters(), again.parameters(), strict=True))
+
+
 def test_every_difference_is_told_and_nothing_is_loaded(tmp_path: Path) -> None:
     saved(tmp_path)
     path = tmp_path / "model.safetensors"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata, TensorStorageMetadata
 
 from megatron.checkpoint.store import CheckpointError, CheckpointStore, find_checkpoint, load, read_state
 from megatron.config.architecture import Architecture
@@ -103,9 +104,64 @@ class _Bomb:
         return exec, ("raise SystemExit('code of a stranger ran')",)
 
 
-def test_a_pickled_index_cannot_run_code(tmp_path: Path) -> None:
+def by_name(module: str, name: str) -> bytes:
+    """Return a pickle that calls ``module.name('x')``, with dots in the name as protocol 4 allows."""
+    return b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(name)]) + name.encode() + (
+        b"\x93\x8c\x01x\x85R."
+    )
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pickle.dumps(_Bomb()),
+        by_name("torch.distributed.checkpoint.filesystem", "os.system"),
+        by_name("torch.distributed.checkpoint.metadata", "os.system"),
+        by_name("torch.serialization", "_get_layout.__globals__"),
+        by_name("torch", "load"),
+    ],
+)
+def test_a_pickled_index_cannot_run_code(tmp_path: Path, index: bytes) -> None:
     model, _ = trained()
     path = CheckpointStore(tmp_path).save(step=1, model=model, optimizer=None, state={})
-    (path / ".metadata").write_bytes(pickle.dumps(_Bomb()))
-    with pytest.raises(CheckpointError, match=r"asks for builtins\.exec, .* refused"):
+    (path / ".metadata").write_bytes(index)
+    with pytest.raises(CheckpointError, match="which none needs; refused"):
         load(path, model=model, optimizer=None)
+
+
+def test_an_entry_that_would_be_unpickled_is_refused(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    path = CheckpointStore(tmp_path).save(step=1, model=model, optimizer=optimizer, state={})
+    metadata = pickle.loads((path / ".metadata").read_bytes())
+    assert all(isinstance(entry, TensorStorageMetadata) for entry in metadata.state_dict_metadata.values())
+    metadata.state_dict_metadata["model.model.norm.weight"] = BytesStorageMetadata()
+    (path / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(CheckpointError, match="refused"):
+        load(path, model=model, optimizer=None)
+
+
+def test_the_configurations_optimizer_settings_win_over_the_stored_ones(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    path = CheckpointStore(tmp_path).save(step=2, model=model, optimizer=optimizer, state={})
+    other = Llama(SHAPE)
+    changed = build_adamw(other, learning_rate=0.5, betas=(0.5, 0.6), eps=1e-3, weight_decay=0.7)
+    load(path, model=other, optimizer=changed)
+    first, second = changed.param_groups
+    assert (first["betas"], first["eps"], first["lr"]) == ((0.5, 0.6), 1e-3, 0.5)
+    assert (first["weight_decay"], second["weight_decay"]) == (0.7, 0.0)
+    stored, loaded = (
+        [state["exp_avg"] for state in optimizer_.state.values()] for optimizer_ in (optimizer, changed)
+    )
+    assert all(torch.equal(a, b) for a, b in zip(stored, loaded, strict=True))
+
+
+def test_retention_counts_complete_checkpoints_only(tmp_path: Path) -> None:
+    model, _ = trained()
+    CheckpointStore(tmp_path).save(step=9, model=model, optimizer=None, state={})
+    CheckpointStore(tmp_path).save(step=12, model=model, optimizer=None, state={})
+    (tmp_path / "global_step12" / "COMPLETE").unlink()
+    (tmp_path / ".global_step11.tmp").mkdir()
+    store = CheckpointStore(tmp_path, keep_last=1)
+    store.save(step=10, model=model, optimizer=None, state={})
+    assert store.newest() == tmp_path / "global_step10"
+    assert not (tmp_path / "global_step9").exists() and not (tmp_path / ".global_step11.tmp").exists()

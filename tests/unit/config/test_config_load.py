@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from megatron.config.keys import NEOX_KEYS
 from megatron.config.load import config_from, dump, effective_settings, load, resolved_name, write_resolved
 from megatron.config.problems import ConfigError
+from megatron.config.read import MAX_FILE_BYTES
 from megatron.config.schema import SECTION_OF_KEY, SECTIONS
 
 # Writing a file takes as long as the disk likes, and the fixtures are only read.
@@ -81,6 +82,13 @@ def test_resolved_file_of_a_run_from_a_folder(minimal, tmp_path, caplog):
     assert not caplog.records
 
 
+def test_line_ends_in_names_survive_the_resolved_file(minimal, tmp_path):
+    tiers = {f"a{end}b": {"above": number, "rate": 1} for number, end in enumerate("\x85\u2028\u2029\r\n")}
+    config = config_from({**minimal, "vocab_file": "\x85a\x85", "mixture": {"tiers": tiers}})
+    write_resolved(config, tmp_path / "resolved.yml")
+    assert load([tmp_path / "resolved.yml"]) == config
+
+
 def test_resolved_file_is_plain_yaml_in_sections(minimal):
     text = dump(config_from(minimal))
     assert "# optimizer\n" in text and "\nlr: 0.001\n" in text
@@ -124,6 +132,48 @@ def test_everything_wrong_with_two_files_is_told_at_once(minimal, write, tmp_pat
     assert problems["train_iter"].fix == "Did you mean 'train_iters'?"
     text = str(caught.value)
     assert "7 problems" in text and all(str(problem) in text for problem in problems.values())
+
+
+def keys_with_problems(*files):
+    with pytest.raises(ConfigError) as caught:
+        load(files)
+    return [problem.key for problem in caught.value.problems]
+
+
+UNREADABLE = [None, b"a: [1", b"- 1\n", b"a: \xff\xfe", b"#" * (MAX_FILE_BYTES + 1)]
+
+
+@pytest.mark.parametrize("content", UNREADABLE, ids=["absent", "no yaml", "no mapping", "no utf-8", "too large"])
+def test_beside_a_file_that_cannot_be_read_nothing_is_missing(content, write, tmp_path):
+    if content is not None:
+        (tmp_path / "b.yml").write_bytes(content)
+    # Each of these needs a key that may stand in the other file.
+    for part in (
+        {"save": "out"},
+        {"checkpoint_factor": 5},
+        {"finetune": True},
+        {"load_weights": False},
+        {"hidden_size": 50, "num_attention_heads": 6},
+        {"gradient_accumulation_steps": 2, "min_lr": 1e-3},
+    ):
+        assert keys_with_problems(write("a.yml", part), tmp_path / "b.yml") == ["this file"]
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ({"train_itres": 5}, "train_itres"),
+        ({"train_iters": "x"}, "train_iters"),
+        ({"mixture": {"tiers": {"a": {"above": 1}}}}, "mixture.tiers.a.rate"),
+        ({"hidden_size": 50, "num_attention_heads": 6, "head_dim": 7}, "head_dim"),
+        ({"num_attention_heads": 6, "num_kv_heads": 4}, "num_kv_heads"),
+        ({"hf_model": "folder", "num_layers": 2}, "num_layers"),
+        ({"lr": 1e-3, "min_lr": 1e-2}, "min_lr"),
+        ({"train_batch_size": 10, "train_micro_batch_size_per_gpu": 4}, "train_batch_size"),
+    ],
+)
+def test_beside_a_file_that_cannot_be_read_what_no_key_can_mend_is_told(part, key, write, tmp_path):
+    assert keys_with_problems(write("a.yml", part), tmp_path / "absent.yml") == ["this file", key]
 
 
 def test_a_problem_never_prints_a_whole_list(problems_with):

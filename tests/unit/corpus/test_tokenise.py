@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -187,10 +188,24 @@ def test_a_shard_that_does_not_fit_its_sidecar_is_made_again(tmp_path: Path, tok
 
 def test_a_changed_file_of_the_same_size_is_noticed(tmp_path: Path, tokenizer: TokenizerFile) -> None:
     path = write(tmp_path / "in" / "fin_Latn.jsonl", FINNISH)
-    before = run(tmp_path / "in", tmp_path / "out", tokenizer)
+    before, stat = run(tmp_path / "in", tmp_path / "out", tokenizer), path.stat()
     write(path, [*FINNISH[:-1], FINNISH[-1].swapcase()])
-    os.utime(path, ns=(1, 1))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
     assert run(tmp_path / "in", tmp_path / "out", tokenizer) != before
+
+
+def test_an_untouched_copy_of_a_corpus_counts_as_finished(
+    tmp_path: Path, tokenizer: TokenizerFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="megatron")
+    source = corpora(tmp_path / "in")
+    before = run(source, tmp_path / "out", tokenizer)
+    copy = shutil.copytree(source, tmp_path / "copy", copy_function=shutil.copyfile)
+    for path in copy.rglob("*.jsonl*"):
+        os.utime(path, ns=(1, 1))
+    assert run(copy, tmp_path / "out", tokenizer) == before
+    assert "4 of 4 corpora are finished already" in caplog.text
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
@@ -418,19 +433,24 @@ def test_bad_settings_are_refused_before_any_work(tmp_path: Path, tokenizer: Tok
 def test_summary_has_a_line_per_corpus_and_the_sum(tmp_path: Path, tokenizer: TokenizerFile) -> None:
     manifest = run(corpora(tmp_path / "in"), tmp_path / "out", tokenizer)
     lines = [line.split() for line in summary_table(manifest).splitlines()]
-    assert [line[0] for line in lines] == [
-        "corpus",
-        "code-python",
-        "eng_Latn",
-        "eng_Latn-fin_Latn",
-        "fin_Latn",
-        "all",
-    ]
-    assert lines[4][1] == "40"
+    by_size = ["eng_Latn-fin_Latn", "fin_Latn", "eng_Latn", "code-python"]
+    assert [line[0] for line in lines] == ["corpus", *by_size, "all"]
+    assert lines[2][1] == "40"
     tokens = sum(shard.tokens for shard in manifest.shards)
     held_out = sum(shard.documents for shard in manifest.split("valid"))
     assert lines[-1][2] == "102"
     assert (lines[-1][4], lines[-1][-1]) == (f"{tokens:,}", str(held_out))
+
+
+def test_a_short_summary_lists_the_largest_corpora_and_the_sum_of_all(tmp_path: Path, tokenizer: TokenizerFile) -> None:
+    manifest = run(corpora(tmp_path / "in"), tmp_path / "out", tokenizer)
+    whole, short = (summary_table(manifest, corpora=corpora).splitlines() for corpora in (0, 2))
+    assert [line.split() for line in short] == [
+        *(line.split() for line in whole[:3]),
+        ["...", "and", "2", "more"],
+        whole[-1].split(),
+    ]
+    assert summary_table(manifest, corpora=4).splitlines() == whole
 
 
 def test_balanced_texts_take_as_much_of_each_corpus(tmp_path: Path) -> None:
@@ -459,6 +479,11 @@ def test_the_tools(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].split()[:2] == ["corpus", "documents"]
     assert len(load_manifest(tmp_path / "out").split("train")) == 4
+    for number in range(20):
+        write(source / f"book-{number}.jsonl", [f"kirja {number}"])
+    short, whole = tool("preprocess_data.py", *flags), tool("preprocess_data.py", *flags, "--table", "all")
+    assert (len(short.stdout.splitlines()), len(whole.stdout.splitlines())) == (1 + 15 + 1 + 1, 1 + 24 + 1)
+    assert short.stdout.splitlines()[-2] == "... and 9 more"
     for extra, reason in (
         (["--merge-file", "merges.txt"], "no tokenizer here has one"),
         (["--ftfy"], "not supported yet"),

@@ -81,11 +81,24 @@ def test_every_window_of_an_epoch_comes_once(tokens: int, seq_length: int, seed:
         assert max(covered.values()) == 1
 
 
-def test_epochs_differ_in_order_and_offset() -> None:
-    one = order(names=["a"], tokens=[10_000], shares=[1.0])
+@pytest.mark.parametrize("tokens", [10_000, 10_003])
+def test_epochs_differ_in_order_and_borders(tokens: int) -> None:
+    one = order(names=["a"], tokens=[tokens], shares=[1.0])
     epochs = [[one.sample(epoch * 1000 + turn) for turn in range(1000)] for epoch in range(3)]
     assert len({tuple(sample.window for sample in epoch) for epoch in epochs}) == 3
-    assert len({epoch[0].start % 10 for epoch in epochs} | {epoch[0].start for epoch in epochs}) > 3
+    assert len({frozenset(sample.start for sample in epoch) for epoch in epochs}) == 3
+
+
+@given(tokens=st.integers(1, 300), seq_length=st.integers(1, 60), samples=st.integers(1, 200))
+def test_over_time_every_token_comes_equally_often(tokens: int, seq_length: int, samples: int) -> None:
+    one = order(names=["a"], tokens=[tokens], shares=[1.0], seq_length=seq_length)
+    windows = one.windows(0)
+    whole = samples - samples % windows  # in the middle of an epoch some windows have yet to come
+    counts = Counter(
+        (sample.start + i) % tokens for sample in map(one.sample, range(whole)) for i in range(seq_length)
+    )
+    if whole and windows * seq_length != tokens:
+        assert max(counts.values()) - min(counts[token] for token in range(tokens)) <= 1
 
 
 def test_a_corpus_keeps_its_order_when_others_come_and_go() -> None:

@@ -264,6 +264,38 @@ def test_an_unfinished_run_with_one_validation(tmp_path: Path) -> None:
     assert before_after_table(tmp_path).startswith("1 validation(s) so far")
 
 
+def write_tiers(folder: Path, tiers: dict[str, int]) -> Page:
+    """Write a run of one corpus a tier, with so many tokens, and its report."""
+    rows = [
+        {"corpus": f"c-{tier}", "code": "zxx_Zyyy", "tier": tier, "source": "monolingual", "tokens": tokens}
+        for tier, tokens in tiers.items()
+    ]
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        writer.write("start", 0, parameters=10, world_size=1, tokens_per_step=8, train_iters=40, device="cpu",
+                     precision="fp32", resumed_from=None)  # fmt: skip
+        writer.write("mixture", 0, kind="planned", rows=mixture(rows, 1000, 0.0))
+        for step in (0, 20, 40):
+            scores = [{**row, "nats": 100.0 - step, "bytes": 100, "tokens": 9} for row in rows]
+            writer.write("validation", step, rows=scores, seconds=1.0)
+    return Page(write_report(folder, samples=None, output=folder / "r.html"))
+
+
+def test_own_tiers_come_by_size_in_every_table(tmp_path: Path) -> None:
+    page = write_tiers(tmp_path, {"small": 10, "all": 20, "large": 300})
+    assert re.findall(r"(?m)^(\w+) +\d", before_after_table(tmp_path)) == ["large", "all", "small", "all"]
+    assert load_run(tmp_path).tiers() == ["large", "all", "small"]
+    assert page.attributes.count(("tr", "class", "total")) == 1
+    legends = [text for text in page.text if text in ("large", "all", "small")]
+    assert legends[:4] == ["large", "all", "small", "all"]  # the first table, with its sum
+
+
+def test_a_run_without_a_mixture_has_one_tier_and_its_colour(tmp_path: Path) -> None:
+    page = write_tiers(tmp_path, {"untiered": 10})
+    assert re.findall(r"(?m)^(\w+) +\d", before_after_table(tmp_path)) == ["untiered", "all"]
+    assert ("i", "class", "tier t0") in page.attributes
+    assert "(c-untiered) " in (tmp_path / "r.html").read_text(encoding="utf-8")  # not "(c-untiered, untiered)"
+
+
 def test_a_stopped_run_names_its_reason(tmp_path: Path) -> None:
     write_run(tmp_path, end=False)
     with MetricsWriter(tmp_path / "metrics.jsonl") as writer:

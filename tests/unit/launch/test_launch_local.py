@@ -4,13 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from megatron.launch.local import run, this_machine
-from megatron.launch.plan import LaunchPlan
+from megatron.launch.local import this_machine
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -36,8 +34,15 @@ def test_there_is_at_least_one_core():
     assert this_machine({}).num_cores >= 1
 
 
-def python(code, **environment):
-    return LaunchPlan([sys.executable, "-c", code], environment, 1)
+def launched(code: str, **environment: str) -> subprocess.Popen[bytes]:
+    """Start a process that becomes ``python -c code``."""
+    plan = (
+        "import os, sys\n"
+        "from megatron.launch.local import run\n"
+        "from megatron.launch.plan import LaunchPlan\n"
+        f"run(LaunchPlan([sys.executable, '-c', {code!r}], {environment!r}, 1), environment=os.environ)\n"
+    )
+    return subprocess.Popen([sys.executable, "-c", plan], cwd=ROOT)
 
 
 @pytest.mark.parametrize(
@@ -45,39 +50,17 @@ def python(code, **environment):
     [
         ("", 0),
         ("raise SystemExit(7)", 7),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 137),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
         ("import os; raise SystemExit(os.environ['GIVEN'] != 'a $HOME;b')", 0),
     ],
 )
-def test_exit_code_of_the_child(code, expected):
-    assert run(python(code, GIVEN="a $HOME;b"), environment=os.environ) == expected
+def test_exit_code_is_the_commands(code, expected):
+    assert launched(code, GIVEN="a $HOME;b").wait(timeout=30) == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_reach_the_child_once_and_it_decides(number, tmp_path):
+def test_the_command_takes_the_launchers_place(tmp_path):
+    # One process id: whoever kills or signals the launcher kills or signals the run.
     log = tmp_path / "log"
-    child = (
-        "import pathlib, signal, sys, time\n"
-        f"log = pathlib.Path({str(log)!r})\n"
-        "seen = []\n"
-        f"signal.signal({int(number)}, lambda *_: seen.append(1))\n"
-        "log.write_text('ready')\n"
-        "end = time.time() + 30\n"
-        "while not seen and time.time() < end: time.sleep(0.01)\n"
-        "time.sleep(0.3)\n"
-        "log.write_text(f'saved {len(seen)}')\n"
-        "sys.exit(3)\n"
-    )
-    code = (
-        "import os, sys\n"
-        "from megatron.launch.local import run\n"
-        "from megatron.launch.plan import LaunchPlan\n"
-        f"sys.exit(run(LaunchPlan([sys.executable, '-c', {child!r}], {{}}, 1), environment=os.environ))\n"
-    )
-    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
-    end = time.time() + 30
-    while not (log.exists() and log.read_text() == "ready") and time.time() < end:
-        time.sleep(0.02)
-    os.killpg(launcher.pid, number)  # as a terminal does: to the whole group
-    assert launcher.wait(timeout=30) == 3
-    assert log.read_text() == "saved 1"
+    process = launched(f"import os, pathlib; pathlib.Path({str(log)!r}).write_text(str(os.getpid()))")
+    assert process.wait(timeout=30) == 0
+    assert int(log.read_text()) == process.pid

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from megatron.config.schema import LaunchConfig, ParallelConfig
-from megatron.launch.plan import LaunchPlan, Machine, num_processes, plan_local
+from megatron.launch.plan import LaunchPlan, Machine, machine_problems, num_processes, plan_local
 
 
 def plan(*, gpus=0, cores=8, environment=None, backend=None, threads=None, asked=None):
@@ -54,6 +54,15 @@ def test_more_processes_than_gpus():
     with pytest.raises(ValueError, match="num_gpus = 3 exceeds the 2 GPUs"):
         plan(asked=3, gpus=2)
     assert plan(asked=3, gpus=2, backend="gloo").world_size == 3
+
+
+def test_nccl_needs_a_gpu():
+    nccl, alone = ParallelConfig(distributed_backend="nccl"), LaunchConfig()
+    [problem] = machine_problems(alone, nccl, Machine(num_gpus=0, num_cores=1))
+    assert "nccl, but no GPU is visible here. Use gloo, or leave the key out" in problem
+    assert machine_problems(alone, nccl, Machine(num_gpus=1, num_cores=1)) == []
+    assert machine_problems(alone, ParallelConfig(), Machine(num_gpus=0, num_cores=1)) == []
+    assert plan(backend="nccl", asked=2).world_size == 2, "the launcher may not see every kind of GPU"
 
 
 def test_plan_as_a_line_for_a_shell():

@@ -32,7 +32,7 @@ def reference(
 def test_equals_the_plain_form_in_float64(
     inputs: tuple[torch.Tensor, ...], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss, "_chunk_rows", lambda vocabulary: rows)
+    monkeypatch.setattr(loss, "_chunk_rows", lambda vocabulary, device: rows)
     hidden, weight, targets = inputs
     expected, hidden_gradient, weight_gradient = reference(hidden, weight, targets)
     hidden, weight = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
@@ -51,6 +51,20 @@ def test_bfloat16_hidden_keeps_a_float32_weight_gradient(inputs: tuple[torch.Ten
     assert weight.grad is not None and weight.grad.dtype == torch.float32
     error = (weight.grad.double() - expected).norm() / expected.norm()
     assert error < 1e-2
+
+
+def test_a_bfloat16_weight_is_summed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A tied embedding arrives in bfloat16. Summed over many pieces in bfloat16, small terms would be lost.
+    monkeypatch.setattr(loss, "_chunk_rows", lambda vocabulary, device: 16)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(4000, 16, generator=generator).bfloat16()
+    weight = torch.randn(32, 16, generator=generator).bfloat16()
+    targets = torch.randint(0, 4, (4000,), generator=generator)
+    _, _, expected = reference(hidden, weight, targets)
+    weight.requires_grad_()
+    linear_cross_entropy_sum(hidden, weight, targets).backward()
+    assert weight.grad is not None and weight.grad.dtype == torch.bfloat16
+    assert (weight.grad.double() - expected).norm() / expected.norm() < 4e-3
 
 
 def test_each_token_adds_up_to_the_sum(inputs: tuple[torch.Tensor, ...]) -> None:

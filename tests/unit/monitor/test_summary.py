@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megatron.data import mixture
 from megatron.monitor.summary import (
     NO_TIER,
+    UNTIERED,
     bits_per_byte,
     compare,
     format_table,
@@ -17,6 +19,7 @@ from megatron.monitor.summary import (
     macro_means,
     num_unscored,
     order_tiers,
+    sizes_of_tiers,
     tier_table,
 )
 
@@ -51,10 +54,31 @@ def test_a_corpus_without_bytes_is_counted_and_changes_no_mean() -> None:
     assert num_unscored(rows) == 1
 
 
-@given(st.permutations(["low", "high", "my own", "medium", NO_TIER, "medium-high", "medium-low"]))
+ORDERED = ["high", "medium-high", "medium", "medium-low", "low", "big", "small", "empty", "unseen", UNTIERED, NO_TIER]
+
+
+@given(st.permutations(ORDERED))
 def test_tiers_go_from_large_to_small(names: list[str]) -> None:
-    expected = ["high", "medium-high", "medium", "medium-low", "low", "my own", NO_TIER]
-    assert order_tiers([*names, *names]) == expected
+    sizes = {"big": 1000, "small": 10, "high": 1, NO_TIER: 10**9, UNTIERED: 10**9, "unseen": 10**9}
+    assert order_tiers([*names, *names], sizes=sizes) == ORDERED
+
+
+def test_tiers_without_a_size_are_named_as_the_mixture_names_them() -> None:
+    last = [mixture.BELOW, mixture.UNTIERED]
+    assert order_tiers([*last, "zz"], sizes={}) == ["zz", *last]
+
+
+def test_own_tiers_are_ordered_by_all_of_their_corpora() -> None:
+    many = [_row(f"c{number}", 1.0, tier="many", size=40) for number in range(3)]
+    rows = [_row("one", 1.0, tier="one", size=100), *many, _row("eng_Latn", 1.0, size=1)]
+    assert list(macro_means(rows, by="tier")) == ["high", "many", "one"]
+    assert [line.name for line in tier_table(rows, rows)] == ["high", "many", "one", "all"]
+    # What is held out says little about a corpus: a mixture's rows, which hold tokens, say more.
+    mixture_rows = [{"tier": row["tier"], "tokens": 500 if row["tier"] == "one" else 30} for row in rows]
+    sizes = sizes_of_tiers(mixture_rows)
+    assert sizes == {"one": 500, "many": 90, "high": 30}
+    assert list(macro_means(rows, by="tier", tier_sizes=sizes)) == ["high", "one", "many"]
+    assert [line.name for line in tier_table(rows, rows, tier_sizes=sizes)] == ["high", "one", "many", "all"]
 
 
 def test_before_and_after_are_joined_by_name_not_by_position() -> None:

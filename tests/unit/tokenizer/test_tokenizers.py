@@ -173,6 +173,44 @@ def test_hf_eod_comes_from_the_files_beside_it_or_the_caller(tmp_path: Path, hf_
         load_tokenizer("HFTokenizer", path)
 
 
+def test_the_end_of_document_token_may_be_given_by_its_id(
+    tmp_path: Path, sp_model: Path, ranks_file: Path, hf_folder: Path
+) -> None:
+    ranks = len(ranks_file.read_bytes().splitlines())
+    alone = Path(shutil.copy(hf_folder / "tokenizer.json", tmp_path))  # nothing beside it names a token
+    for kind, file, eod_id, token in (
+        ("SPMTokenizer", sp_model, 1, "<s>"),
+        ("HFTokenizer", hf_folder, 1, "<s>"),
+        ("HFTokenizer", alone, 2, "</s>"),
+        ("TiktokenTokenizer", ranks_file, ranks + 9, "<|eot_id|>"),
+    ):
+        tokenizer = load_tokenizer(kind, file, eod_id=eod_id)
+        assert tokenizer.eod_id == eod_id
+        tokenizer.save(tmp_path / kind, prepend_bos=False)
+        assert json.loads((tmp_path / kind / "tokenizer_config.json").read_text())["eos_token"] == token
+        assert load_tokenizer("HFTokenizer", tmp_path / kind).eod_id == eod_id
+
+
+def test_an_id_that_cannot_end_documents_is_refused(sp_model: Path, ranks_file: Path, hf_folder: Path) -> None:
+    ranks = len(ranks_file.read_bytes().splitlines())
+    for kind, file, last in (
+        ("SPMTokenizer", sp_model, 699),
+        ("HFTokenizer", hf_folder, 699),
+        ("TiktokenTokenizer", ranks_file, ranks + 255),
+    ):
+        assert load_tokenizer(kind, file, eod_id=last).eod_id == last
+        for wrong in (-1, last + 1):
+            with pytest.raises(TokenizerError, match=f"{file.name}.*has no token {wrong} to end documents"):
+                load_tokenizer(kind, file, eod_id=wrong)
+    with pytest.raises(TokenizerError, match="has no token 65 to end documents"):  # a byte, no special token
+        load_tokenizer("TiktokenTokenizer", ranks_file, eod_id=65)
+    for kind, file in (("SPMTokenizer", sp_model), ("HFTokenizer", hf_folder)):
+        with pytest.raises(TokenizerError, match="'<unk>', id 0, is the unknown token"):
+            load_tokenizer(kind, file, eod_id=0)
+    with pytest.raises(TokenizerError, match="eod_token '</s>' and eod_id 2 are given"):
+        load_tokenizer("SPMTokenizer", sp_model, eod_token="</s>", eod_id=2)
+
+
 def test_truncation_and_padding_of_the_file_do_not_apply(tmp_path: Path, hf_folder: Path, texts: list[str]) -> None:
     library = tokenizers.Tokenizer.from_file(str(hf_folder / "tokenizer.json"))
     library.enable_truncation(max_length=3)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,32 @@ def test_too_little_text_is_an_error(tmp_path: Path, texts: list[str]) -> None:
         train_sentencepiece(["", " \n "], tmp_path / "m", vocab_size=300)
     with pytest.raises(TokenizerError, match="more than 100"):
         train_sentencepiece(texts, tmp_path / "m", vocab_size=300, input_sentence_size=100)
-    with pytest.raises(TokenizerError, match=r"vocabulary of 5000.*--vocab-size"):
-        train_sentencepiece(texts[:1], tmp_path / "m", vocab_size=5000)
+    with pytest.raises(TokenizerError, match="--vocab-size 0: must be at least 1"):
+        train_sentencepiece(texts, tmp_path / "m", vocab_size=0)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "step", "reason"),
+    [
+        (5000, 1, r"the largest possible is (\d+)\. Give --vocab-size \1 or less, or more text$"),
+        (300, -1, r"its characters alone need (\d+)\. Give --vocab-size \1 or more, or less --character-coverage$"),
+    ],
+)
+def test_an_impossible_size_is_an_error_that_says_a_possible_one(
+    tmp_path: Path, texts: list[str], vocab_size: int, step: int, reason: str
+) -> None:
+    with pytest.raises(TokenizerError, match=f"lines of text give no vocabulary of {vocab_size}: {reason}") as error:
+        train_sentencepiece(texts, tmp_path / "m", vocab_size=vocab_size)
+    assert ".cc(" not in str(error.value)
+    possible = int(re.findall(r"\d+", str(error.value))[-1])
+    train_sentencepiece(texts, tmp_path / "m", vocab_size=possible)
+    assert load_tokenizer("SPMTokenizer", tmp_path / "m").vocab_size == possible
+    with pytest.raises(TokenizerError, match=f"no vocabulary of {possible + step}"):
+        train_sentencepiece(texts, tmp_path / "m", vocab_size=possible + step)
+
+
+def test_other_messages_of_the_trainer_come_without_its_source(tmp_path: Path, texts: list[str]) -> None:
+    with pytest.raises(TokenizerError, match=r"of 900: the trainer says .*character_coverage.*0\.98") as error:
+        train_sentencepiece(texts, tmp_path / "m", vocab_size=900, character_coverage=0.5)
+    assert ".cc(" not in str(error.value)

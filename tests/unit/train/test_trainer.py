@@ -129,6 +129,43 @@ def test_finetune_takes_the_weights_alone(tiny_run: MakeRun) -> None:
     assert losses(fresh)[1] == pytest.approx(last, abs=0.3)
 
 
+def test_one_folder_for_load_and_save_as_in_gpt_neox(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    settings = [f"load={run.save}", "exit_interval=5"]
+    assert Trainer(config_of(run, *settings), ALONE).resumed_from is None
+    Trainer(config_of(run, *settings), ALONE).run()
+    assert Trainer(config_of(run, *settings), ALONE).resumed_from == 5
+
+
+def test_continuing_another_runs_steps_says_so(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    Trainer(config_of(run, "exit_interval=5"), ALONE).run()
+    branch = run.folder / "branch"
+    Trainer(config_of(run, f"save={branch}", f"load={run.save}"), ALONE).run()
+    events = read_metrics(branch / "metrics.jsonl")
+    assert events[0]["resumed_from"] == 5
+    # A measurement to compare with comes first in every new folder.
+    assert [event["step"] for event in events if event["event"] == "validation"] == [5, 6, 12]
+    assert list(losses(branch)) == list(range(6, 13))
+
+
+def test_a_changed_mixture_is_named(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    Trainer(config_of(run, "exit_interval=5"), ALONE).run()
+    tiers = "mixture={unit: tokens, tiers: {big: {above: 400, rate: 0.1}, small: {above: 0, rate: 1}}}"
+    with pytest.raises(ValueError, match=r"_\w+ has another share \(so do \d more corpora\)"):
+        Trainer(config_of(run, tiers), ALONE)
+
+
+def test_corpora_without_held_out_text_are_named(tiny_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
+    run = tiny_run()
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    manifest["shards"] = [s for s in manifest["shards"] if (s["name"], s["split"]) != ("amh_Ethi", "valid")]
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    Trainer(config_of(run), ALONE)
+    assert "1 corpora have no held-out text and are not measured: amh_Ethi" in caplog.text
+
+
 def test_another_tokenizer_is_refused(tiny_run: MakeRun) -> None:
     run = tiny_run()
     (run.folder / "tokenizer.model").write_bytes(b"another one")
