@@ -1,10 +1,8 @@
 #!/usr/bin/env python
 """Launcher: reads the configuration once, and starts a script in as many processes as the run needs.
 
-    deepy.py train.py [-d DIR] a.yml b.yml [key=value ...] [--dry-run]
-    deepy.py --check a.yml b.yml [key=value ...]
-
-``docs/configuration.md`` lists every key.
+``deepy.py train.py [-d DIR] a.yml b.yml [key=value ...] [--dry-run]``, or, to start nothing and see every problem,
+``deepy.py --check a.yml b.yml [key=value ...]``. The keys are in ``docs/configuration.md``.
 """
 
 from __future__ import annotations
@@ -54,8 +52,8 @@ def check(config: Config) -> int:
     machine = this_machine(os.environ)
     processes = num_processes(config.launch, machine)
     rate = schedule_from(config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters)
-    problems = check_run(config, data_parallel_size=processes) + machine_problems(config.launch, config.parallel, machine)
-    problems += check_data(config.data, config.tokenizer)
+    problems = [*check_run(config, data_parallel_size=processes), *check_data(config.data, config.tokenizer)]
+    problems += machine_problems(config.launch, config.parallel, machine)
     lines = ["problems:", *(f"  - {problem}" for problem in problems)] if problems else ["no problems"]
     sys.stdout.write("\n".join([describe(config, learning_rate=rate, data_parallel_size=processes), "", *lines, ""]))
     return EXIT_BAD_CONFIG if problems else 0

@@ -9,10 +9,10 @@ from setuptools import find_namespace_packages, setup
 HERE = Path(__file__).parent
 
 
-def pinned() -> list[str]:
-    """Return the core requirements, as pinned for the tests."""
-    lines = (HERE / "requirements" / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+def pinned(name: str) -> list[str]:
+    """Return the requirements of one file, without the files that it includes."""
+    lines = (HERE / "requirements" / name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
 
 
 setup(
@@ -25,5 +25,6 @@ setup(
     python_requires=">=3.10",
     packages=find_namespace_packages(include=["megatron.*"]),
     package_data={"megatron.evaluation": ["*.html", "*.css", "*.js"]},
-    install_requires=pinned(),
+    install_requires=pinned("requirements.txt"),
+    extras_require={"test": pinned("requirements-test.txt")},
 )

@@ -1,7 +1,8 @@
 """The one table of GPT-NeoX's YAML keys: what becomes of each of the 318 here.
 
 Names and defaults are those of GPT-NeoX's ``megatron/neox_arguments``. Keys that only this project has are in
-``schema.py`` alone. ``translate.py`` applies the table, and ``docs/configuration.md`` prints it.
+``schema.py`` alone, and those that it does not have yet at the end. ``translate.py`` applies the tables, and
+``docs/configuration.md`` prints them.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ class Status(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class NeoxKey:
-    """One key of GPT-NeoX.
+    """One key of GPT-NeoX, or one that this project is to have.
 
     Attributes:
         name: the key, with underscores.
-        default: GPT-NeoX's default.
+        default: GPT-NeoX's default, or that of the key to come.
         status: what happens to the key.
         note: new name of a renamed key; for the others the reason.
         accepts: values that pass without a word; for a used or renamed key it says nothing.
@@ -449,6 +450,30 @@ GROUPS: Mapping[str, tuple[NeoxKey, ...]] = MappingProxyType(
 
 NEOX_KEYS: Mapping[str, NeoxKey] = MappingProxyType({key.name: key for group in GROUPS.values() for key in group})
 """All keys by name."""
+
+_EMPTY: tuple[object, ...] = (None, [])
+
+LATER_KEYS: Mapping[str, NeoxKey] = MappingProxyType(
+    {
+        key.name: key
+        for key in (
+            _later("context_parallel_size", 1, "every process holds whole sequences"),
+            _later("data_parallel_shard_size", 1, "every process holds the whole model"),
+            _later("compile", False, "the model runs without torch.compile"),
+            _later("async_checkpoint", False, "training waits until a checkpoint is written"),
+            _later("reset_attention_mask", False, "attention sees all documents of a sample"),
+            _later("reset_position_ids", False, "positions count through all documents of a sample"),
+            _later("keep_every", None, "checkpoints of extra_save_iters are never deleted"),
+            _later("learning_rate_groups", None, "one learning rate for all weights", _EMPTY),
+            _later("mixture.phases", None, "one mixture for the whole run", _EMPTY),
+            _later("mixture.max_epochs", None, "lower the rate of the tier, or the share of the source"),
+            _later("mixture.alpha", None, "use rates per tier", (None, 1.0)),
+            _later("mixture.include", None, "tokenise only the corpora to train on", _EMPTY),
+            _later("mixture.exclude", None, "tokenise only the corpora to train on", _EMPTY),
+        )
+    }
+)
+"""Keys that neither GPT-NeoX nor this project has, but that it is to have; those inside a mapping with a dot."""
 
 _ONE_ADAM = "only AdamW is supported: use type: Adam"
 _GPT2 = "GPT-2's two files are not read: use HFTokenizer with a tokenizer.json"

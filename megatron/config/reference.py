@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from megatron.config.keys import GROUPS, NEOX_KEYS, NeoxKey, Status
+from megatron.config.keys import GROUPS, LATER_KEYS, NEOX_KEYS, NeoxKey, Status
 from megatron.config.schema import SECTIONS, Section, sections_in
 
 _INTRODUCTION = """\
@@ -37,7 +37,7 @@ _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at mo
 
 def reference() -> str:
     """Return the whole page as Markdown."""
-    blocks = [_INTRODUCTION, "## Keys", *map(_section, SECTIONS, SECTIONS.values()), *_neox()]
+    blocks = [_INTRODUCTION, "## Keys", *map(_section, SECTIONS, SECTIONS.values()), *_later(), *_neox()]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -102,6 +102,20 @@ def _type(schema: Mapping[str, Any]) -> str:
     words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text"}
     limits = [f"{text} {schema[name]:g}" for name, text in _BOUNDS.items() if name in schema]
     return " ".join([words.get(str(kind), "any"), " and ".join(limits)]).strip()
+
+
+def _later() -> Iterator[str]:
+    yield "## Keys to come"
+    yield "Not supported yet. A file may hold them with `null`, or with the value named, which asks for nothing."
+    rows = [
+        (f"`{key.name}`", ", ".join(_literal(value) for value in key.accepts if value is not None) or "-", _now(key))
+        for key in LATER_KEYS.values()
+    ]
+    yield _table(("key", "value that passes", "until then"), rows)
+
+
+def _now(key: NeoxKey) -> str:
+    return key.note.partition(": ")[2]
 
 
 def _neox() -> Iterator[str]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, Strict
-from pydantic_core import CoreSchema, core_schema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, Strict
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -122,6 +122,21 @@ class TokenizerConfig(Section):
     """The tokenizer's file: `tokenizer.model` or `tokenizer.json`."""
 
 
+RESERVED_TIERS: Mapping[str, str] = MappingProxyType(
+    {"unseen": "corpora below the lowest tier", "untiered": "the corpora of a run without a mixture"}
+)
+"""Names that the program gives, and what to."""
+
+
+def _not_reserved(name: str) -> str:
+    if name in RESERVED_TIERS:
+        raise PydanticCustomError("reserved_tier", f"is the name of {RESERVED_TIERS[name]}: give this tier another")
+    return name
+
+
+TierName = Annotated[str, AfterValidator(_not_reserved)]
+
+
 class TierConfig(Section):
     """Corpora of one range of sizes."""
 
@@ -141,7 +156,7 @@ class MixtureConfig(Section):
 
     unit: Annotated[Literal["words", "tokens", "bytes"], _AnyCase()] = "words"
     """Unit of the tiers' bounds: whitespace-separated words, the tokenizer's tokens, or UTF-8 bytes."""
-    tiers: Annotated[dict[str, TierConfig], Field(min_length=1)] = Field(default_factory=_tiers_of_mala)
+    tiers: Annotated[dict[TierName, TierConfig], Field(min_length=1)] = Field(default_factory=_tiers_of_mala)
     """Name to `{above, rate}`. Corpora that exceed no bound are not trained on. The default bounds are those of the
     MaLA corpus, each with rate 1."""
     sources: Annotated[dict[str, Positive], Field(min_length=1)] | None = None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from megatron.config.keys import NEOX_KEYS, REJECTED_VALUES, NeoxKey, Status
+from megatron.config.keys import LATER_KEYS, NEOX_KEYS, REJECTED_VALUES, NeoxKey, Status
 from megatron.config.problems import Problem, did_you_mean, shown
 from megatron.config.read import Entry
 from megatron.config.schema import SECTION_OF_KEY, as_number
@@ -38,7 +38,7 @@ def translate(entries: Mapping[str, Entry]) -> Translation:
     for key, entry in given.items():
         if key in SECTION_OF_KEY:
             continue
-        neox = NEOX_KEYS.get(key)
+        neox = NEOX_KEYS.get(key) or LATER_KEYS.get(key)
         if neox is None:
             fix = did_you_mean(key, (*SECTION_OF_KEY, *NEOX_KEYS)) or "Remove it; docs/configuration.md lists all keys."
             result.reject(key, entry, "is not a known key", fix)
@@ -47,6 +47,7 @@ def translate(entries: Mapping[str, Entry]) -> Translation:
     for rename in (_precision, _adam, _gated_width, _plain_names):
         rename(given, result)
     _refuse_known_values(result)
+    _take_out_later_keys(result)
     return result
 
 
@@ -204,3 +205,16 @@ def _refuse_known_values(result: Translation) -> None:
             result.entries[name] = Entry(rest, entry.where)
         else:
             del result.entries[name]
+
+
+def _take_out_later_keys(result: Translation) -> None:
+    """Answer for keys inside a mapping that are not supported yet, and leave the others to the schema."""
+    for name, entry in list(result.entries.items()):
+        if not isinstance(entry.value, dict):
+            continue
+        later = [key for key in entry.value if f"{name}.{key}" in LATER_KEYS]
+        for key in later:
+            _judge(LATER_KEYS[f"{name}.{key}"], Entry(entry.value[key], entry.where), result)
+        if later:
+            rest = {key: value for key, value in entry.value.items() if key not in later}
+            result.entries[name] = Entry(rest, entry.where)

@@ -99,6 +99,9 @@ def tokenise_corpora(
         todo = [job for job in compared if finished(job, info) is None]
     if len(todo) < len(jobs):
         _logger.info("%d of %d corpora are finished already and are skipped", len(jobs) - len(todo), len(jobs))
+    if todo:
+        # From here to the end the folder is in between: a manifest of the old shards must not lead to the new ones.
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
     todo.sort(key=lambda job: (-job.size_bytes, job.name))  # the largest first, so that no worker is left with it alone
     total_bytes = sum(job.size_bytes for job in todo)
     with tqdm(

@@ -33,7 +33,7 @@ def check_data(data: DataConfig, tokenizer: TokenizerConfig) -> list[str]:
     except ManifestError as error:
         return _bounded(str(error).splitlines(), "problems of the manifest")
     problems = []
-    if Path(tokenizer.vocab_file).exists() and (problem := tokenizer_problem(tokenizer, manifest)):
+    if Path(tokenizer.vocab_file).is_file() and (problem := tokenizer_problem(tokenizer, manifest)):
         problems.append(problem)
     try:
         plan_mixture(manifest, data.mixture)

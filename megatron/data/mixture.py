@@ -38,7 +38,7 @@ class PlannedCorpus:
 
     Attributes:
         shard: the tokens, and how many there are.
-        tier: name of the size tier; for text that has no language, such as code, the source's name (see :func:`tier_of`).
+        tier: name of the size tier; the source's name for text that has no language, such as code.
         share: part of all tokens trained on, 0 for corpora that are left out.
     """
 
@@ -155,7 +155,7 @@ def _sum(values: Iterable[float]) -> float:
     except OverflowError:
         total = math.inf
     if math.isinf(total):
-        raise MixtureError("sizes x rates are too large to add up; lower the rates in mixture.tiers, or mixture.sources")
+        raise MixtureError("the mixture's numbers are too large to add up; lower the rates or the shares of sources")
     return total
 
 

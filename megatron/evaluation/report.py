@@ -45,7 +45,7 @@ def before_after_table(save_folder: Path) -> str:
     if len(validations) < 2:
         return f"{len(validations)} validation(s) so far: bits per byte before and after need two"
     first, last = validations[0], validations[-1]
-    lines = tier_table(first["rows"], last["rows"], tier_sizes=run.tier_sizes())
+    lines = tier_table(first["rows"], last["rows"], tiers=run.tiers())
     if not lines:
         return f"the validations at step {first['step']:,} and {last['step']:,} have no corpus in common"
     title = f"bits per byte of held-out text, before (step {first['step']:,}) and after (step {last['step']:,})"

@@ -13,7 +13,7 @@ import orjson
 from iso639 import Language, LanguageNotFoundError
 
 from megatron.monitor.record import Event, current_events, read_all_events
-from megatron.monitor.summary import NO_TIER, Row, num_unscored, order_tiers, sizes_of_tiers
+from megatron.monitor.summary import Row, num_unscored, order_tiers
 
 METRICS_NAME = "metrics.jsonl"
 SAMPLES_NAME = "samples.jsonl"
@@ -70,17 +70,12 @@ class Run:
         """Number of finished steps."""
         return int(self.train[-1]["step"]) if self.train else int(self.start["step"] if self.start else 0)
 
-    def tier_sizes(self) -> dict[str, float]:
-        """Return the size of every tier as :func:`sizes_of_tiers` counts it, from the best source there is."""
-        last = self.validations[-1]["rows"] if self.validations else []
-        return sizes_of_tiers(self.planned or self.used or last)
-
     def tiers(self) -> list[str]:
         """Return every tier that the run names, in the order of :func:`order_tiers`."""
-        rows: list[Row] = [*self.planned, *self.used]
-        for event in self.validations:
-            rows += event["rows"]
-        return order_tiers((row["tier"] or NO_TIER for row in rows), sizes=self.tier_sizes())
+        scored = [row for event in reversed(self.validations) for row in event["rows"]]
+        # The plan knows whole corpora, a validation only what was held out of them; but both may know some tiers alone.
+        found = [name for rows in (self.planned, self.used, scored) for name in order_tiers(rows)]
+        return list(dict.fromkeys(found))
 
 
 def load_run(save_folder: Path) -> Run:

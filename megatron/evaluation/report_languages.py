@@ -40,7 +40,7 @@ def languages_section(run: Run, tiers: Mapping[str, str]) -> str:
     changes = compare(first["rows"], last["rows"]) if len(run.validations) > 1 else []
     if changes:
         parts.append(f"<p class='when'>Before: step {first['step']:,}. After: step {last['step']:,}.</p>")
-        lines = tier_table(first["rows"], last["rows"], tier_sizes=run.tier_sizes())
+        lines = tier_table(first["rows"], last["rows"], tiers=list(tiers))
         parts.append(_change_tables(changes, lines, tiers))
         parts.append(_over_steps(run, tiers))
         parts.append(_change_dots(changes, tiers))
@@ -154,7 +154,7 @@ def _language_table(changes: Sequence[Change], tiers: Mapping[str, str]) -> str:
 def _single_tables(run: Run, tiers: Mapping[str, str]) -> str:
     """Return the tables of a single validation, which has no change to show."""
     rows = run.validations[-1]["rows"]
-    means = macro_means(rows, by="tier", tier_sizes=run.tier_sizes())
+    means = macro_means(rows, by="tier", tiers=list(tiers))
     counts = [score.tier for score in scores(rows)]
     by_tier = [
         ("", tier_cell(name, tiers.get(name, "")) + cell(f"{counts.count(name):,}") + cell(f"{mean:.4f}"))

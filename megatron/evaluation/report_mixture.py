@@ -10,7 +10,7 @@ from html import escape
 from megatron.evaluation.report_charts import compact
 from megatron.evaluation.report_data import Run, language_name
 from megatron.evaluation.report_tables import Column, cell, name_cell, percent, table, tier_cell
-from megatron.monitor.summary import NO_TIER, Row, order_tiers
+from megatron.monitor.summary import NO_TIER, Row
 
 
 @dataclasses.dataclass
@@ -42,7 +42,8 @@ def mixture_section(run: Run, tiers: Mapping[str, str]) -> str:
     if not run.planned and not run.used:
         return '<section id="mixture"><h2>Mixture</h2><p class="note">No mixture has been recorded yet.</p></section>'
     corpora = corpus_parts(run.planned, run.used)
-    by_tier, by_source = group_parts(corpora, by="tier"), group_parts(corpora, by="source")
+    groups = {group.name: group for group in group_parts(corpora, by="tier")}
+    by_tier, by_source = [groups[name] for name in tiers if name in groups], group_parts(corpora, by="source")
     notes = []
     if not run.used:
         notes.append("What was really used is recorded when a run ends or pauses; so far there is only the plan.")
@@ -82,7 +83,7 @@ def corpus_parts(planned: Sequence[Row], used: Sequence[Row]) -> list[Part]:
 
 
 def group_parts(corpora: Sequence[Part], *, by: str) -> list[Part]:
-    """Add corpora up per ``tier`` or ``source``."""
+    """Add corpora up per ``tier`` or ``source``, in the order of the corpora."""
     groups: dict[str, Part] = {}
     for part in corpora:
         name = getattr(part, by)
@@ -93,8 +94,7 @@ def group_parts(corpora: Sequence[Part], *, by: str) -> list[Part]:
         group.used_tokens += part.used_tokens
         group.planned = None if part.planned is None else (group.planned or 0.0) + part.planned
         group.used = None if part.used is None else (group.used or 0.0) + part.used
-    sizes = {name: group.tokens for name, group in groups.items()}
-    return [groups[name] for name in (order_tiers(groups, sizes=sizes) if by == "tier" else groups)]
+    return list(groups.values())
 
 
 def _group_table(label: str, parts: Sequence[Part], tiers: Mapping[str, str]) -> str:

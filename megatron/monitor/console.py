@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from megatron.monitor.record import Event
-from megatron.monitor.summary import (
-    Row,
-    format_table,
-    macro_means,
-    num_unscored,
-    sizes_of_tiers,
-    text_table,
-    tier_table,
-)
+from megatron.monitor.summary import Row, format_table, macro_means, num_unscored, order_tiers, text_table, tier_table
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
@@ -40,7 +32,7 @@ class Console:
         self._train_iters = train_iters
         self._log_interval = log_interval
         self._first_validation = first_validation
-        self._tier_sizes: Mapping[str, float] = {}
+        self._tiers: Sequence[str] = ()
         self._pending: list[Event] = []
         self._started = False
 
@@ -52,7 +44,7 @@ class Console:
         elif kind == "validation":
             self._on_validation(event)
         elif kind == "mixture":
-            self._tier_sizes = sizes_of_tiers(event["rows"])
+            self._tiers = order_tiers(event["rows"])
         elif kind == "start":
             logger.info("%s", start_line(event))
         elif kind == "checkpoint":
@@ -80,7 +72,7 @@ class Console:
         if self._first_validation is None:
             self._first_validation = rows
         title = f"step {event['step']:,}: validation in {event['seconds']:.1f} s, bits per byte"
-        logger.info("%s\n%s", title, validation_table(self._first_validation, rows, tier_sizes=self._tier_sizes))
+        logger.info("%s\n%s", title, validation_table(self._first_validation, rows, tiers=self._tiers))
 
 
 def start_line(event: Event) -> str:
@@ -121,21 +113,20 @@ def train_line(events: Sequence[Event], *, train_iters: int) -> str:
 
 
 def validation_table(
-    first_rows: Sequence[Row], rows: Sequence[Row], *, tier_sizes: Mapping[str, float] | None = None
+    first_rows: Sequence[Row], rows: Sequence[Row], *, tiers: Sequence[str] | None = None
 ) -> str:
     """Lay out the macro mean of every tier, and its change from the first validation where there is one to compare.
 
     Args:
         first_rows: of the first validation.
         rows: of this one.
-        tier_sizes: see :func:`megatron.monitor.summary.order_tiers`; by default what the rows tell.
+        tiers: their order, by default that of the rows (see :func:`megatron.monitor.summary.order_tiers`).
     """
     if first_rows is not rows:
-        lines = tier_table(first_rows, rows, tier_sizes=tier_sizes)
+        lines = tier_table(first_rows, rows, tiers=tiers)
         if lines:
             return format_table(lines)
-    means = macro_means(rows, by="tier", tier_sizes=tier_sizes)
-    counts = {name: f"{value:.4f}" for name, value in means.items()}
+    counts = {name: f"{value:.4f}" for name, value in macro_means(rows, by="tier", tiers=tiers).items()}
     return text_table(("tier", "bits per byte"), list(counts.items()))
 
 

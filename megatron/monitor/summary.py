@@ -110,53 +110,45 @@ def macro_mean(values: Iterable[float]) -> float:
     return math.fsum(numbers) / len(numbers) if numbers else math.nan
 
 
-def macro_means(
-    rows: Sequence[Row], *, by: Grouping, tier_sizes: Mapping[str, float] | None = None
-) -> dict[str, float]:
+def macro_means(rows: Sequence[Row], *, by: Grouping, tiers: Sequence[str] | None = None) -> dict[str, float]:
     """Return the mean bits per byte over the corpora of every tier, source or language code.
-
-    Tiers come in the order of :func:`order_tiers`, the others in that of the rows.
 
     Args:
         rows: of a validation.
         by: what to group by.
-        tier_sizes: see :func:`order_tiers`; by default what the rows tell.
+        tiers: the order of the tiers, by default that of the rows (see :func:`order_tiers`). Sources and codes come in
+            the order of the rows.
     """
     groups: dict[str, list[float]] = {}
     for score in scores(rows):
         groups.setdefault(getattr(score, by), []).append(score.bits_per_byte)
-    names = order_tiers(groups, sizes=tier_sizes or sizes_of_tiers(rows)) if by == "tier" else list(groups)
+    names = _sorted_tiers(groups, tiers or order_tiers(rows)) if by == "tier" else list(groups)
     return {name: macro_mean(groups[name]) for name in names}
 
 
-def order_tiers(names: Iterable[str], *, sizes: Mapping[str, float]) -> list[str]:
-    """Return tier names from the largest to the smallest.
+def order_tiers(rows: Iterable[Row]) -> list[str]:
+    """Return the tiers that rows name, from the largest to the smallest.
 
-    First MaLA's, then names of a user's own by the size of all their corpora, then those of corpora without a tier.
-
-    Args:
-        names: tiers, in any order and number.
-        sizes: see :func:`sizes_of_tiers`; a tier that is not in it counts as empty.
-    """
-    unique = list(dict.fromkeys(names))
-    known = [name for name in TIER_ORDER if name in unique]
-    own = [name for name in unique if name not in TIER_ORDER and name not in _LAST_TIERS]
-    own.sort(key=lambda name: (-sizes.get(name, 0.0), name))
-    return known + own + [name for name in _LAST_TIERS if name in unique]
-
-
-def sizes_of_tiers(rows: Iterable[Row]) -> dict[str, float]:
-    """Add up the corpora of every tier.
+    MaLA's tiers come first, in MaLA's order, then those that only text without a language has, named after its source.
+    Where a mixture has names of its own, all are ordered by the size of all their corpora: a ``medium`` beside ``huge``
+    is not MaLA's. Corpora outside the tiers come last.
 
     Args:
         rows: of a mixture, which give the tokens of every corpus; or of a validation, which give no more than the bytes
             that were held out of it.
     """
     sizes: dict[str, float] = {}
+    of_sources = set()
     for row in rows:
         tier = row["tier"] or NO_TIER
         sizes[tier] = sizes.get(tier, 0.0) + float(row["bytes"] if "bytes" in row else row["tokens"])
-    return sizes
+        if tier == row["source"]:
+            of_sources.add(tier)
+    own = sizes.keys() - {*TIER_ORDER, *_LAST_TIERS} - of_sources
+    first = [] if own else [name for name in TIER_ORDER if name in sizes]
+    last = [name for name in _LAST_TIERS if name in sizes]
+    rest = sizes.keys() - {*first, *last}
+    return [*first, *sorted(rest, key=lambda name: (-sizes[name], name)), *last]
 
 
 def compare(first_rows: Iterable[Row], last_rows: Iterable[Row]) -> list[Change]:
@@ -169,27 +161,25 @@ def compare(first_rows: Iterable[Row], last_rows: Iterable[Row]) -> list[Change]
     ]
 
 
-def group_lines(
-    changes: Sequence[Change], *, by: Grouping, tier_sizes: Mapping[str, float] | None = None
-) -> list[TierLine]:
+def group_lines(changes: Sequence[Change], *, by: Grouping, tiers: Sequence[str] = TIER_ORDER) -> list[TierLine]:
     """Summarise changes per tier, source or code, in the order of :func:`macro_means`."""
-    names = [getattr(change, by) for change in changes]
-    ordered = order_tiers(names, sizes=tier_sizes or {}) if by == "tier" else list(dict.fromkeys(names))
+    names = list(dict.fromkeys(getattr(change, by) for change in changes))
+    ordered = _sorted_tiers(names, tiers) if by == "tier" else names
     return [_line(name, [change for change in changes if getattr(change, by) == name]) for name in ordered]
 
 
 def tier_table(
-    first_rows: Sequence[Row], last_rows: Sequence[Row], *, tier_sizes: Mapping[str, float] | None = None
+    first_rows: Sequence[Row], last_rows: Sequence[Row], *, tiers: Sequence[str] | None = None
 ) -> list[TierLine]:
     """Return one line per tier, and ``all`` last; empty when the two validations share no corpus.
 
     Args:
         first_rows: of the validation before.
         last_rows: of the validation after.
-        tier_sizes: see :func:`order_tiers`; by default what the rows tell.
+        tiers: the order of the tiers, by default that of the rows (see :func:`order_tiers`).
     """
     changes = compare(first_rows, last_rows)
-    lines = group_lines(changes, by="tier", tier_sizes=tier_sizes or sizes_of_tiers(last_rows))
+    lines = group_lines(changes, by="tier", tiers=tiers or order_tiers(last_rows))
     return [*lines, _line("all", changes)] if changes else []
 
 
@@ -220,6 +210,11 @@ def text_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
         return "  ".join([row[0].ljust(widths[0]), *numbers]).rstrip()
 
     return "\n".join([lay_out(header), lay_out(["-" * width for width in widths]), *map(lay_out, body)])
+
+
+def _sorted_tiers(names: Iterable[str], tiers: Sequence[str]) -> list[str]:
+    """Sort names as ``tiers`` has them; others follow as they come."""
+    return sorted(names, key=lambda name: tiers.index(name) if name in tiers else len(tiers))
 
 
 def _line(name: str, changes: Sequence[Change]) -> TierLine:

@@ -10,6 +10,7 @@ import torch
 from megatron.checkpoint.hf import load_weights
 from megatron.config.derive import architecture_of
 from megatron.config.schema import DataConfig, EvaluationConfig, ModelConfig, TokenizerConfig
+from megatron.data.check import tokenizer_problem
 from megatron.data.loader import Loader
 from megatron.data.manifest import Manifest, load_manifest
 from megatron.data.mixture import Mixture, plan_mixture
@@ -17,7 +18,6 @@ from megatron.data.order import SampleOrder
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
 from megatron.tokenizer.load import load_tokenizer
-from megatron.utils.files import fingerprint_file
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
@@ -78,15 +78,10 @@ def check_tokenizer(section: TokenizerConfig, model: ModelConfig, manifest: Mani
     Raises:
         ValueError: naming both sides.
     """
-    fingerprint, made_by = fingerprint_file(Path(section.vocab_file)), manifest.tokenizer
-    if (section.tokenizer_type, fingerprint) != (made_by.kind, made_by.fingerprint):
-        raise ValueError(
-            f"the shards were made by a {made_by.kind} with fingerprint {made_by.fingerprint}, but vocab_file "
-            f"{section.vocab_file} is a {section.tokenizer_type} with fingerprint {fingerprint}; "
-            "tokenise the corpus again with this file, or give the file that made the shards"
-        )
+    if problem := tokenizer_problem(section, manifest):
+        raise ValueError(problem)
     if model.hf_model is not None and model.load_weights:
-        _check_same_ids(section, Path(model.hf_model), eod_id=made_by.eod_id)
+        _check_same_ids(section, Path(model.hf_model), eod_id=manifest.tokenizer.eod_id)
 
 
 def _check_same_ids(section: TokenizerConfig, folder: Path, *, eod_id: int) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from megatron.config.keys import GROUPS, NEOX_KEYS, REJECTED_VALUES, Status
+from megatron.config.keys import GROUPS, LATER_KEYS, NEOX_KEYS, REJECTED_VALUES, Status
 from megatron.config.load import config_from
 from megatron.config.problems import ConfigError
-from megatron.config.schema import SECTION_OF_KEY, SECTIONS
+from megatron.config.schema import SECTION_OF_KEY, SECTIONS, MixtureConfig
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "reference" / "neox.md"
 
@@ -222,3 +222,31 @@ def test_config_error_is_a_value_error():
     with pytest.raises(ValueError, match="problems"):
         config_from({})
     assert issubclass(ConfigError, ValueError)
+
+
+def setting(name, value):
+    top, *inner = name.split(".")
+    return {top: {inner[0]: value} if inner else value}
+
+
+@pytest.mark.parametrize("key", LATER_KEYS.values(), ids=LATER_KEYS)
+def test_keys_to_come_are_not_unknown(key, minimal, caplog, problems_with):
+    for value in key.accepts:
+        config_from({**minimal, **setting(key.name, value)})
+    assert not caplog.records
+    [problem] = problems_with(**setting(key.name, "something else"))
+    assert problem.key == key.name
+    assert problem.rule.startswith("not supported yet: ") and "Did you mean" not in problem.fix
+
+
+def test_keys_to_come_are_nobody_else_s():
+    assert not LATER_KEYS.keys() & (set(SECTION_OF_KEY) | set(NEOX_KEYS))
+    inner = [name.split(".") for name in LATER_KEYS if "." in name]
+    assert all(top == "mixture" and key not in MixtureConfig.model_fields for top, key in inner)
+
+
+def test_beside_a_key_to_come_the_rest_of_a_mapping_is_checked(minimal, problems_with):
+    mixture = {"alpha": 0.3, "phases": [], "unit": "tokens", "sourcs": {"code": 1}}
+    assert {problem.key for problem in problems_with(mixture=mixture)} == {"mixture.alpha", "mixture.sourcs"}
+    config = config_from({**minimal, "mixture": {"alpha": 1, "unit": "tokens"}})
+    assert config.data.mixture.unit == "tokens"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from megatron.config.derive import architecture_of
-from megatron.config.keys import NEOX_KEYS
+from megatron.config.keys import LATER_KEYS, NEOX_KEYS
 from megatron.config.load import config_from, load
 from megatron.config.reference import reference
 from megatron.config.schema import SECTION_OF_KEY, SECTIONS, sections_in
@@ -34,6 +34,7 @@ def test_page_is_up_to_date():
 def test_page_names_every_key_once_in_its_part():
     ours, _, neox = reference().partition("## GPT-NeoX's 318 keys")
     assert all(ours.count(f"\n| `{key}` |") >= 1 for key in SECTION_OF_KEY)
+    assert all(ours.count(f"\n| `{key}` |") == 1 for key in LATER_KEYS)
     assert all(neox.count(f"\n| `{key}` |") == 1 for key in NEOX_KEYS)
 
 

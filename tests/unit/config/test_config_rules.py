@@ -73,6 +73,12 @@ def test_rules(changes, key, rule, problems_with):
         ({"mixture": {"tiers": {}}}, "mixture.tiers", "fewer than 1"),
         ({"mixture": {"tiers": {"a": {"above": 1, "rate": -1}}}}, "mixture.tiers.a.rate", "is below 0"),
         ({"mixture": {"tiers": {"a": {"above": 1, "rate": 1, "rat": 1}}}}, "mixture.tiers.a.rat", "is not a known key"),
+        (
+            {"mixture": {"tiers": {"unseen": {"above": 1, "rate": 1}}}},
+            "mixture.tiers.unseen",
+            "is the name of corpora below the lowest tier: give this tier another",
+        ),
+        ({"mixture": {"tiers": {"untiered": {"above": 1, "rate": 1}}}}, "mixture.tiers.untiered", "without a mixture"),
         ({"mixture": {"sources": {"code": 0}}}, "mixture.sources.code", "is not above 0"),
         ({"mixture": {"sources": {True: 1}}}, "mixture.sources.1", "is not text"),
         ({"extra_save_iters": 5, "save": "out", "checkpoint_factor": 1}, "extra_save_iters", "is not a list"),

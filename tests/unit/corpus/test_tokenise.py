@@ -176,6 +176,18 @@ def test_finished_corpora_are_skipped(
     assert "finished already" not in caplog.text
 
 
+def test_a_killed_run_leaves_no_manifest_of_what_was_there_before(tmp_path: Path, tokenizer: TokenizerFile) -> None:
+    root, out = corpora(tmp_path / "in"), tmp_path / "out"
+    run(root, out, tokenizer)
+    write(root / "eng_Latn" / "x.jsonl.zst", ENGLISH * 3)
+    killed = mock.patch("megatron.corpus.tokenise._write_manifest", side_effect=KeyboardInterrupt)
+    with killed, pytest.raises(KeyboardInterrupt):
+        run(root, out, tokenizer)
+    with pytest.raises(ManifestError, match="cannot be read"):
+        load_manifest(out / "manifest.json")
+    assert {shard.name for shard in run(root, out, tokenizer).shards} >= {"eng_Latn", "fin_Latn"}
+
+
 def test_a_shard_that_does_not_fit_its_sidecar_is_made_again(tmp_path: Path, tokenizer: TokenizerFile) -> None:
     source = corpora(tmp_path / "in")
     run(source, tmp_path / "out", tokenizer)

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from megatron.data.indexed import ShardError, ShardReader, ShardWriter
 from megatron.data.manifest import (
     Manifest,
     ManifestError,
     ShardInfo,
     Sidecar,
     TokenizerInfo,
+    check_shard,
     collect_manifest,
     load_manifest,
     load_sidecar,
@@ -78,11 +81,33 @@ def test_codes() -> None:
         ({"documents": 0}, "at least one document"),
         ({"words": -1}, "no count below 0"),
         ({"path": "/elsewhere/x"}, "must be relative"),
+        ({"path": "../x"}, "no parent folder"),
+        ({"path": "a/../../x"}, "no parent folder"),
+        ({"path": "a\\..\\..\\x"}, "no parent folder"),
     ],
 )
 def test_contradictions_are_refused(tmp_path: Path, changes: dict[str, Any], rule: str) -> None:
     with pytest.raises(ManifestError, match=rule):
         save_manifest(Manifest(TOKENIZER, (shard(**changes),)), tmp_path)
+
+
+def test_dots_in_names_are_no_parent_folder(tmp_path: Path) -> None:
+    save_manifest(Manifest(TOKENIZER, (shard(path="v1..2/fin..x"),)), tmp_path)
+    assert load_manifest(tmp_path).shards[0].path == "v1..2/fin..x"
+
+
+@pytest.mark.parametrize("path", ["../x", "/elsewhere/x"])
+def test_paths_of_manifests_and_sidecars_stay_in_their_folder(tmp_path: Path, path: str) -> None:
+    entry = asdict(shard(path=path))
+    with pytest.raises(ManifestError, match=r"manifest\.json: fin_Latn \(train\): path"):
+        load_manifest(edited(tmp_path, shards=[entry]))
+    sidecar(tmp_path, shard())
+    file = sidecar_path(tmp_path / "fin_Latn_text_document")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "shard": entry}))
+    with pytest.raises(ManifestError, match=r"document\.json: path"):
+        load_sidecar(file)
+    with pytest.raises(ManifestError, match=r"document\.json: path"):
+        collect_manifest(tmp_path)
 
 
 def test_all_contradictions_are_listed(tmp_path: Path) -> None:
@@ -152,3 +177,20 @@ def test_one_folder_holds_one_tokenizer(tmp_path: Path) -> None:
     sidecar(tmp_path, shard("swe_Latn"), tokenizer=replace(TOKENIZER, prepend_bos=True))
     with pytest.raises(ManifestError, match="shards of one tokenizer"):
         collect_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"documents": 3}, "documents 2, not 3"),
+        ({"tokens": 8}, "tokens 7, not 8"),
+        ({"dtype": "int32"}, "dtype uint16, not int32"),
+    ],
+)
+def test_a_shard_that_is_not_the_one_listed_is_refused(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
+    with ShardWriter(tmp_path / "x", dtype="uint16") as writer:
+        writer.add_documents(np.arange(7), np.array([3, 4]))
+    entry = shard(documents=2, tokens=7)
+    check_shard(ShardReader(tmp_path / "x"), entry)
+    with pytest.raises(ShardError, match=rf"x\.idx: not the shard .* fin_Latn \(train\): {text}\."):
+        check_shard(ShardReader(tmp_path / "x"), replace(entry, **changes))

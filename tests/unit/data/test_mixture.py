@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron.config.schema import MixtureConfig
+from megatron.config.schema import RESERVED_TIERS, MixtureConfig
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo
-from megatron.data.mixture import MixtureError, plan_mixture
+from megatron.data.mixture import BELOW, UNTIERED, MixtureError, plan_mixture
 from megatron.data.plan_table import plan_tables
 
 
@@ -78,6 +78,55 @@ def test_every_disagreement_about_sources_is_told_at_once() -> None:
     with pytest.raises(MixtureError) as caught:
         plan_mixture(manifest(shard("a", 4000)), section(sources={"books": 1.0}))
     assert "'books'" in str(caught.value) and "'monolingual'" in str(caught.value)
+
+
+def test_a_source_of_corpora_too_small_to_train_on_needs_no_share() -> None:
+    corpora = manifest(shard("a", 4000), shard("b", 5, source="bilingual"), shard("c", 9, source="bilingual"))
+    assert shares(corpora, section(sources={"monolingual": 1})) == {"a": 1.0, "b": 0.0, "c": 0.0}
+    with pytest.raises(MixtureError, match="'bilingual' a share, but all its 2 corpora are below the lowest tier"):
+        plan_mixture(corpora, section(sources={"monolingual": 1, "bilingual": 1}))
+
+
+def test_a_source_with_something_to_train_on_needs_a_share() -> None:
+    corpora = manifest(shard("a", 4000), shard("b", 5, source="bilingual"), shard("c", 90, source="bilingual"))
+    with pytest.raises(MixtureError, match=r"'bilingual', but mixture\.sources gives it no share"):
+        plan_mixture(corpora, section(sources={"monolingual": 1}))
+    assert shares(corpora, section(sources={"monolingual": 1, "bilingual": 1})) == {"a": 0.5, "b": 0.0, "c": 0.5}
+
+
+@pytest.mark.parametrize("sources", [None, {"monolingual": 1}])
+def test_shares_are_rounded_once(sources: dict[str, float] | None) -> None:
+    # Added one by one, ten times 0.1 gives less than 1; Python 3.12 has another `sum` than 3.11.
+    corpora = manifest(*(shard(f"corpus{i}", 1) for i in range(10)))
+    tiers = {"all": {"above": 0, "rate": 0.1}}
+    assert set(shares(corpora, section(tiers=tiers, sources=sources)).values()) == {0.1}
+
+
+def test_shares_of_sources_are_rounded_once() -> None:
+    corpora = manifest(*(shard(f"corpus{i}", 100, source=f"source{i}") for i in range(10)))
+    assert set(shares(corpora, section(sources={f"source{i}": 0.1 for i in range(10)})).values()) == {0.1}
+
+
+def test_numbers_beyond_floats_are_refused() -> None:
+    corpora = manifest(shard("a", 4000), shard("b", 4000))
+    for tokens_rate in (1e305, 1e304):  # infinite at once, and only as a sum
+        with pytest.raises(MixtureError, match="too large"):
+            plan_mixture(corpora, section(tiers={"all": {"above": 0, "rate": tokens_rate * 3}}))
+
+
+@pytest.mark.parametrize("source", ["low", "high", "unseen", "untiered"])
+def test_text_without_language_never_takes_a_tier_s_rate(source: str) -> None:
+    code = shard("c", 500, source=source, language="zxx", script="Zyyy")
+    plan = plan_mixture(manifest(shard("a", 500), code), section())
+    assert [corpus.tier for corpus in plan.corpora] == ["low", f"{source} (no language)"]
+    assert [corpus.share for corpus in plan.corpora] == [0.8, 0.2]  # 4 times as much as 1 time
+    tiers = {"low": {"above": 10, "rate": 4}, "low (no language)": {"above": 1000, "rate": 4}}
+    plan = plan_mixture(manifest(shard("c", 9, source="low", language="zxx", script="Zyyy")), section(tiers=tiers))
+    assert plan.corpora[0].tier == "low (no language) (no language)"
+
+
+def test_tiers_that_the_program_names_are_reserved() -> None:
+    assert set(RESERVED_TIERS) == {BELOW, UNTIERED}
 
 
 def test_a_mixture_of_nothing_is_refused() -> None:

@@ -7,10 +7,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from megatron.config.load import load
+from megatron.data.indexed import ShardWriter, dtype_for
+from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo, save_manifest
+from megatron.utils.files import fingerprint_bytes
 
 ROOT = Path(__file__).resolve().parents[3]
 WITHOUT_TORCH = (
@@ -23,6 +27,15 @@ def deepy(*arguments, cwd):
     command = [sys.executable, "-c", WITHOUT_TORCH, str(ROOT / "deepy.py"), *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def write_shard(folder, name):
+    with ShardWriter(folder / name, dtype=dtype_for(100)) as shard:
+        shard.add_document(np.arange(50))
+    return ShardInfo(
+        name=name, path=name, split="train", source="monolingual", language=name[:3], script="Latn", documents=1,
+        words=20, tokens=50, bytes=120, unk_tokens=0, dtype="uint16", content_hash=shard.content_hash,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -45,7 +58,13 @@ def run_folder(tmp_path):
         "num_gpus": 1,
     }
     (tmp_path / "tokenizer.model").write_bytes(b"")
-    (tmp_path / "manifest.json").write_text("{}")
+    save_manifest(
+        Manifest(
+            TokenizerInfo("SPMTokenizer", fingerprint_bytes(b""), vocab_size=100, eod_id=2),
+            tuple(write_shard(tmp_path, name) for name in ("fin_Latn", "swe_Latn")),
+        ),
+        tmp_path,
+    )
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "a.yml").write_text(yaml.safe_dump(settings))
     (tmp_path / "train.py").write_text(
@@ -97,6 +116,16 @@ def test_check_compares_the_run_with_the_machine(run_folder, monkeypatch, visibl
     result = deepy("--check", "configs/a", *settings, cwd=run_folder)
     assert result.returncode == (0 if problem is None else 2), result.stdout + result.stderr
     assert (problem or "no problems") in result.stdout
+
+
+def test_check_finds_all_that_is_wrong_with_the_data(run_folder):
+    (run_folder / "tokenizer.model").write_bytes(b"another")
+    (run_folder / "swe_Latn.idx").unlink()
+    mixture = "mixture={tiers: {low: {above: 10, rate: 1}}, sources: {code: 1}}"
+    result = deepy("--check", "configs/a", mixture, cwd=run_folder)
+    assert result.returncode == 2
+    for text in ("learning rate", "made by a SPMTokenizer", "swe_Latn.idx: cannot be read", "gives 'code' a share"):
+        assert text in result.stdout
 
 
 @pytest.mark.parametrize("first", ["--check", "train.py"])

@@ -79,15 +79,16 @@ def test_a_resumed_run_compares_with_the_validation_it_is_given(caplog: pytest.L
 def test_own_tiers_come_in_the_order_of_the_mixtures_sizes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="megatron")
     console = Console(train_iters=10, log_interval=5)
-    tiers = {"high": "small", "low": "large"}
+    tiers = {"high": "little", "low": "vast"}
     console({"event": "mixture", "step": 0, "kind": "planned",
-             "rows": [{"tier": "small", "tokens": 10}, {"tier": "large", "tokens": 99}]})  # fmt: skip
+             "rows": [{"tier": tier, "source": "monolingual", "tokens": tokens}
+                      for tier, tokens in (("little", 10), ("vast", 99))]})  # fmt: skip
     for step in (0, 5):
         rows = [{**row, "tier": tiers[row["tier"]]} for row in _rows(2.0)]
         console({"event": "validation", "step": step, "rows": rows, "seconds": 1.0})
     first, second = (line.split("\n")[3:] for line in _lines(caplog))
-    assert [line.split()[0] for line in first] == ["large", "small"]
-    assert [line.split()[0] for line in second] == ["large", "small", "all"]
+    assert [line.split()[0] for line in first] == ["vast", "little"]
+    assert [line.split()[0] for line in second] == ["vast", "little", "all"]
 
 
 def test_validation_of_nothing_says_so(caplog: pytest.LogCaptureFixture) -> None:

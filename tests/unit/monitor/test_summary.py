@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from megatron.data import mixture
 from megatron.monitor.summary import (
     NO_TIER,
-    UNTIERED,
     bits_per_byte,
     compare,
     format_table,
@@ -19,7 +18,6 @@ from megatron.monitor.summary import (
     macro_means,
     num_unscored,
     order_tiers,
-    sizes_of_tiers,
     tier_table,
 )
 
@@ -54,31 +52,38 @@ def test_a_corpus_without_bytes_is_counted_and_changes_no_mean() -> None:
     assert num_unscored(rows) == 1
 
 
-ORDERED = ["high", "medium-high", "medium", "medium-low", "low", "big", "small", "empty", "unseen", UNTIERED, NO_TIER]
+def _tiers(sizes: dict[str, int], source: str = "monolingual") -> list[dict]:
+    """Rows of a mixture, two corpora for each tier."""
+    return [{"tier": tier, "source": source, "tokens": size // 2} for tier, size in sizes.items() for _ in range(2)]
 
 
-@given(st.permutations(ORDERED))
-def test_tiers_go_from_large_to_small(names: list[str]) -> None:
-    sizes = {"big": 1000, "small": 10, "high": 1, NO_TIER: 10**9, UNTIERED: 10**9, "unseen": 10**9}
-    assert order_tiers([*names, *names], sizes=sizes) == ORDERED
+MALA = ["high", "medium-high", "medium", "medium-low", "low"]
+OUTSIDE = [mixture.BELOW, mixture.UNTIERED, NO_TIER]
 
 
-def test_tiers_without_a_size_are_named_as_the_mixture_names_them() -> None:
-    last = [mixture.BELOW, mixture.UNTIERED]
-    assert order_tiers([*last, "zz"], sizes={}) == ["zz", *last]
+@given(st.permutations([*MALA, "code", "book", *OUTSIDE]))
+def test_malas_tiers_go_from_large_to_small_whatever_they_hold(names: list[str]) -> None:
+    sizes = {"low": 10**9, "code": 10**6, "book": 100, mixture.BELOW: 10**8}
+    rows = [row for name in names for row in _tiers({name: sizes.get(name, 8)}, source=name)]
+    assert order_tiers(rows) == [*MALA, "code", "book", *OUTSIDE]
 
 
-def test_own_tiers_are_ordered_by_all_of_their_corpora() -> None:
+@given(st.permutations(["big", "medium", "tiny", "code", *OUTSIDE]))
+def test_own_tiers_are_ordered_by_all_of_their_corpora(names: list[str]) -> None:
+    sizes = {"big": 500, "code": 400, "medium": 300, "tiny": 200, mixture.UNTIERED: 900}
+    rows = [row for name in names for row in _tiers({name: sizes.get(name, 100)})]
+    assert order_tiers(rows) == ["big", "code", "medium", "tiny", *OUTSIDE]
+
+
+def test_tables_have_the_order_of_their_rows_or_the_one_they_are_given() -> None:
     many = [_row(f"c{number}", 1.0, tier="many", size=40) for number in range(3)]
-    rows = [_row("one", 1.0, tier="one", size=100), *many, _row("eng_Latn", 1.0, size=1)]
-    assert list(macro_means(rows, by="tier")) == ["high", "many", "one"]
-    assert [line.name for line in tier_table(rows, rows)] == ["high", "many", "one", "all"]
-    # What is held out says little about a corpus: a mixture's rows, which hold tokens, say more.
-    mixture_rows = [{"tier": row["tier"], "tokens": 500 if row["tier"] == "one" else 30} for row in rows]
-    sizes = sizes_of_tiers(mixture_rows)
-    assert sizes == {"one": 500, "many": 90, "high": 30}
-    assert list(macro_means(rows, by="tier", tier_sizes=sizes)) == ["high", "one", "many"]
-    assert [line.name for line in tier_table(rows, rows, tier_sizes=sizes)] == ["high", "one", "many", "all"]
+    rows = [_row("one", 1.0, tier="one", size=100), *many, _row("late", 1.0, tier="late", size=1)]
+    assert list(macro_means(rows, by="tier")) == ["many", "one", "late"]
+    assert [line.name for line in tier_table(rows, rows)] == ["many", "one", "late", "all"]
+    # What is held out says little about a corpus; a mixture's rows say more.
+    given_order = order_tiers(_tiers({"one": 500, "many": 90}))
+    assert list(macro_means(rows, by="tier", tiers=given_order)) == ["one", "many", "late"]
+    assert [line.name for line in tier_table(rows, rows, tiers=given_order)] == ["one", "many", "late", "all"]
 
 
 def test_before_and_after_are_joined_by_name_not_by_position() -> None:
