@@ -130,7 +130,7 @@ RESERVED_TIERS: Mapping[str, str] = MappingProxyType(
 
 def _not_reserved(name: str) -> str:
     if name in RESERVED_TIERS:
-        raise PydanticCustomError("reserved_tier", f"is the name of {RESERVED_TIERS[name]}: give this tier another")
+        raise PydanticCustomError("reserved_tier", f"is a name kept for {RESERVED_TIERS[name]}")
     return name
 
 

@@ -76,7 +76,7 @@ def test_rules(changes, key, rule, problems_with):
         (
             {"mixture": {"tiers": {"unseen": {"above": 1, "rate": 1}}}},
             "mixture.tiers.unseen",
-            "is the name of corpora below the lowest tier: give this tier another",
+            "is a name kept for corpora below the lowest tier",
         ),
         ({"mixture": {"tiers": {"untiered": {"above": 1, "rate": 1}}}}, "mixture.tiers.untiered", "without a mixture"),
         ({"mixture": {"sources": {"code": 0}}}, "mixture.sources.code", "is not above 0"),
