@@ -308,7 +308,7 @@ class ParallelConfig(Section):
     distributed_backend: Annotated[Literal["nccl", "gloo"], _AnyCase()] | None = None
     """Communication library; `nccl` on GPUs and `gloo` on CPUs when absent."""
     num_threads: Count | None = None
-    """CPU threads per process; the cores are shared out when absent."""
+    """CPU threads per process; on CPUs the cores are shared out when absent."""
 
 
 class LaunchConfig(Section):
