@@ -72,7 +72,7 @@ endif
 	$(BIN)/python tools/convert_checkpoint.py --from native --to hf --input $(DEMO)/run --output $(DEMO)/model
 	$(call step,'8. text')
 	$(BIN)/python generate.py --model $(DEMO)/model --prompts-file configs/demo-prompts.txt \
-		--maximum-tokens 40 --output $(DEMO)/run/samples.jsonl
+		--maximum-tokens 40 --temperature 0.7 --top-p 0.9 --output $(DEMO)/run/samples.jsonl
 	$(call step,'9. the report')
 	$(BIN)/python tools/report.py $(DEMO)/run --output $(DEMO)/report.html --table
 	@printf '\nmodel   %s\nreport  %s\n' $(DEMO)/model $(DEMO)/report.html

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from megatron.utils.files import atomic_write, exclusive, fingerprint_bytes, fingerprint_file, write_text
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_new_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_write(path) as file:
+        file.write(b"new")
+        assert not path.exists()
+    assert path.read_bytes() == b"new"
+
+
+def test_fingerprints_of_bytes_and_files_agree(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 10_000  # several pieces
+    (tmp_path / "file").write_bytes(data)
+    assert fingerprint_file(tmp_path / "file") == fingerprint_bytes(data) == xxhash.xxh3_128_hexdigest(data)
+
+
+def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from megatron.utils.files import exclusive\n"
+        "with exclusive(Path(sys.argv[1])):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    lock = tmp_path / "run" / ".lock"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(lock)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    said = rf"another run is writing to .*run \(process {holder.pid} on "
+    with pytest.raises(ValueError, match=said), exclusive(lock):
+        pass
+    holder.kill()
+    holder.communicate()
+    with exclusive(lock):
+        assert lock.exists()
