@@ -38,7 +38,8 @@ SHELL := /bin/bash
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --quiet -r requirements/requirements-test.txt
 	touch $@
 
-ifneq ($(filter $(abspath $(DEMO))/%,$(abspath $(CORPUS) $(TOKENIZER))),)
+in_demo := $(filter $(realpath $(DEMO)) $(abspath $(DEMO)) $(abspath $(DEMO))/%,$(foreach path,$(CORPUS) $(TOKENIZER),$(abspath $(path)) $(realpath $(path))))
+ifneq ($(in_demo),)
 $(error CORPUS and TOKENIZER must lie outside the folder $(DEMO), which is made anew)
 endif
 

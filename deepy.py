@@ -43,7 +43,8 @@ def main() -> int:
     if options.check:
         return check(config)
     # Without a folder of its own the run's configuration stays in the system's temporary one, for the run to read.
-    folder = Path(config.checkpoint.save or tempfile.mkdtemp(prefix="emma-neox-")) / "configs"
+    scratch = tempfile.mkdtemp(prefix="emma-neox-") if not (config.checkpoint.save or options.dry_run) else "temporary"
+    folder = Path(config.checkpoint.save or scratch) / "configs"
     return launch(config, Path(scripts[0]), folder / resolved_name(config), dry_run=options.dry_run)
 
 

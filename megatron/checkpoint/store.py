@@ -189,6 +189,10 @@ class CheckpointStore:
         """Keep the newest complete checkpoints up to ``step``; delete older ones, and what a crash left behind."""
         for abandoned in self.folder.glob(f".{_PREFIX}*.tmp"):
             shutil.rmtree(abandoned)
+        for number in self._steps():
+            if number < step and not _is_complete(path := self.folder / f"{_PREFIX}{number}"):
+                logger.warning("%s is incomplete and is deleted", path)
+                shutil.rmtree(path)
         if self._keep_last is None:
             return
         candidates = [number for number in self._steps() if number <= step and number not in self._milestones]

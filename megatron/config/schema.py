@@ -334,7 +334,7 @@ class GenerateConfig(Section):
     sample_input_file: Text | None = None
     """Prompts, one a line; without it text is written from an empty prompt."""
     sample_output_file: Text = "samples.jsonl"
-    """Where prompts and continuations go, one JSON object a line."""
+    """File in the run's folder where prompts and continuations go, one JSON object a line."""
     num_samples: Count = 1
     """Continuations per prompt."""
 

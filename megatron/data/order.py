@@ -182,9 +182,9 @@ class SampleOrder:
         epoch, turn = divmod(ordinal, windows)
         key = _mix((self._keys[corpus] + epoch) & _MASK64)
         window = permute(turn, size=windows, key=key)
-        # An epoch begins where the one before ended, so that over time every token comes equally often. Where the
-        # windows fill the ring exactly that would never move the borders, and nothing is lost by a free offset.
+        # An epoch begins where the one before ended, so that over time every token comes equally often. Where that is
+        # always the same place, the borders would never move, and nothing is lost by a free offset.
         taken = windows * self.seq_length
-        offset = self._keys[corpus] + (key if taken == length else epoch * taken)
+        offset = self._keys[corpus] + (key if taken % length == 0 else epoch * taken)
         start = (offset + window * self.seq_length) % length
         return Sample(corpus=corpus, epoch=epoch, window=window, start=start)

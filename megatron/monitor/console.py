@@ -78,7 +78,10 @@ class Console:
 def start_line(event: Event) -> str:
     """Describe a ``start`` event in one line."""
     resumed_from = event.get("resumed_from")
-    origin = "from the beginning" if resumed_from is None else f"resumed from step {resumed_from:,}"
+    if resumed_from is not None:
+        origin = f"resumed from step {resumed_from:,}"
+    else:
+        origin = f"from step {event['step']:,} of another run" if event["step"] else "from the beginning"
     return (
         f"{event['parameters']:,} parameters, {event['precision']}, {event['world_size']} x {event['device']}, "
         f"{event['tokens_per_step']:,} tokens per step, {event['train_iters']:,} steps, {origin}"

@@ -62,7 +62,7 @@ def joined_world(
         timeout_minutes: how long a collective may take before the run is given up.
     """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if size > 1:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         _die_with_the_parent()
     use_cuda = torch.cuda.is_available() and backend != "gloo"
     if backend == "nccl" and not use_cuda:

@@ -56,6 +56,8 @@ def _mixture_problems(before: Any, now: dict[str, list[str]]) -> list[str]:
         "holds other text": [name for name in now if name in before and now[name][0] != before[name][0]],
         "has another share": [name for name in now if name in before and now[name][1:] != before[name][1:]],
     }
+    if set(before) == set(now) and list(before) != list(now):
+        return ["the corpora are listed in another order in the manifest"]  # ties between shares are broken by it
     return [
         f"{names[0]} {what}" + (f" (so do {len(names) - 1} more corpora)" if len(names) > 1 else "")
         for what, names in kinds.items()

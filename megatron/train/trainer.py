@@ -46,6 +46,8 @@ def train(config: Config, world: World) -> str:
         raise ValueError("save is not set: give the folder for this run's checkpoints and metrics")
     lock = exclusive(Path(config.checkpoint.save) / ".lock") if world.is_main else nullcontext()
     with lock:
+        # Nobody looks for a checkpoint before it is certain that no other run is still writing one.
+        world.barrier()
         return Trainer(config, world).run()
 
 
@@ -103,7 +105,7 @@ class Trainer:
         self.resumed_from = self._load()
 
     def _load(self) -> int | None:
-        """Take up the run's own newest checkpoint, else the one of ``load``; return the step to resume from."""
+        """Take up this run's newest checkpoint, else that of ``load``; return the step that this run resumes from."""
         section = self.config.checkpoint
         own = self.store.newest()
         self.is_continued = own is not None
@@ -119,7 +121,7 @@ class Trainer:
         store.load(checkpoint, model=self.model, optimizer=None if weights_only else self.optimizer)
         if self.world.is_main:
             logger.info("loaded %s from %s", "the weights" if weights_only else "everything", checkpoint)
-        return None if weights_only else self.step
+        return self.step if self.is_continued else None
 
     def run(self) -> str:
         """Train to ``train_iters`` (or to the next ``exit_interval``) and return why it ended.

@@ -155,6 +155,15 @@ def test_the_configurations_optimizer_settings_win_over_the_stored_ones(tmp_path
     assert all(torch.equal(a, b) for a, b in zip(stored, loaded, strict=True))
 
 
+def test_what_a_crash_left_half_deleted_goes_away(tmp_path: Path) -> None:
+    model, _ = trained()
+    store = CheckpointStore(tmp_path)
+    store.save(step=1, model=model, optimizer=None, state={})
+    (tmp_path / "global_step1" / "COMPLETE").unlink()
+    store.save(step=2, model=model, optimizer=None, state={})
+    assert [path.name for path in tmp_path.glob("global_step*")] == ["global_step2"]
+
+
 def test_retention_counts_complete_checkpoints_only(tmp_path: Path) -> None:
     model, _ = trained()
     CheckpointStore(tmp_path).save(step=9, model=model, optimizer=None, state={})

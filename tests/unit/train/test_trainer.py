@@ -143,7 +143,7 @@ def test_continuing_another_runs_steps_says_so(tiny_run: MakeRun) -> None:
     branch = run.folder / "branch"
     Trainer(config_of(run, f"save={branch}", f"load={run.save}"), ALONE).run()
     events = read_metrics(branch / "metrics.jsonl")
-    assert events[0]["resumed_from"] == 5
+    assert (events[0]["resumed_from"], events[0]["step"]) == (None, 5)
     # A measurement to compare with comes first in every new folder.
     assert [event["step"] for event in events if event["event"] == "validation"] == [5, 6, 12]
     assert list(losses(branch)) == list(range(6, 13))
