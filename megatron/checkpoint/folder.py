@@ -65,7 +65,7 @@ def open_checkpoint(folder: Path, *, device: torch.device) -> TrainedModel:
     tokenizer = load_tokenizer(section.tokenizer_type, vocabulary, eod_id=info["eod_id"])
     if tokenizer.fingerprint != info["fingerprint"]:
         raise store.CheckpointError(f"{vocabulary} is not the tokenizer that {checkpoint} was trained with")
-    model = _empty_model(_architecture(state["architecture"]), device)
+    model = Llama.empty(_architecture(state["architecture"]), device=device).eval()
     store.load(checkpoint, model=model, optimizer=None)
     prepend_bos = bool(info["prepend_bos"])
     first_id = info["bos_id"] if prepend_bos else info["eod_id"]
@@ -73,7 +73,7 @@ def open_checkpoint(folder: Path, *, device: torch.device) -> TrainedModel:
 
 
 def _open_hf(folder: Path, device: torch.device) -> TrainedModel:
-    model = _empty_model(Architecture.from_folder(folder), device)
+    model = Llama.empty(Architecture.from_folder(folder), device=device).eval()
     hf.load_weights(model, folder)
     if (folder / "tokenizer.json").exists():
         tokenizer = load_tokenizer("HFTokenizer", folder / "tokenizer.json")
@@ -101,14 +101,6 @@ def _end_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
             value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
             ends.update(value if isinstance(value, list) else [] if value is None else [value])
     return tuple(sorted(ends))
-
-
-def _empty_model(architecture: Architecture, device: torch.device) -> Llama:
-    with torch.device("meta"):
-        model = Llama(architecture)
-    model.to_empty(device=device)
-    model.model.set_rotation_table()
-    return model.eval()
 
 
 def _architecture(stored: dict[str, Any]) -> Architecture:

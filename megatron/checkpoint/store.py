@@ -149,7 +149,7 @@ class CheckpointStore:
         self._barrier()
         with _quiet_alone():
             save_tensors(
-                _tensors(model, optimizer),
+                _tensors(*_state_of(model, optimizer)),
                 storage_writer=FileSystemWriter(temporary),
                 no_dist=not dist.is_initialized(),
             )
@@ -245,7 +245,8 @@ def load(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
     Raises:
         CheckpointError: the checkpoint's tensors are damaged, or not those of this model.
     """
-    target = _tensors(model, optimizer)
+    weights, moments = _state_of(model, optimizer)
+    target = _tensors(weights, moments)
     try:
         with _quiet_alone():
             load_tensors(target, storage_reader=_SafeReader(checkpoint), no_dist=not dist.is_initialized())
@@ -254,12 +255,11 @@ def load(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer
     except (Exception, CheckpointException) as error:  # PyTorch raises many kinds for a damaged or foreign checkpoint
         raise CheckpointError(f"{checkpoint} cannot be loaded into this model: {_reason(error)}") from error
     # Learning rate, decay and betas are the configuration's, not the checkpoint's: only moments are restored.
-    groups = {} if optimizer is None else {"param_groups": get_state_dict(model, [optimizer])[1]["param_groups"]}
     set_state_dict(
         model,
         [] if optimizer is None else [optimizer],
         model_state_dict=target["model"],
-        optim_state_dict={**target.get("optimizer", {}), **groups},
+        optim_state_dict={**moments, **target.get("optimizer", {})},
     )
 
 
@@ -278,7 +278,12 @@ def _quiet_alone() -> Iterator[None]:
         yield
 
 
-def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
-    """Return everything of a run that is a tensor, by parameter name."""
-    weights, state = get_state_dict(model, [] if optimizer is None else [optimizer])
-    return {"model": weights} if optimizer is None else {"model": weights, "optimizer": {"state": state["state"]}}
+def _state_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    return get_state_dict(model, [] if optimizer is None else [optimizer])
+
+
+def _tensors(weights: dict[str, Any], moments: dict[str, Any]) -> dict[str, Any]:
+    """Return everything of a run that is a tensor, by parameter name; optimizer settings are the configuration's."""
+    return {"model": weights, "optimizer": {"state": moments["state"]}} if moments else {"model": weights}

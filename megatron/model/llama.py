@@ -71,6 +71,15 @@ class Llama(nn.Module):
             else nn.Linear(architecture.hidden_size, architecture.vocab_size, bias=False)
         )
 
+    @classmethod
+    def empty(cls, architecture: Architecture, *, device: torch.device) -> Llama:
+        """Return a model on ``device`` whose weights are still to be filled; nothing is computed for them twice."""
+        with torch.device("meta"):
+            model = cls(architecture)
+        model.to_empty(device=device)
+        model.model.set_rotation_table()
+        return model
+
     @property
     def head_weight(self) -> Tensor:
         """The output matrix, ``[vocabulary, hidden]``: its own, or the embedding's when the two are tied."""

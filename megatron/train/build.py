@@ -108,11 +108,7 @@ def tokenizer_files(section: TokenizerConfig) -> list[Path]:
 
 def build_model(section: ModelConfig, *, vocab_size: int, seed: int, device: torch.device) -> Llama:
     """Return the model in float32 on ``device``, with pretrained weights or, where there are none, random ones."""
-    architecture = architecture_of(section, vocab_size=vocab_size)
-    with torch.device("meta"):
-        model = Llama(architecture)
-    model.to_empty(device=device)
-    model.model.set_rotation_table()
+    model = Llama.empty(architecture_of(section, vocab_size=vocab_size), device=device)
     if section.hf_model is not None and section.load_weights:
         load_weights(model, Path(section.hf_model))
     else:

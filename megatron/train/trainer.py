@@ -101,14 +101,12 @@ class Trainer:
             barrier=world.barrier,
         )
         self.step, self.samples = 0, 0
-        self.is_continued = False
         self.resumed_from = self._load()
 
     def _load(self) -> int | None:
         """Take up this run's newest checkpoint, else that of ``load``; return the step that this run resumes from."""
         section = self.config.checkpoint
         own = self.store.newest()
-        self.is_continued = own is not None
         # GPT-NeoX's configurations name one folder for both: before the first checkpoint there is nothing to load.
         if own is None and (section.load is None or Path(section.load).resolve() == self.folder.resolve()):
             return None
@@ -121,7 +119,7 @@ class Trainer:
         store.load(checkpoint, model=self.model, optimizer=None if weights_only else self.optimizer)
         if self.world.is_main:
             logger.info("loaded %s from %s", "the weights" if weights_only else "everything", checkpoint)
-        return self.step if self.is_continued else None
+        return None if own is None else self.step
 
     def run(self) -> str:
         """Train to ``train_iters`` (or to the next ``exit_interval``) and return why it ended.
@@ -140,7 +138,7 @@ class Trainer:
                 logger.info("nothing to do: step %d of %d is done already", self.step, train.train_iters)
             return "already finished"
         self._write_start()
-        if not self.is_continued and evaluation.do_eval_at_start and evaluation.eval_interval:
+        if self.resumed_from is None and evaluation.do_eval_at_start and evaluation.eval_interval:
             self._evaluate()
         reason = "finished"
         for _ in self._steps():
@@ -231,7 +229,7 @@ class Trainer:
     def _open_metrics(self) -> MetricsWriter:
         section = self.config.logging
         path = self.folder / "metrics.jsonl"
-        earlier = read_metrics(path) if path.exists() and self.is_continued else []
+        earlier = read_metrics(path) if path.exists() and self.resumed_from is not None else []
         first = next((event["rows"] for event in earlier if event["event"] == "validation"), None)
         listeners: list[Listener] = [
             Console(
