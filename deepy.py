@@ -19,6 +19,7 @@ from megatron.config.describe import describe
 from megatron.config.load import resolved_name, write_resolved
 from megatron.config.schema import Config
 from megatron.data.check import check_data
+from megatron.data.planning.plan import run_size
 from megatron.launch.local import run, this_machine
 from megatron.launch.plan import machine_problems, num_processes, plan_local
 from megatron.optim.schedule import schedule_from
@@ -53,7 +54,12 @@ def check(config: Config) -> int:
     machine = this_machine(os.environ)
     processes = num_processes(config.launch, machine)
     rate = schedule_from(config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters)
-    problems = [*check_run(config, data_parallel_size=processes), *check_data(config.data, config.tokenizer)]
+    problems = check_run(config, data_parallel_size=processes)
+    try:
+        size = run_size(config.data, config.batch, config.train, processes=processes)
+    except ValueError:
+        size = None  # check_run has said why
+    problems += check_data(config.data, config.tokenizer, run=size)
     problems += machine_problems(config.launch, config.parallel, machine)
     lines = ["problems:", *(f"  - {problem}" for problem in problems)] if problems else ["no problems"]
     sys.stdout.write("\n".join([describe(config, learning_rate=rate, data_parallel_size=processes), "", *lines, ""]))

@@ -63,6 +63,21 @@ def write_shard(folder: Path, name: str, *, documents: int, split: str = "train"
     )
 
 
+@pytest.fixture(scope="session")
+def tiny_manifest() -> Callable[..., Manifest]:
+    """Return a function that writes the shards of a few languages into a folder and describes them."""
+
+    def make(folder: Path, *, fingerprint: str = "0", held_out: bool = True) -> Manifest:
+        sizes = {"eng_Latn": 60, "swh_Latn": 25, "amh_Ethi": 4}
+        shards = [write_shard(folder, name, documents=count) for name, count in sizes.items()]
+        if held_out:
+            shards += [write_shard(folder, name, documents=3, split="valid", seed=1) for name in sizes]
+        info = TokenizerInfo("SPMTokenizer", fingerprint, VOCABULARY, EOD, BOS, prepend_bos=True)
+        return Manifest(info, tuple(shards), folder)
+
+    return make
+
+
 @dataclasses.dataclass(frozen=True)
 class TinyRun:
     """A folder with shards and a configuration that trains in a second or two.
@@ -79,17 +94,15 @@ class TinyRun:
 
 
 @pytest.fixture
-def tiny_run(tmp_path: Path) -> Callable[..., TinyRun]:
+def tiny_run(tmp_path: Path, tiny_manifest: Callable[..., Manifest]) -> Callable[..., TinyRun]:
     """Return a function that makes a tiny run; keyword arguments replace settings of its configuration."""
 
     def make(**settings: Any) -> TinyRun:
         tokenizer = tmp_path / "tokenizer.model"
         tokenizer.write_bytes(b"no real tokenizer: training only looks at its fingerprint")
-        sizes = {"eng_Latn": 60, "swh_Latn": 25, "amh_Ethi": 4}
-        shards = [write_shard(tmp_path, name, documents=count) for name, count in sizes.items()]
-        shards += [write_shard(tmp_path, name, documents=3, split="valid", seed=1) for name in sizes]
-        info = TokenizerInfo("SPMTokenizer", fingerprint_file(tokenizer), VOCABULARY, EOD, BOS, prepend_bos=True)
-        save_manifest(Manifest(info, tuple(shards)), tmp_path / "manifest.json")
+        save_manifest(
+            tiny_manifest(tmp_path, fingerprint=fingerprint_file(tokenizer)), tmp_path / "manifest.json"
+        )
         values = {
             "num_layers": 2,
             "hidden_size": 32,

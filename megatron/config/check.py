@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from megatron.config.data_rules import DATA_RULES, DATA_RULES_OF_ABSENCE
 from megatron.config.derive import architecture_of, derive_batch, known_vocab_size, vocab_size_is_known
-from megatron.config.problems import ABSENT, Problem
+from megatron.config.mixture_rules import MIXTURE_RULES
+from megatron.config.problems import ABSENT, Complaint, Problem
 from megatron.config.read import Entry
-from megatron.config.schema import SHAPE_KEYS, AdamConfig, Config, MixtureConfig
-
-Complaint = tuple[str, str, str]
-"""Key to blame, rule (the end of a sentence that begins with the key), fix (a sentence)."""
+from megatron.config.schema import SHAPE_KEYS, AdamConfig, Config
 
 _REQUIRED_SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
 
@@ -38,11 +37,12 @@ def broken_rules(values: Mapping[str, Any], given: Mapping[str, Entry], *, compl
         known = {**values, "given": given.keys()}
         if all(name in known for name in names):
             for key, text, fix in rule(**{name: known[name] for name in names}):
-                entry = given.get(key)
+                top, *path = (key,) if isinstance(key, str) else key
+                entry = given.get(top)
                 if entry is None and not complete:
                     continue
-                where, value = (entry.where, entry.value) if entry is not None else ("", ABSENT)
-                problems.append(Problem(where, key, text, fix, value))
+                where, value = (entry.place(path), entry.inside(path)) if entry is not None else ("", ABSENT)
+                problems.append(Problem(where, ".".join((top, *path)), text, fix, value))
     return problems
 
 
@@ -148,18 +148,6 @@ def _finetune_what(load: str | None, finetune: bool) -> Iterator[Complaint]:
         yield "finetune", "is true without load", fix
 
 
-def _tiers_differ(mixture: MixtureConfig | None) -> Iterator[Complaint]:
-    if mixture is None:
-        return
-    bounds = [tier.above for tier in mixture.tiers.values()]
-    for bound in sorted({bound for bound in bounds if bounds.count(bound) > 1}):
-        names = [name for name, tier in mixture.tiers.items() if tier.above == bound]
-        rule = f"has several tiers above {bound:g}: {', '.join(names)}"
-        yield "mixture", rule, "Give each tier its own bound."
-    if not any(tier.rate for tier in mixture.tiers.values()):
-        yield "mixture", "has rate 0 in every tier, so nothing would be trained on", "Raise a rate."
-
-
 _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _model_or_shape,
     _weights_need_a_folder,
@@ -173,7 +161,8 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _saved_sometimes,
     _saving_needs_a_folder,
     _finetune_what,
-    _tiers_differ,
+    *DATA_RULES,
+    *MIXTURE_RULES,
 )
 # Broken because a key is not there, although they blame another.
 _RULES_OF_ABSENCE = (
@@ -182,6 +171,7 @@ _RULES_OF_ABSENCE = (
     _saved_sometimes,
     _saving_needs_a_folder,
     _finetune_what,
+    *DATA_RULES_OF_ABSENCE,
 )
 
 
@@ -206,8 +196,12 @@ def check_files(config: Config) -> list[str]:
         for key, path in files
         if path is not None and not Path(path).is_file()
     ]
-    if config.data.data_manifest is None:
-        problems.append("data_manifest is missing: training needs it. Tokenise a corpus with tools/preprocess_data.py.")
+    data = config.data
+    if data.data_manifest is None and data.data_path is None and not data.train_data_paths:
+        problems.append(
+            "data_manifest is missing, and so are train_data_paths and data_path: training needs one of them. Tokenise "
+            "a corpus with tools/preprocess_data.py."
+        )
     load = config.checkpoint.load
     if load is not None and load != config.checkpoint.save and not Path(load).is_dir():
         problems.append(f"load = {load!r}: there is no such folder. Change the path.")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from megatron.config.load import load
+from megatron.config.load import load, load_sections
 from megatron.config.problems import ConfigError
-from megatron.config.schema import Config
+from megatron.config.schema import Config, Section
 
 EXIT_BAD_CONFIG = 2
+
+_Read = TypeVar("_Read")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, *, first: str = "") -> None:
@@ -29,6 +32,16 @@ def load_arguments(arguments: Sequence[str], *, conf_dir: Path) -> Config:
     """
     files = [conf_dir / argument for argument in arguments if "=" not in argument]
     return _load_or_exit(files, [argument for argument in arguments if "=" in argument])
+
+
+def load_section_arguments(arguments: Sequence[str], *, conf_dir: Path, names: Collection[str]) -> dict[str, Section]:
+    """Load some sections, as :func:`load_arguments` loads all; the keys of the others may be absent.
+
+    Raises:
+        SystemExit: with code 2, after every problem was written to standard error.
+    """
+    files = [conf_dir / argument for argument in arguments if "=" not in argument]
+    return _or_exit(lambda: load_sections(files, [argument for argument in arguments if "=" in argument], names))
 
 
 def config_from_argv(argv: Sequence[str], description: str) -> Config:
@@ -55,8 +68,12 @@ def config_from_argv(argv: Sequence[str], description: str) -> Config:
 
 
 def _load_or_exit(files: Sequence[Path], overrides: Sequence[str]) -> Config:
+    return _or_exit(lambda: load(files, overrides))
+
+
+def _or_exit(read: Callable[[], _Read]) -> _Read:
     try:
-        return load(files, overrides)
+        return read()
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_BAD_CONFIG) from None

@@ -77,6 +77,29 @@ def decay_steps(section: ScheduleConfig, *, train_iters: int) -> int:
     return max(1, math.floor(train_iters * (section.lr_decay_fraction or 1.0)))
 
 
+def parse_split(text: str) -> tuple[float, float, float]:
+    """Return the parts for training, validation and test that GPT-NeoX's ``split`` names; parts left out are 0.
+
+    Args:
+        text: up to three numbers, such as ``969, 30, 1`` or ``9/1``.
+
+    Raises:
+        ValueError: naming the broken rule, as the end of a sentence that begins with the key.
+    """
+    pieces = text.split("," if "," in text else "/")
+    try:
+        parts = [float(piece) for piece in pieces]
+    except ValueError:
+        raise ValueError("is not a list of numbers with commas, or slashes, between them") from None
+    if len(parts) > 3:
+        raise ValueError(f"has {len(parts)} numbers, but there are three parts: training, validation and test")
+    if any(part < 0 or not math.isfinite(part) for part in parts):
+        raise ValueError("has a number that is below 0 or not finite")
+    if parts[0] == 0:
+        raise ValueError("leaves nothing to train on, because its first number is 0")
+    return (*parts, 0.0, 0.0)[:3]  # type: ignore[return-value]
+
+
 def warmup_steps(section: ScheduleConfig, *, train_iters: int) -> float:
     """Return the length of the warm-up in optimizer steps, which may be a fraction of one as in GPT-NeoX."""
     return section.warmup * decay_steps(section, train_iters=train_iters)

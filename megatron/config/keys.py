@@ -31,7 +31,7 @@ class NeoxKey:
         name: the key, with underscores.
         default: GPT-NeoX's default, or that of the key to come.
         status: what happens to the key.
-        note: new name of a renamed key; for the others the reason.
+        note: new name of a renamed key; what differs about a used one; for the others the reason.
         accepts: values that pass without a word; for a used or renamed key it says nothing.
     """
 
@@ -42,8 +42,8 @@ class NeoxKey:
     accepts: tuple[object, ...]
 
 
-def _used(name: str, default: object = None) -> NeoxKey:
-    return NeoxKey(name, default, Status.USED, "", ())
+def _used(name: str, default: object = None, note: str = "") -> NeoxKey:
+    return NeoxKey(name, default, Status.USED, note, ())
 
 
 def _renamed(name: str, default: object, to: str) -> NeoxKey:
@@ -75,7 +75,8 @@ _NORMAL = "random weights are normal with init_method_std"
 _NO_LOSS_SCALE = "only fp16 needs loss scaling"
 _RECOMPUTE = "a detail of recomputation, which is not supported yet"
 _PREFERENCE = "training on preferences or rewards is not part of this project"
-_LISTS = "use data_manifest, which names every shard, and mixture for the weights"
+_LABELS = "the loss is on the text itself, without shards of labels"
+_NO_TEST = "there is no test split: score held-out text with valid_data_paths"
 _MACHINES = "only the processes of one machine are started"
 _WANDB = "Weights & Biases is not supported yet; metrics are in <save>/metrics.jsonl"
 _COMET = "Comet is not supported; metrics are in <save>/metrics.jsonl"
@@ -288,7 +289,7 @@ _OTHER = (
     _rejected("rank", None, _PROGRAM),
     _rejected("lazy_mpu_init", False, _PROGRAM),
     _ignored("short_seq_prob", 0.1, "a setting of BERT"),
-    _later("eod_mask_loss", False, "every token counts in the loss"),
+    _used("eod_mask_loss", False),
     _rejected("adlr_autoresume", False, "a service inside NVIDIA: a run resumes by itself from save"),
     _ignored("adlr_autoresume_interval", 1000, "a service inside NVIDIA"),
     _used("seed", 1234),
@@ -310,28 +311,40 @@ _TOKENIZER = (
     _rejected("padded_vocab_size", None, "weights are stored without padding: vocab_size is the true size"),
 )
 
+_EMPTY: tuple[object, ...] = (None, [])
+
+_PATHS = {
+    "train": _used("train_data_paths"),
+    "test": _ignored("test_data_paths", None, _NO_TEST, _EMPTY),
+    "valid": _used("valid_data_paths"),
+}
+_WEIGHTS = {
+    "train": _used("train_data_weights"),
+    "test": _ignored("test_data_weights", None, _NO_TEST, _EMPTY),
+    "valid": _ignored("valid_data_weights", None, "every held-out shard is scored and reported by itself", _EMPTY),
+}
 _DATA_LISTS = tuple(
     key
     for split in ("train", "test", "valid")
     for key in (
-        _later(f"{split}_data_paths", None, _LISTS),
-        _later(f"{split}_label_data_paths", None, _LISTS),
+        _PATHS[split],
+        _later(f"{split}_label_data_paths", None, _LABELS),
         _rejected(f"{split}_reward_data_paths", None, _PREFERENCE),
         _rejected(f"pos_{split}_data_paths", None, _PREFERENCE),
         _rejected(f"neg_{split}_data_paths", None, _PREFERENCE),
         _rejected(f"pos_{split}_label_data_paths", None, _PREFERENCE),
         _rejected(f"neg_{split}_label_data_paths", None, _PREFERENCE),
-        _later(f"{split}_data_weights", None, "use mixture: rates per tier and shares per source"),
+        _WEIGHTS[split],
     )
 )
 
 _TRAINING = (
-    _later("data_path", None, _LISTS),
+    _used("data_path"),
     _ignored("use_shared_fs", True, "no index files are built"),
     *_DATA_LISTS,
-    _later("weight_by_num_documents", False, "use mixture: rates per tier and shares per source"),
-    _later("weighted_sampler_alpha", 1.0, "use mixture: rates per tier and shares per source"),
-    _fixed("data_impl", "infer", ("infer", "mmap"), "shards are memory-mapped"),
+    _used("weight_by_num_documents", False, "as GPT-NeoX documents it; its code computes something else"),
+    _used("weighted_sampler_alpha", 1.0),
+    _fixed("data_impl", "infer", ("infer", "mmap"), "shards have the format that GPT-NeoX calls mmap"),
     _fixed("pack_impl", "packed", ("packed",), "documents are packed one after the other"),
     _fixed("dataset_impl", "gpt2", ("gpt2",), "only plain documents are trained on"),
     _fixed("train_impl", "normal", ("normal",), _PREFERENCE),
@@ -366,13 +379,13 @@ _TRAINING = (
     _renamed("batch_size", None, "train_micro_batch_size_per_gpu"),
     _used("train_iters"),
     _later("train_epochs", None, "use train_iters"),
-    _ignored("eval_iters", 100, "the whole held-out text is scored", ()),
+    _used("eval_iters", 100, "bounds the held-out text of paths; what a manifest holds out is scored whole"),
     _used("keep_last_n_checkpoints"),
     _used("eval_interval", 1000),
-    _ignored("split", "969, 30, 1", "the held-out text is set aside when the corpora are tokenised"),
+    _used("split", "969, 30, 1", "the third part is not used"),
     _used("vocab_file"),
     _rejected("merge_file", None, "a Hugging Face tokenizer.json holds its merges: give it as vocab_file"),
-    _ignored("num_workers", 2, "samples are read straight from memory-mapped shards"),
+    _ignored("num_workers", 2, "samples are read ahead of the steps in one thread of each process"),
     _used("exit_interval"),
     _fixed("attention_dropout", 0.0, (0.0,), "there is no dropout in continued pre-training"),
     _fixed("hidden_dropout", 0.0, (0.0,), "there is no dropout in continued pre-training"),
@@ -451,8 +464,6 @@ GROUPS: Mapping[str, tuple[NeoxKey, ...]] = MappingProxyType(
 NEOX_KEYS: Mapping[str, NeoxKey] = MappingProxyType({key.name: key for group in GROUPS.values() for key in group})
 """All keys by name."""
 
-_EMPTY: tuple[object, ...] = (None, [])
-
 LATER_KEYS: Mapping[str, NeoxKey] = MappingProxyType(
     {
         key.name: key
@@ -461,19 +472,12 @@ LATER_KEYS: Mapping[str, NeoxKey] = MappingProxyType(
             _later("data_parallel_shard_size", 1, "every process holds the whole model"),
             _later("compile", False, "the model runs without torch.compile"),
             _later("async_checkpoint", False, "training waits until a checkpoint is written"),
-            _later("reset_attention_mask", False, "attention sees all documents of a sample"),
-            _later("reset_position_ids", False, "positions count through all documents of a sample"),
             _later("keep_every", None, "checkpoints of extra_save_iters are never deleted"),
             _later("learning_rate_groups", None, "one learning rate for all weights", _EMPTY),
-            _later("mixture.phases", None, "one mixture for the whole run", _EMPTY),
-            _later("mixture.max_epochs", None, "lower the rate of the tier, or the share of the source"),
-            _later("mixture.alpha", None, "use rates per tier", (None, 1.0)),
-            _later("mixture.include", None, "tokenise only the corpora to train on", _EMPTY),
-            _later("mixture.exclude", None, "tokenise only the corpora to train on", _EMPTY),
         )
     }
 )
-"""Keys that neither GPT-NeoX nor this project has, but that it is to have; those inside a mapping with a dot."""
+"""Keys that neither GPT-NeoX nor this project has, but that it is to have."""
 
 _ONE_ADAM = "only AdamW is supported: use type: Adam"
 _GPT2 = "GPT-2's two files are not read: use HFTokenizer with a tokenizer.json"

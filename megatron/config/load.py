@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,29 @@ def load(files: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     """
     entries, problems = read_files(files)
     problems += apply_overrides(entries, overrides)
-    return _resolve(entries, problems)
+    return Config(**_resolve(entries, problems, SECTIONS))  # type: ignore[arg-type]
+
+
+def load_sections(files: Sequence[str | Path], overrides: Sequence[str], names: Collection[str]) -> dict[str, Section]:
+    """Read some sections of a configuration, for tools that need no more; the keys of the others may be absent.
+
+    Args:
+        files: as for :func:`load`.
+        overrides: as for :func:`load`.
+        names: the sections, such as ``data``.
+
+    Raises:
+        ConfigError: lists every problem of these sections, and every key that no section knows.
+    """
+    entries, problems = read_files(files)
+    problems += apply_overrides(entries, overrides)
+    return _resolve(entries, problems, names)
 
 
 def config_from(values: Mapping[str, Any]) -> Config:
     """Build a configuration from YAML keys and values in memory, under the same rules as :func:`load`."""
-    return _resolve({key: Entry(value, "") for key, value in values.items()}, [])
+    entries = {key: Entry(value, "") for key, value in values.items()}
+    return Config(**_resolve(entries, [], SECTIONS))  # type: ignore[arg-type]
 
 
 def dump(config: Config) -> str:
@@ -58,12 +75,34 @@ def dump(config: Config) -> str:
 
 def effective_settings(config: Config) -> dict[str, dict[str, Any]]:
     """Return the plain values of every section, without keys that are absent or that have no effect in this run."""
-    idle = SHAPE_KEYS if config.model.hf_model is not None else ("load_weights",)
+    idle = _idle_keys(config)
     settings = {}
     for name in SECTIONS:
         section = getattr(config, name).model_dump(mode="json", exclude_none=True)
-        settings[name] = {key: value for key, value in section.items() if key not in idle and value != []}
+        settings[name] = _without_empty_lists({key: value for key, value in section.items() if key not in idle})
     return {name: section for name, section in settings.items() if section}
+
+
+def _idle_keys(config: Config) -> set[str]:
+    """Return the keys that have no effect in this run; none of them was given, or loading would have said so."""
+    data = config.data
+    idle = set(SHAPE_KEYS) if config.model.hf_model is not None else {"load_weights"}
+    if not data.train_data_paths:
+        idle.add("weight_by_num_documents")
+    if not data.weight_by_num_documents:
+        idle.add("weighted_sampler_alpha")
+    if data.data_path is None:
+        idle.add("split")
+        if not data.train_data_paths:
+            idle.add("eval_iters")
+    return idle
+
+
+def _without_empty_lists(value: Any) -> Any:
+    """Leave lists without entries out of mappings, however deep inside: not to give them means the same."""
+    if isinstance(value, dict):
+        return {key: _without_empty_lists(inner) for key, inner in value.items() if inner != []}
+    return [_without_empty_lists(inner) for inner in value] if isinstance(value, list) else value
 
 
 def resolved_name(config: Config) -> str:
@@ -76,7 +115,8 @@ def write_resolved(config: Config, path: Path) -> None:
     write_text(path, dump(config))
 
 
-def _resolve(entries: Mapping[str, Entry], problems: list[Problem]) -> Config:
+def _resolve(entries: Mapping[str, Entry], problems: list[Problem], names: Collection[str]) -> dict[str, Section]:
+    """Return the sections of these names; the rules that need a key of another section do not run."""
     translation = translate(entries)
     problems += translation.problems
     for warning in dict.fromkeys(translation.warnings):
@@ -87,6 +127,8 @@ def _resolve(entries: Mapping[str, Entry], problems: list[Problem]) -> Config:
     sections: dict[str, Section] = {}
     values: dict[str, Any] = {}
     for name, section in SECTIONS.items():
+        if name not in names:
+            continue
         written = {key: entry.value for key, entry in given.items() if key in section.model_fields}
         try:
             sections[name] = section.model_validate(written)
@@ -108,7 +150,7 @@ def _resolve(entries: Mapping[str, Entry], problems: list[Problem]) -> Config:
     problems += broken_rules(values, everything, complete=complete)
     if problems:
         raise ConfigError(problems)
-    return Config(**sections)  # type: ignore[arg-type]
+    return sections
 
 
 def _good_values(section: type[Section], written: Mapping[str, Any], bad: set[str]) -> dict[str, Any]:
@@ -128,7 +170,9 @@ def _problem_of(details: Any, section: type[Section], given: Mapping[str, Entry]
     """Turn one of pydantic's errors into a problem in this project's words."""
     path = [str(part) for part in details["loc"]]
     entry = given.get(path[0])
-    where = entry.where if entry is not None else ""
+    if entry is not None:
+        path = _as_written(path, entry)
+    where = entry.place(path[1:]) if entry is not None else ""
     key = ".".join(part for part in path if part != "[key]")
     if details["type"] == "missing" and path[-1].isdigit():
         return Problem(where, key.rpartition(".")[0], "has too few entries", "Add what is missing.", details["input"])
@@ -140,6 +184,15 @@ def _problem_of(details: Any, section: type[Section], given: Mapping[str, Entry]
         return Problem(where, key, "is not a known key", fix, details["input"])
     rule, fix = _rule_of(details)
     return Problem(where, key, rule, fix, details["input"])
+
+
+def _as_written(path: list[str], entry: Entry) -> list[str]:
+    """Cut a path where the user wrote a bare value for a section, as a number for the share of a source."""
+    for length in range(1, len(path)):
+        value = entry.inside(path[1:length])
+        if value is not ABSENT and not isinstance(value, dict | list):
+            return path[:length]
+    return path
 
 
 def _known_inside(section: type[Section], path: Sequence[str]) -> list[str]:

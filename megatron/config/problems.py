@@ -19,6 +19,11 @@ class _Absent:
 ABSENT = _Absent()
 
 
+Complaint = tuple[str | tuple[str, ...], str, str]
+"""What a broken rule says: the key to blame, or the path to it inside a mapping; the rule (the end of a sentence that
+begins with the key); the fix (a sentence)."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """One mistake in a configuration.

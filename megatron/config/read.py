@@ -1,5 +1,9 @@
 """YAML files and ``key=value`` arguments as plain values that remember where they were written.
 
+Files are merged at their top level. A top-level key with dots, as in ``mixture.exclude: {sources: [code]}``, adds to
+the mapping that another file gives as ``mixture:``, or makes it, in whatever order the files come. It never replaces:
+what two places give is a mistake, and both are named. ``key=value`` arguments of the command line do replace.
+
 Files are read defensively: at most 16 MiB, safe tags only, no aliases (which could unfold without end), bounded
 nesting, and no key twice.
 """
@@ -8,13 +12,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from megatron.config.problems import ABSENT, Problem
+from megatron.config.problems import ABSENT, Problem, shown
 
 MAX_FILE_BYTES = 16 << 20
 _MAX_DEPTH = 32
@@ -24,12 +28,54 @@ _COMMAND_LINE = "command line"
 _VALUE_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
 
 
+KeyPath = tuple[str, ...]
+"""Keys that lead into a mapping; an entry of a list goes by its number."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """The value of one key, and where it was written (``file.yml:12`` or ``command line``)."""
+    """The value of one top-level key.
+
+    Attributes:
+        value: what was written.
+        where: the place, ``file.yml:12`` or ``command line``.
+        places: the places of what is inside a mapping or list, as far as they are known.
+    """
 
     value: Any
     where: str
+    places: Mapping[KeyPath, str] = dataclasses.field(default_factory=dict)
+
+    def place(self, path: Sequence[str]) -> str:
+        """Return where the value at ``path`` was written, or the nearest around it."""
+        for length in range(len(path), 0, -1):
+            if (place := self.places.get(tuple(path[:length]))) is not None:
+                return place
+        return self.where
+
+    def inside(self, path: Sequence[str]) -> Any:
+        """Return the value at ``path``, or :data:`ABSENT`."""
+        value = self.value
+        for name in path:
+            if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+                value = value[int(name)]
+            elif isinstance(value, dict) and name in value:
+                value = value[name]
+            else:
+                return ABSENT
+        return value
+
+    def put(self, path: KeyPath, entry: Entry) -> Entry:
+        """Return this entry with the value at ``path`` replaced or added.
+
+        Raises:
+            TypeError: the path meets something that is no mapping.
+        """
+        if not path:
+            return entry
+        kept = {other: place for other, place in self.places.items() if other[: len(path)] != path}
+        moved = {path: entry.where, **{(*path, *inner): place for inner, place in entry.places.items()}}
+        return Entry(_replaced(self.value, path, entry.value), self.where, {**kept, **moved})
 
 
 class _Loader(yaml.SafeLoader):
@@ -55,8 +101,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def normal_name(key: str) -> str:
-    """Return a top-level key as the program spells it: ``-`` equals ``_``."""
-    return key.strip().replace("-", "_")
+    """Return a top-level key as the program spells it: ``-`` equals ``_``, but not in what follows a dot."""
+    top, dot, rest = key.strip().partition(".")
+    return top.replace("-", "_") + dot + rest
 
 
 def find_file(path: str | Path) -> Path:
@@ -66,12 +113,12 @@ def find_file(path: str | Path) -> Path:
 
 
 def read_files(paths: Sequence[str | Path]) -> tuple[dict[str, Entry], list[Problem]]:
-    """Merge YAML files at their top level.
+    """Merge YAML files at their top level, keys with dots into the mappings that they name.
 
     Returns:
         the entries by key (the first of a key given twice), and every problem met on the way.
     """
-    entries: dict[str, Entry] = {}
+    written: list[tuple[KeyPath, Entry]] = []
     problems: list[Problem] = []
     seen: set[Path] = set()
     for path in map(find_file, paths):
@@ -79,14 +126,38 @@ def read_files(paths: Sequence[str | Path]) -> tuple[dict[str, Entry], list[Prob
             problems.append(Problem(str(path), "this file", "is given twice", "Name it once."))
             continue
         seen.add(path.resolve())
-        for key, entry in _read_file(path, problems):
-            if key in entries:
-                first = entries[key].where
-                rule = f"is given a second time, first in {first}"
-                problems.append(Problem(entry.where, key, rule, "Keep one of the two.", entry.value))
-            else:
-                entries[key] = entry
+        written += [(_split_name(key), entry) for key, entry in _read_file(path, problems)]
+    entries: dict[str, Entry] = {}
+    # Whole mappings first, so that the order of the files does not matter to what is added to them.
+    for key_path, entry in sorted(written, key=lambda item: len(item[0])):
+        problems += _add(entries, key_path, entry)
     return entries, problems
+
+
+def _split_name(key: str) -> KeyPath:
+    parts = tuple(key.split("."))
+    return parts if all(parts) else (key,)  # `a..b` is no path; as a key it is unknown
+
+
+def _add(entries: dict[str, Entry], path: KeyPath, entry: Entry) -> Iterator[Problem]:
+    """Add what a file gives at ``path``, unless there is something already."""
+    (top, *rest), key = path, ".".join(path)
+    into = entries.get(top, Entry({}, entry.where) if rest else None)
+    if into is None:
+        entries[top] = entry
+        return
+    if into.inside(rest) is not ABSENT:
+        place = into.place(rest)
+        rule = f"is given a second time, also in {place}" if rest else f"is given a second time, first in {place}"
+        yield Problem(entry.where, key, rule, "Keep one of the two.", entry.value)
+        return
+    try:
+        entries[top] = into.put(tuple(rest), entry)
+    except TypeError:
+        length = next(n for n in range(len(rest)) if not isinstance(into.inside(rest[:n]), dict | None))
+        outer, value = ".".join((top, *rest[:length])), into.inside(rest[:length])
+        rule = f"reaches into {outer} = {shown(value)} ({into.place(rest[:length])}), which is no mapping"
+        yield Problem(entry.where, key, rule, f"Give {outer} as a mapping, or remove one of the two.", entry.value)
 
 
 def apply_overrides(entries: dict[str, Entry], overrides: Sequence[str]) -> list[Problem]:
@@ -112,8 +183,7 @@ def apply_overrides(entries: dict[str, Entry], overrides: Sequence[str]) -> list
             problems.append(Problem(_COMMAND_LINE, dotted, f"is not valid YAML: {_one_line(error)}", "Quote it.", text))
             continue
         try:
-            before = entries[top].value if top in entries else None
-            entries[top] = Entry(_replaced(before, path, value), _COMMAND_LINE)
+            entries[top] = entries.get(top, Entry(None, _COMMAND_LINE)).put(tuple(path), Entry(value, _COMMAND_LINE))
         except TypeError:
             fix = f"Give {top} as a whole."
             problems.append(Problem(_COMMAND_LINE, dotted, "reaches into a value that is no mapping", fix, value))
@@ -167,7 +237,22 @@ def _read_file(path: Path, problems: list[Problem]) -> Iterator[tuple[str, Entry
             problems.append(Problem(where, key, rule, "Keep one of the two.", value))
             continue
         seen[key] = where
-        yield key, Entry(value, where)
+        yield key, Entry(value, where, dict(_places_inside(value_node, path)))
+
+
+def _places_inside(root: yaml.Node, path: Path) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where each value below a node is written: a key's line, or that of an entry of a list."""
+    stack: list[tuple[KeyPath, yaml.Node]] = [((), root)]
+    while stack:
+        outer, node = stack.pop()
+        children: list[tuple[str, yaml.Node, yaml.Node]] = []
+        if isinstance(node, yaml.MappingNode):
+            children = [(key.value, key, child) for key, child in node.value if isinstance(key, yaml.ScalarNode)]
+        elif isinstance(node, yaml.SequenceNode) and not all(isinstance(n, yaml.ScalarNode) for n in node.value):
+            children = [(str(number), child, child) for number, child in enumerate(node.value)]
+        for name, place, child in children:
+            yield (*outer, name), f"{path}:{place.start_mark.line + 1}"
+            stack.append(((*outer, name), child))
 
 
 def _read_text(path: Path, problems: list[Problem]) -> str | None:

@@ -18,6 +18,9 @@ Written by `tools/config_reference.py` from `megatron/config/schema.py` and `key
 
 - The files are merged at their top level; `-` equals `_` in a key, and `.yml` may be left out. The same key in two
   files is an error.
+- A key with dots adds to the mapping of another file, in whatever order they come: with `mixture: {...}` in
+  `data.yml`, `mixture.exclude: {sources: [code]}` in `study.yml` is all that the study needs to say. It cannot replace
+  anything: what two files give is an error.
 - `key=value` arguments win over the files; `optimizer.params.lr=1e-4` reaches inside a mapping.
 - `1e-5` is a number, a whole number will do where a number is asked for, letter case of fixed words does not matter,
   and `null` means that the key is not given.
@@ -42,9 +45,9 @@ def reference() -> str:
 
 
 def _section(name: str, section: type[Section]) -> str:
-    blocks = [f"### {name}", _first_line(section), _fields(section)]
-    for inner in _inner_sections(section):
-        blocks += [f"`{inner.__name__}`: {_first_line(inner)}", _fields(inner)]
+    blocks = [f"### {name}", _summary(section), _fields(section)]
+    for inner in dict.fromkeys(_inner_sections(section)):  # phases have tiers and sources, too: each table comes once
+        blocks += [f"`{inner.__name__}`: {_summary(inner)}", _fields(inner)]
     return "\n\n".join(blocks)
 
 
@@ -55,8 +58,8 @@ def _inner_sections(section: type[Section]) -> Iterator[type[Section]]:
             yield from _inner_sections(inner)
 
 
-def _first_line(section: type[Section]) -> str:
-    return (section.__doc__ or "").splitlines()[0].replace("``", "`")
+def _summary(section: type[Section]) -> str:
+    return " ".join((section.__doc__ or "").split()).replace("``", "`")
 
 
 def _fields(section: type[Section]) -> str:

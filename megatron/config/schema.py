@@ -135,6 +135,8 @@ def _not_reserved(name: str) -> str:
 
 
 TierName = Annotated[str, AfterValidator(_not_reserved)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)]
+Weights = Annotated[dict[str, PositiveOrZero], Field(min_length=1)]
 
 
 class TierConfig(Section):
@@ -144,34 +146,148 @@ class TierConfig(Section):
     """A corpus belongs to the tier with the largest `above` that its size exceeds."""
     rate: PositiveOrZero
     """Times that the text of such a corpus is taken; shares of the mixture are in proportion to size x rate."""
+    max_epochs: Positive | None = None
+    """Most passes over each corpus of this tier; `max_epochs` of its source or of the mixture when absent."""
 
 
-def _tiers_of_mala() -> dict[str, TierConfig]:
-    bounds = {"high": 1e9, "medium-high": 1e8, "medium": 1e7, "medium-low": 1e6, "low": 1e5}
-    return {name: TierConfig(above=above, rate=1.0) for name, above in bounds.items()}
+Tiers = Annotated[dict[TierName, TierConfig], Field(min_length=1)]
+
+MALA_TIERS: Mapping[str, TierConfig] = MappingProxyType(
+    {
+        name: TierConfig(above=above, rate=1.0)
+        for name, above in {"high": 1e9, "medium-high": 1e8, "medium": 1e7, "medium-low": 1e6, "low": 1e5}.items()
+    }
+)
+"""The tiers of a mixture that names none: the bounds of the MaLA corpus, in words."""
+
+
+class SourceConfig(Section):
+    """One source of text; a bare number is its share."""
+
+    share: Positive | None = None
+    """Share of the training tokens (shares need not add up to 1). All sources have one, or none has."""
+    tiers: Tiers | None = None
+    """Tiers of this source alone, as for pairs of languages, whose sizes differ from those of languages."""
+    alpha: Fraction | None = None
+    """`alpha` of this source alone."""
+    max_epochs: Positive | None = None
+    """Most passes over each corpus of this source."""
+
+
+def _as_source(value: object) -> object:
+    value = as_number(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return {"share": value} if is_number else value
+
+
+Sources = Annotated[dict[str, Annotated[SourceConfig, BeforeValidator(_as_source)]], Field(min_length=1)]
+
+
+class SelectionConfig(Section):
+    """Chooses corpora: those that match one entry of each list given.
+
+    Text without a language, such as code, has no language, script or tier to match; `sources` and `corpora` choose it.
+    """
+
+    languages: Texts = ()
+    """Languages (`swh`) or languages with a script (`swh_Latn`). A pair is included when both of its languages are
+    listed, and excluded when one is."""
+    scripts: Texts = ()
+    """Scripts (`Latn`); of pairs as for `languages`."""
+    tiers: Texts = ()
+    """Names of tiers."""
+    sources: Texts = ()
+    """Names of sources."""
+    corpora: Texts = ()
+    """Names of corpora; `*` stands for any text."""
+
+
+class PhaseConfig(Section):
+    """Another mixture from some point of the run on. What it does not name stays as in the mixture itself."""
+
+    from_step: Count | None = None
+    """Optimizer steps that are done when the phase begins: 10000 means from step 10001 on, as steps are shown. Depends
+    on the batch size; `from_tokens` does not."""
+    from_tokens: Positive | None = None
+    """The same in training tokens."""
+    ramp_steps: Count | None = None
+    """Steps, from the start of the phase, over which the new mixture replaces the old one linearly."""
+    ramp_tokens: Positive | None = None
+    """The same in training tokens."""
+    tiers: Tiers | None = None
+    """Replaces the mixture's `tiers`."""
+    alpha: Fraction | None = None
+    """Replaces the mixture's `alpha`."""
+    weights: Weights | None = None
+    """Replaces the mixture's `weights`."""
+    sources: Sources | None = None
+    """Replaces the mixture's `sources`."""
+    include: SelectionConfig | None = None
+    """Replaces the mixture's `include`."""
+    exclude: SelectionConfig | None = None
+    """Replaces the mixture's `exclude`."""
 
 
 class MixtureConfig(Section):
-    """How much of each corpus goes into training."""
+    """How much of each corpus goes into training: share = (tokens ^ alpha x rate of its tier), within its source."""
 
     unit: Annotated[Literal["words", "tokens", "bytes"], _AnyCase()] = "words"
     """Unit of the tiers' bounds: whitespace-separated words, the tokenizer's tokens, or UTF-8 bytes."""
-    tiers: Annotated[dict[TierName, TierConfig], Field(min_length=1)] = Field(default_factory=_tiers_of_mala)
-    """Name to `{above, rate}`. Corpora that exceed no bound are not trained on. The default bounds are those of the
-    MaLA corpus, each with rate 1."""
-    sources: Annotated[dict[str, Positive], Field(min_length=1)] | None = None
-    """Source to its share of the training tokens (shares need not add up to 1); by size x rate when absent."""
+    tiers: Tiers | None = None
+    """Name to `{above, rate}`. Corpora that exceed no bound are not trained on. When absent, the bounds are those of
+    the MaLA corpus (1e9, 1e8, 1e7, 1e6 and 1e5), each with rate 1."""
+    alpha: Fraction | None = None
+    """Temperature: shares are in proportion to tokens ^ alpha. 1 (when absent) is by size; 0 is the same for all."""
+    weights: Weights | None = None
+    """Name of a corpus to its share of the training tokens, instead of tiers, `alpha` and `sources`. Shares need not
+    add up to 1; corpora without one are not trained on."""
+    sources: Sources | None = None
+    """Source to its share of the training tokens, or to `{share, tiers, alpha, max_epochs}`. Shares need not add up to
+    1; when absent, sources count by size x rate."""
+    max_epochs: Positive | None = None
+    """Most passes over each corpus in the planned run. What a corpus may not take goes to the others of its source,
+    and from a source that is used up to the other sources; the plan reports it."""
+    planned_tokens: Positive | None = None
+    """Training tokens that `max_epochs` is reckoned for; those of the run when absent. Give it when a run may become
+    longer later, because shares that depend on the length would change."""
+    include: SelectionConfig | None = None
+    """Train only on these corpora: `{languages: [swh, zul], sources: [monolingual]}`."""
+    exclude: SelectionConfig | None = None
+    """Leave these corpora out, even when they are included."""
+    phases: Annotated[tuple[PhaseConfig, ...], BeforeValidator(_as_tuple)] = ()
+    """Later mixtures in the order of their start: `[{from_step: 10000, ramp_steps: 500, sources: {...}}]`."""
 
 
 class DataConfig(Section):
-    """What is trained on."""
+    """What is trained on: a manifest, or GPT-NeoX's `train_data_paths` or `data_path`."""
 
     data_manifest: Text | None = None
-    """Manifest of the tokenised shards, as written by `tools/preprocess_data.py`. Training needs it."""
+    """Manifest of the tokenised shards, as written by `tools/preprocess_data.py`."""
+    train_data_paths: Texts = ()
+    """Shards (paths without `.bin`) to train on, instead of a manifest."""
+    train_data_weights: Annotated[tuple[PositiveOrZero, ...], BeforeValidator(_as_tuple)] = ()
+    """Share of the training tokens of each of `train_data_paths`; all have the same when absent."""
+    valid_data_paths: Texts = ()
+    """Held-out shards (paths without `.bin`), scored one by one; see `eval_iters`."""
+    weight_by_num_documents: Switch = False
+    """Shares of `train_data_paths` in proportion to documents ^ `weighted_sampler_alpha`, whatever
+    `train_data_weights` says. (GPT-NeoX documents the same and computes something else.)"""
+    weighted_sampler_alpha: Fraction = 1.0
+    """Exponent of `weight_by_num_documents`: 1 is by size, 0 is the same for all."""
+    data_path: Text | None = None
+    """One shard (a path without `.bin`) to train on, instead of a manifest; `split` cuts it."""
+    split: Text = "969, 30, 1"
+    """Parts of `data_path`'s documents, in file order, for training, validation and test (which is not used)."""
     mixture: MixtureConfig | None = None
     """Tiers, rates and sources. When absent, every corpus is taken once per pass, whatever its size."""
     seq_length: Count
     """Tokens per training sample."""
+    reset_attention_mask: Switch = False
+    """No attention from one document of a sample to another."""
+    reset_position_ids: Switch = False
+    """Positions start from 0 in every document of a sample."""
+    eod_mask_loss: Switch = False
+    """No loss where the end of a document should predict the beginning of the next."""
 
 
 class BatchConfig(Section):
@@ -287,6 +403,10 @@ class EvaluationConfig(Section):
 
     eval_interval: CountOrZero = 1000
     """Score the held-out text of every corpus each so many steps and after the last; 0 never does."""
+    eval_iters: Count = 100
+    """Bounds the held-out text of `valid_data_paths` and of `data_path` to the tokens of this many steps, and to 4
+    million, divided evenly over the shards: whole documents from the front. What a manifest holds out is scored whole.
+    """
     do_eval_at_start: Switch = True
     """Also score it before the first step, so that gains have something to be measured from."""
 

@@ -44,10 +44,9 @@ def translate(entries: Mapping[str, Entry]) -> Translation:
             result.reject(key, entry, "is not a known key", fix)
         elif neox.status is not Status.RENAMED:
             _judge(neox, entry, result)
-    for rename in (_precision, _adam, _gated_width, _plain_names):
+    for rename in (_precision, _adam, _gated_width, _plain_names, _overridden_weights, _without_effect):
         rename(given, result)
     _refuse_known_values(result)
-    _take_out_later_keys(result)
     return result
 
 
@@ -127,8 +126,8 @@ def _adam(given: Mapping[str, Entry], result: Translation) -> None:
         rule = f"contradicts optimizer.type = {shown(written['type'])}"
         result.reject("optimizer_type", entry, rule, "Remove optimizer_type.")
         return
-    where = given["optimizer"].where if "optimizer" in given else entry.where
-    result.entries["optimizer"] = Entry({**written, "type": entry.value}, where)
+    optimizer = given.get("optimizer", Entry({}, entry.where))
+    result.entries["optimizer"] = dataclasses.replace(optimizer, value={**written, "type": entry.value})
 
 
 def _gated_width(given: Mapping[str, Entry], result: Translation) -> None:
@@ -186,6 +185,34 @@ def _plain_names(given: Mapping[str, Entry], result: Translation) -> None:
             result.entries.setdefault(new, entry)
 
 
+def _overridden_weights(given: Mapping[str, Entry], result: Translation) -> None:
+    """Leave out weights that ``weight_by_num_documents`` overrides, as GPT-NeoX documents it."""
+    by_documents, weights = given.get("weight_by_num_documents"), given.get("train_data_weights")
+    if by_documents is not None and weights is not None and by_documents.value is True:
+        result.warn("train_data_weights", weights, "is overridden by weight_by_num_documents")
+        del result.entries["train_data_weights"]
+
+
+_ONLY_WITH: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "split": ("data_path",),
+        "weighted_sampler_alpha": ("weight_by_num_documents",),
+        "eval_iters": ("train_data_paths", "data_path"),
+    }
+)
+
+
+def _without_effect(given: Mapping[str, Entry], result: Translation) -> None:
+    """Leave out what says something about shards that are named in another way; GPT-NeoX files often have it."""
+    for key, needed in _ONLY_WITH.items():
+        if key in given and not any(other in given and given[other].value for other in needed):
+            if key == "eval_iters":
+                result.warn(key, given[key], "is ignored: what a manifest holds out is scored whole")
+            elif not _same(given[key].value, NEOX_KEYS[key].default):
+                result.warn(key, given[key], f"has no effect without {' or '.join(needed)}")
+            del result.entries[key]
+
+
 def _refuse_known_values(result: Translation) -> None:
     """Give the reason for values that GPT-NeoX has and this project has not, instead of a bare list of choices."""
     for name, entry in list(result.entries.items()):
@@ -199,22 +226,11 @@ def _refuse_known_values(result: Translation) -> None:
             rule, fix = reason, "Remove the key"
         else:
             rule, _, fix = reason.partition(": ")
-        result.problems.append(Problem(entry.where, key, rule, f"{fix[0].upper()}{fix[1:]}.", value))
+        where = entry.place(key.split(".")[1:])
+        result.problems.append(Problem(where, key, rule, f"{fix[0].upper()}{fix[1:]}.", value))
         if name == "optimizer":  # what else is in it is still checked
             rest = {inner: given for inner, given in entry.value.items() if inner != "type"}
-            result.entries[name] = Entry(rest, entry.where)
+            result.entries[name] = dataclasses.replace(entry, value=rest)
         else:
             del result.entries[name]
 
-
-def _take_out_later_keys(result: Translation) -> None:
-    """Answer for keys inside a mapping that are not supported yet, and leave the others to the schema."""
-    for name, entry in list(result.entries.items()):
-        if not isinstance(entry.value, dict):
-            continue
-        later = [key for key in entry.value if f"{name}.{key}" in LATER_KEYS]
-        for key in later:
-            _judge(LATER_KEYS[f"{name}.{key}"], Entry(entry.value[key], entry.where), result)
-        if later:
-            rest = {key: value for key, value in entry.value.items() if key not in later}
-            result.entries[name] = Entry(rest, entry.where)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from megatron.data.indexed import ShardError, ShardReader
-from megatron.data.manifest import Manifest, ManifestError, check_shard, load_manifest
-from megatron.data.mixture import MixtureError, plan_mixture
+from megatron.data.indexed import ShardError
+from megatron.data.manifest import Manifest, ManifestError
+from megatron.data.mixture import MixtureError, RunSize, plan_mixture
+from megatron.data.neox.paths import mixture_section, open_corpora, path_problems
+from megatron.data.parts import Parts
 from megatron.utils.files import fingerprint_file
 
 if TYPE_CHECKING:
@@ -17,28 +19,40 @@ if TYPE_CHECKING:
 _LISTED = 20
 
 
-def check_data(data: DataConfig, tokenizer: TokenizerConfig) -> list[str]:
-    """Return every reason why a run could not read its data: manifest, tokenizer, mixture, and each shard's index.
+def check_data(data: DataConfig, tokenizer: TokenizerConfig, *, run: RunSize | None = None) -> list[str]:
+    """Return every reason why a run could not read its data: manifest or paths, tokenizer, mixture, each shard's index.
 
-    Shards are opened, not read. A manifest or tokenizer file that is not set or not there at all is left to
-    :func:`megatron.config.check.check_files`, so that nothing is told twice.
+    Shards are opened, not read, but for a few tokens of those that have no sidecar. A manifest or tokenizer file that
+    is not set or not there at all is left to :func:`megatron.config.check.check_files`: nothing is told twice.
+
+    Args:
+        data: names the shards in one of three ways.
+        tokenizer: the run's tokenizer.
+        run: its size, which limits on epochs depend on; None when it is not known, then these are not checked.
 
     Returns:
         one text for each problem; of shards, and of entries of the manifest, only the first 20 and a count.
     """
-    if data.data_manifest is None or not Path(data.data_manifest).exists():
+    has_tokenizer = Path(tokenizer.vocab_file).is_file()
+    if data.data_manifest is not None:
+        if not Path(data.data_manifest).exists():
+            return []
+    elif data.data_path is None and not data.train_data_paths:
         return []
+    elif not has_tokenizer:
+        return _bounded(path_problems(data), "problems of the shards")
     try:
-        manifest = load_manifest(Path(data.data_manifest))
+        manifest = open_corpora(data, tokenizer)
     except ManifestError as error:
-        return _bounded(str(error).splitlines(), "problems of the manifest")
+        what = "shards" if data.data_manifest is None else "manifest"
+        return _bounded(str(error).splitlines(), f"problems of the {what}")
     problems = []
-    if Path(tokenizer.vocab_file).is_file() and (problem := tokenizer_problem(tokenizer, manifest)):
+    if has_tokenizer and (problem := tokenizer_problem(tokenizer, manifest)):
         problems.append(problem)
     try:
-        plan_mixture(manifest, data.mixture)
-    except MixtureError as error:
-        problems.append(str(error))
+        plan_mixture(manifest, mixture_section(data, manifest), run=run or RunSize(data.seq_length, 1, 1))
+    except (ManifestError, MixtureError) as error:
+        problems += str(error).splitlines()
     return problems + _bounded(list(_shard_problems(manifest)), "shards")
 
 
@@ -59,9 +73,10 @@ def tokenizer_problem(section: TokenizerConfig, manifest: Manifest) -> str | Non
 
 
 def _shard_problems(manifest: Manifest) -> Iterator[str]:
+    parts = Parts(manifest.root)
     for shard in manifest.shards:
         try:
-            check_shard(ShardReader(manifest.prefix(shard)), shard)
+            parts.open(shard)
         except ShardError as error:
             yield str(error)
 

@@ -22,11 +22,13 @@ document index names. A merged GPT-NeoX shard carries the document index ``[0]``
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -41,6 +43,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
 }
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 _FLOAT_CODES = (6, 7)  # GPT-NeoX and Megatron-Core give these two opposite meanings; neither is a token
+_BLOCK_DOCUMENTS = 1 << 20
 _UINT16_VOCAB_SIZE = 65500  # the bound that GPT-NeoX and Megatron-Core use
 
 
@@ -135,7 +138,10 @@ def _check_ends(header: Header, file: BinaryIO, *, idx: Path, bin_: Path) -> Non
 
     def entry(offset: int, kind: str) -> int:
         file.seek(offset)
-        return int(struct.unpack(kind, file.read(struct.calcsize(kind)))[0])
+        data = file.read(struct.calcsize(kind))
+        if len(data) < struct.calcsize(kind):
+            raise ShardError(f"{idx}: ends at byte {offset + len(data)}; it was longer a moment ago")
+        return int(struct.unpack(kind, data)[0])
 
     count = header.num_sequences
     end_bytes = 0
@@ -154,9 +160,37 @@ def _check_ends(header: Header, file: BinaryIO, *, idx: Path, bin_: Path) -> Non
         raise ShardError(f"{idx}: the document index does not end with the number of sequences, {count}; it is damaged")
 
 
+def write_index(
+    write: Callable[[bytes], object],
+    dtype: np.dtype[Any],
+    num_documents: int,
+    lengths: Callable[[], Iterable[npt.NDArray[Any]]],
+) -> None:
+    """Write an index of one sequence per document, a block at a time.
+
+    Args:
+        write: takes the bytes, in order.
+        dtype: type of a token.
+        num_documents: how many documents there are.
+        lengths: gives their lengths in tokens, in blocks, each time it is called (twice).
+    """
+    write(HEADER.pack(MAGIC, VERSION, CODES[dtype], num_documents, num_documents + 1))
+    for block in lengths():
+        write(block.astype("<i4").tobytes())
+    position_bytes = 0
+    for block in lengths():
+        sizes_bytes = block.astype("<i8") * dtype.itemsize
+        ends = np.cumsum(sizes_bytes) + position_bytes
+        write((ends - sizes_bytes).astype("<i8").tobytes())
+        position_bytes = int(ends[-1]) if len(ends) else position_bytes
+    for start in range(0, num_documents + 1, _BLOCK_DOCUMENTS):
+        write(np.arange(start, min(start + _BLOCK_DOCUMENTS, num_documents + 1), dtype="<i8").tobytes())
+
+
 def file_bytes(path: Path) -> int:
     """Return the size of a file of a shard, or raise :class:`ShardError` when it is not there."""
     try:
         return path.stat().st_size
-    except OSError as error:
-        raise ShardError(f"{path}: cannot be read ({error.strerror}); a shard is a .bin and an .idx") from error
+    except (OSError, ValueError) as error:  # ValueError: a path that no system takes, with a NUL in it say
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ShardError(f"{str(path)!a}: cannot be read ({reason}); a shard is a .bin and an .idx") from error

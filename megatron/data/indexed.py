@@ -8,8 +8,7 @@ every sequence is a document.
 
 from __future__ import annotations
 
-import os
-from collections import OrderedDict
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -19,25 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from megatron.data.index_format import (
-    CODES,
-    HEADER,
-    MAGIC,
-    VERSION,
-    ShardError,
-    bin_path,
-    dtype_for,
-    file_bytes,
-    idx_path,
-    read_header,
-)
+from megatron.data.index_format import CODES, ShardError, bin_path, dtype_for, idx_path, write_index
+from megatron.data.shard_files import FileCache, ShardFile
+from megatron.data.shard_index import ShardIndex
 from megatron.utils.files import atomic_write
 
 __all__ = ["FileCache", "ShardError", "ShardReader", "ShardWriter", "bin_path", "content_hash", "dtype_for", "idx_path"]
 
 Array = npt.NDArray[Any]
-
-_BLOCK_DOCUMENTS = 1 << 20
 
 
 def content_hash(prefix: Path | str) -> str:
@@ -141,69 +129,25 @@ class ShardWriter:
         self.num_tokens += len(flat)
 
     def _write_index(self) -> None:
-        """Write the ``.idx`` from the collected lengths, a block of documents at a time."""
-        header = HEADER.pack(MAGIC, VERSION, CODES[self.dtype], self.num_documents, self.num_documents + 1)
         with atomic_write(idx_path(self.prefix)) as file:
 
             def write(data: bytes) -> None:
                 self._digest.update(data)
                 file.write(data)
 
-            write(header)
-            for lengths in self._lengths:
-                write(lengths.tobytes())
-            position_bytes = 0
-            for lengths in self._lengths:
-                ends = np.cumsum(lengths, dtype="<i8") * self.dtype.itemsize + position_bytes
-                write((ends - lengths.astype("<i8") * self.dtype.itemsize).tobytes())
-                position_bytes = int(ends[-1]) if len(ends) else position_bytes
-            for start in range(0, self.num_documents + 1, _BLOCK_DOCUMENTS):
-                stop = min(start + _BLOCK_DOCUMENTS, self.num_documents + 1)
-                write(np.arange(start, stop, dtype="<i8").tobytes())
-
-
-class FileCache:
-    """Keeps the most recently read files open, so that thousands of shards need only ``limit`` file handles.
-
-    Args:
-        limit: handles that stay open at the same time.
-    """
-
-    def __init__(self, limit: int = 256) -> None:
-        self.limit = limit
-        self._files: OrderedDict[Path, int] = OrderedDict()
-
-    def __reduce__(self) -> tuple[type[FileCache], tuple[int]]:
-        return FileCache, (self.limit,)  # handles belong to one process
-
-    def __del__(self) -> None:
-        self.close()
-
-    def handle(self, path: Path) -> int:
-        """Return a file descriptor of ``path`` opened for reading; it may be closed by the next call."""
-        if path in self._files:
-            self._files.move_to_end(path)
-        else:
-            self._files[path] = os.open(path, os.O_RDONLY)
-            while len(self._files) > self.limit:
-                os.close(self._files.popitem(last=False)[1])
-        return self._files[path]
-
-    def close(self) -> None:
-        """Close all files; the cache stays usable."""
-        while self._files:
-            os.close(self._files.popitem()[1])
+            write_index(write, self.dtype, self.num_documents, lambda: self._lengths)
 
 
 class ShardReader:
     """Reads one shard; every file size is checked before use, so a damaged shard is a :class:`ShardError`.
 
-    Opening reads the header and the ends of the index arrays, a few hundred bytes. Tokens are read when asked for, with
-    ``pread``; the index is mapped when a document is asked for. Nothing is held per document.
+    Opening reads the header and the ends of the index arrays, a few hundred bytes. Everything else is read when asked
+    for, with ``pread``, and nothing is held per document. No file is mapped: one that becomes shorter while it is open
+    is an error too, and does not kill the process.
 
     Args:
         prefix: path of the shard without ``.bin``.
-        files: keeps ``.bin`` files open between reads; without it each read opens and closes the file.
+        files: keeps files open between reads; without it each read opens and closes the file.
 
     Attributes:
         num_sequences: sequences in the index.
@@ -214,21 +158,16 @@ class ShardReader:
 
     def __init__(self, prefix: Path | str, *, files: FileCache | None = None) -> None:
         self.prefix = Path(prefix)
-        self._bin, self._idx = bin_path(prefix), idx_path(prefix)
-        self._files = files
-        self._header = read_header(self._idx, self._bin)
-        self.dtype = self._header.dtype
-        self.num_sequences = self._header.num_sequences
-        self.num_documents = self.num_sequences if self._header.degenerate else self._header.document_index_length - 1
-        self.num_tokens = self._header.bin_bytes // self.dtype.itemsize
-        self._maps: tuple[Array, Array, Array] | None = None
-        self._verified = False
+        self._bin = ShardFile(bin_path(prefix), files)
+        self._index = ShardIndex(idx_path(prefix), bin_path(prefix), files=files)
+        header = self._index.header
+        self.dtype = header.dtype
+        self.num_sequences = header.num_sequences
+        self.num_documents = self._index.num_documents
+        self.num_tokens = header.bin_bytes // self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.num_documents
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": None}
 
     def tokens(self, start: int, stop: int) -> Array:
         """Return tokens ``start`` to ``stop`` (exclusive) of the shard's documents laid end to end.
@@ -240,10 +179,26 @@ class ShardReader:
             ShardError: the range is not inside ``[0, num_tokens]``, or the file has become shorter.
         """
         if not 0 <= start <= stop <= self.num_tokens:
-            raise ShardError(f"{self._bin}: tokens {start} to {stop} asked for, the shard has {self.num_tokens}")
-        size = self.dtype.itemsize
-        data = self._pread((stop - start) * size, start * size)
-        return np.frombuffer(bytearray(data), dtype=self.dtype)
+            raise ShardError(f"{self._bin.path}: tokens {start} to {stop} asked for, the shard has {self.num_tokens}")
+        return self._bin.read(self.dtype, stop - start, start * self.dtype.itemsize)
+
+    def read_into(self, start: int, out: Array) -> None:
+        """Fill ``out`` with the tokens from ``start`` on: one read, no copy.
+
+        Args:
+            start: first token.
+            out: contiguous, of shape ``[tokens]`` and type :attr:`dtype`.
+
+        Raises:
+            ShardError: the tokens are not all inside ``[0, num_tokens]``, or the file has become shorter.
+        """
+        if not 0 <= start <= start + len(out) <= self.num_tokens:
+            raise ShardError(
+                f"{self._bin.path}: tokens {start} to {start + len(out)} asked for, the shard has {self.num_tokens}"
+            )
+        if out.dtype != self.dtype:
+            raise TypeError(f"read_into needs {self.dtype}, not {out.dtype}")
+        self._bin.read_into(out, start * self.dtype.itemsize)
 
     def document(self, number: int) -> Array:
         """Return the tokens of one document, shape ``[tokens]``.
@@ -254,42 +209,39 @@ class ShardReader:
         return self.tokens(*self.document_span(number))
 
     def document_span(self, number: int) -> tuple[int, int]:
-        """Return where a document lies in the token stream: its first token and the one after its last."""
-        if not 0 <= number < self.num_documents:
-            raise ShardError(f"{self._idx}: document {number} asked for, the shard has {self.num_documents}")
-        lengths, pointers, documents = self._arrays()
-        first, last = (number, number + 1) if self._header.degenerate else map(int, documents[number : number + 2])
-        if not 0 <= first <= last <= self.num_sequences:
-            raise self._damaged(f"document {number} spans sequences {first} to {last} of {self.num_sequences}")
-        start = int(pointers[first]) if first < self.num_sequences else self._header.bin_bytes
-        stop = int(pointers[last]) if last < self.num_sequences else self._header.bin_bytes
-        size = self.dtype.itemsize
-        if not 0 <= start <= stop <= self._header.bin_bytes or start % size or stop % size:
-            raise self._damaged(f"document {number} spans bytes {start} to {stop} of {self._header.bin_bytes}")
-        if int(lengths[first:last].sum(dtype=np.int64)) * size != stop - start:
-            raise self._damaged(f"the length of document {number} disagrees with its byte offsets")
-        return start // size, stop // size
+        """Return where a document lies in the token stream: its first token and the one after its last.
+
+        Raises:
+            ShardError: there is no such document, or its index entry is damaged.
+        """
+        return self._index.span(number)
 
     def document_at(self, token: int) -> int:
-        """Return the number of the document that holds a token of the stream (a binary search in the index)."""
+        """Return the number of the document that holds a token of the stream, by a search that reads a few entries.
+
+        Raises:
+            ShardError: there is no such token, or the index is damaged where the search ends.
+        """
         if not 0 <= token < self.num_tokens:
-            raise ShardError(f"{self._bin}: token {token} asked for, the shard has {self.num_tokens}")
-        self.verify()
-        _, pointers, documents = self._arrays()
-        sequence = int(np.searchsorted(pointers, token * self.dtype.itemsize, side="right")) - 1
-        if self._header.degenerate:
-            return sequence
-        return int(np.searchsorted(documents, sequence, side="right")) - 1
+            raise ShardError(f"{self._bin.path}: token {token} asked for, the shard has {self.num_tokens}")
+        return self._index.document_at(token)
 
     @property
     def document_lengths(self) -> Array:
-        """Tokens of every document, shape ``[num_documents]``: the file's own int32 array, mapped, where it can be."""
-        self.verify()
-        lengths, pointers, documents = self._arrays()
-        if self._header.degenerate or _is_identity(documents):
-            return lengths
-        starts = np.append(pointers, self._header.bin_bytes) // self.dtype.itemsize
-        return np.diff(starts[documents])
+        """Tokens of every document, shape ``[num_documents]``; int32 unless one is longer than that.
+
+        It takes 4 bytes per document; :meth:`length_blocks` takes less.
+        """
+        blocks = [block.astype(np.int32) if (block < 1 << 31).all() else block for block in self.length_blocks()]
+        return np.concatenate([np.zeros(0, dtype=np.int32), *blocks])
+
+    def length_blocks(self, first: int = 0, stop: int | None = None) -> Iterator[Array]:
+        """Yield the lengths in tokens of documents ``first`` to ``stop`` (all by default) as int64 arrays, in order.
+
+        Raises:
+            ShardError: there are no such documents, or the index is damaged there.
+        """
+        return self._index.blocks(first, stop)
 
     def verify(self, content: str | None = None) -> None:
         """Check the whole index, and the content too when its hash is given.
@@ -300,89 +252,8 @@ class ShardReader:
         Raises:
             ShardError: naming the file and the broken rule.
         """
-        if not self._verified:
-            self._verify_index()
-            self._verified = True
+        self._index.verify()
         if content is not None and (found := content_hash(self.prefix)) != content:
             raise ShardError(
-                f"{self._bin}: content hash {found}, the sidecar says {content}; tokenise the corpus again"
+                f"{self._bin.path}: content hash {found}, the sidecar says {content}; tokenise the corpus again"
             )
-
-    def close(self) -> None:
-        """Release the mapped index; the reader stays usable."""
-        self._maps = None
-
-    def _verify_index(self) -> None:
-        lengths, pointers, documents = self._arrays()
-        position_bytes = 0
-        for start in range(0, self.num_sequences, _BLOCK_DOCUMENTS):
-            block = lengths[start : start + _BLOCK_DOCUMENTS].astype(np.int64)
-            if (block < 0).any():
-                raise self._damaged("a sequence length is negative")
-            ends = np.cumsum(block) * self.dtype.itemsize + position_bytes
-            if not np.array_equal(ends - block * self.dtype.itemsize, pointers[start : start + _BLOCK_DOCUMENTS]):
-                raise self._damaged("the byte offsets are not the running sum of the lengths")
-            position_bytes = int(ends[-1])
-        if position_bytes != self._header.bin_bytes:
-            raise self._damaged(
-                f"the lengths add up to {position_bytes} bytes, {self._bin} has {self._header.bin_bytes}"
-            )
-        for start in range(0, len(documents) - 1, _BLOCK_DOCUMENTS):
-            block = documents[start : start + _BLOCK_DOCUMENTS + 1]
-            if (block[1:] < block[:-1]).any():
-                raise self._damaged("the document index goes down")
-
-    def _arrays(self) -> tuple[Array, Array, Array]:
-        """Map the index: sequence lengths (int32), byte offsets (int64), document index (int64)."""
-        if self._maps is None:
-            header = self._header
-            actual = file_bytes(self._idx)
-            if actual < header.end:
-                raise self._damaged(f"{actual} bytes on disk, {header.end} when it was opened")
-            self._maps = (
-                _map(self._idx, "<i4", HEADER.size, header.num_sequences),
-                _map(self._idx, "<i8", header.pointers_offset, header.num_sequences),
-                _map(self._idx, "<i8", header.documents_offset, header.document_index_length),
-            )
-        return self._maps
-
-    def _pread(self, count_bytes: int, offset: int) -> bytes:
-        try:
-            if self._files is not None:
-                data = _pread_all(self._files.handle(self._bin), count_bytes, offset)
-            else:
-                with self._bin.open("rb") as file:
-                    data = _pread_all(file.fileno(), count_bytes, offset)
-        except OSError as error:
-            raise ShardError(f"{self._bin}: cannot be read ({error.strerror})") from error
-        if len(data) != count_bytes:
-            raise ShardError(f"{self._bin}: ends at byte {offset + len(data)}; it was longer when it was opened")
-        return data
-
-    def _damaged(self, rule: str) -> ShardError:
-        return ShardError(f"{self._idx}: {rule}; the index is damaged, tokenise the corpus again")
-
-
-def _is_identity(documents: Array) -> bool:
-    """Whether the document index is 0, 1, 2, ...: one sequence per document."""
-    for start in range(0, len(documents), _BLOCK_DOCUMENTS):
-        block = documents[start : start + _BLOCK_DOCUMENTS]
-        if not np.array_equal(block, np.arange(start, start + len(block))):
-            return False
-    return True
-
-
-def _map(path: Path, dtype: str, offset: int, count: int) -> Array:
-    if count == 0:
-        return np.zeros(0, dtype=dtype)  # an empty range cannot be mapped
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(count,))
-
-
-def _pread_all(descriptor: int, count_bytes: int, offset: int) -> bytes:
-    """Read ``count_bytes``; the kernel returns at most 2 GiB per call, and less at the end of the file."""
-    parts = []
-    while count_bytes > 0 and (part := os.pread(descriptor, count_bytes, offset)):
-        parts.append(part)
-        count_bytes -= len(part)
-        offset += len(part)
-    return b"".join(parts)

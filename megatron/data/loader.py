@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from megatron.data.indexed import FileCache, ShardError, ShardReader
-from megatron.data.manifest import Manifest, ShardInfo, check_shard
+from megatron.data.indexed import ShardError
+from megatron.data.manifest import Manifest, ShardInfo
 from megatron.data.order import SampleOrder
+from megatron.data.parts import Parts, ShardPart
 
 
 class Loader:
@@ -27,39 +28,43 @@ class Loader:
 
     def __init__(self, *, order: SampleOrder, manifest: Manifest, shards: Sequence[ShardInfo]) -> None:
         self._order = order
-        self._manifest = manifest
+        self._vocab_size = manifest.tokenizer.vocab_size
         self._shards = list(shards)
-        self._readers: dict[int, ShardReader] = {}
-        self._files = FileCache()  # bounds the open files, however many corpora there are
+        self._parts = Parts(manifest.root)
+        self._opened: dict[int, ShardPart] = {}
 
     def sample(self, number: int) -> NDArray[np.int64]:
         """Return the ``seq_length + 1`` token ids of one sample: the inputs, and one more as the last target."""
-        where = self._order.sample(number)
-        reader = self._readers.get(where.corpus)
-        if reader is None:
-            # Opened on first use: thousands of corpora cost nothing before they are read.
-            shard = self._shards[where.corpus]
-            reader = ShardReader(self._manifest.prefix(shard), files=self._files)
-            check_shard(reader, shard)
-            self._readers[where.corpus] = reader
-        wanted, start = self._order.seq_length + 1, where.start
-        pieces = []
-        while wanted > 0:
-            piece = reader.tokens(start, min(start + wanted, reader.num_tokens))
-            pieces.append(piece)
-            wanted -= len(piece)
-            start = 0
-        tokens = np.concatenate(pieces).astype(np.int64)
-        if tokens.min() < 0 or tokens.max() >= self._manifest.tokenizer.vocab_size:
-            raise ShardError(
-                f"{reader.prefix}: holds the id {tokens.max()} near token {where.start}, but the tokenizer has only "
-                f"{self._manifest.tokenizer.vocab_size}; the file is damaged: tokenise this corpus again"
-            )
-        return tokens
+        row: NDArray[np.int64] = self.batch([number])[0]
+        return row
 
     def batch(self, numbers: Sequence[int]) -> NDArray[np.int64]:
         """Return the samples ``numbers`` as rows: int64 ``[len(numbers), seq_length + 1]``."""
-        return np.stack([self.sample(number) for number in numbers])
+        rows = np.empty((len(numbers), self._order.seq_length + 1), dtype=np.int64)
+        for number, row in zip(numbers, rows, strict=True):
+            where = self._order.sample(number)
+            self._part(where.corpus).read_into(where.start, row)
+        # One pass for both rules: a negative id is, as an unsigned number, larger than any vocabulary.
+        if rows.size and rows.view(np.uint64).max() >= self._vocab_size:
+            self._refuse(numbers, rows)
+        return rows
+
+    def _part(self, corpus: int) -> ShardPart:
+        part = self._opened.get(corpus)
+        if part is None:
+            part = self._opened[corpus] = self._parts.open(self._shards[corpus])
+        return part
+
+    def _refuse(self, numbers: Sequence[int], rows: NDArray[np.int64]) -> None:
+        """Say which shard holds the first id that is not in the vocabulary."""
+        row, column = map(int, np.argwhere((rows < 0) | (rows >= self._vocab_size))[0])
+        where = self._order.sample(numbers[row])
+        part = self._part(where.corpus)
+        raise ShardError(
+            f"{part.prefix}: holds the id {rows[row, column]} at token {(where.start + column) % part.num_tokens} of "
+            f"{part.shard.name}, but the tokenizer has only {self._vocab_size}; the file is damaged: tokenise this "
+            "corpus again"
+        )
 
 
 def micro_batch_numbers(*, first: int, micro_step: int, rank: int, ranks: int, micro_size: int) -> range:

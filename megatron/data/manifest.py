@@ -7,9 +7,8 @@ folder. Both are JSON; reading them needs neither torch nor the shards.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -17,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from megatron.data.index_format import ShardError
+from megatron.data.manifest_rules import path_problems, shards_problems
 from megatron.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -29,12 +29,15 @@ Split = Literal["train", "valid"]
 _FORMAT = "emma-neox-manifest"
 _VERSION = 1
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}(-[a-z]{3}_[A-Z][a-z]{3})?")
 Entry = TypeVar("Entry")
 
 
 class ManifestError(ValueError):
     """A manifest or sidecar is missing, malformed, or contradicts itself."""
+
+
+class _NotJsonError(ManifestError):
+    """Not even JSON."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -103,8 +106,11 @@ class ShardInfo:
         bytes: UTF-8 bytes of the raw text.
         unk_tokens: tokens that are the tokenizer's unknown id.
         dtype: NumPy's name of the token type.
-        content_hash: see :func:`megatron.data.indexed.content_hash`.
+        content_hash: see :func:`megatron.data.indexed.content_hash`; of the whole file, also where the shard is a part.
         code: corpus code ``xxx_Ssss`` (a pair: ``xxx_Ssss-yyy_Ssss``); made from language and script when empty.
+        first_document: the shard's first document in the file at ``path``, which several shards may share: they are
+            parts of it that do not overlap.
+        first_token: the shard's first token in the file.
     """
 
     name: str
@@ -121,6 +127,8 @@ class ShardInfo:
     dtype: str
     content_hash: str
     code: str = ""
+    first_document: int = 0
+    first_token: int = 0
 
     def __post_init__(self) -> None:
         if not self.code:
@@ -175,23 +183,44 @@ def check_shard(reader: ShardReader, shard: ShardInfo) -> None:
     """Refuse a shard on disk that is not the one its manifest entry describes, say because it was made anew.
 
     Args:
-        reader: the opened shard; only what it knows already is compared, so nothing more is read.
+        reader: the opened file. Of a shard that is the whole file only what the reader knows already is compared; of a
+            part, the index is asked whether documents begin and end where the part does.
         shard: its entry.
 
     Raises:
-        ShardError: naming the file and everything that differs: documents, tokens, dtype.
+        ShardError: naming the file and everything that differs: documents, tokens, dtype, the borders of a part.
     """
-    pairs = (
-        ("documents", reader.num_documents, shard.documents),
-        ("tokens", reader.num_tokens, shard.tokens),
-        ("dtype", reader.dtype.name, shard.dtype),
-    )
-    different = [f"{key} {found}, not {listed}" for key, found, listed in pairs if found != listed]
+    different = list(_differences(reader, shard))
     if different:
         raise ShardError(
             f"{reader.prefix}.idx: not the shard that the manifest lists as {shard.name} ({shard.split}): "
             f"{'; '.join(different)}. Run tools/preprocess_data.py again, which writes both"
         )
+
+
+def _differences(reader: ShardReader, shard: ShardInfo) -> Iterator[str]:
+    if reader.dtype.name != shard.dtype:
+        yield f"dtype {reader.dtype.name}, not {shard.dtype}"
+    last_document, last_token = shard.first_document + shard.documents, shard.first_token + shard.tokens
+    # An entry that begins at 0 and has all documents or all tokens of the file means the whole of it.
+    whole = shard.first_document == shard.first_token == 0 and (
+        reader.num_documents == last_document or reader.num_tokens == last_token
+    )
+    inside = True
+    for key, found, listed in (
+        ("documents", reader.num_documents, last_document),
+        ("tokens", reader.num_tokens, last_token),
+    ):
+        if found < listed or (whole and found != listed):
+            inside = False
+            yield f"{key} {found}, not {listed}"
+    if inside and not whole:
+        start, stop = reader.document_span(shard.first_document)[0], reader.document_span(last_document - 1)[1]
+        if (start, stop) != (shard.first_token, last_token):
+            yield (
+                f"its documents {shard.first_document} to {last_document} lie at tokens {start} to {stop}, "
+                f"not {shard.first_token} to {last_token}"
+            )
 
 
 def sidecar_path(prefix: Path | str) -> Path:
@@ -210,8 +239,8 @@ def load_sidecar(path: Path) -> Sidecar:
     Raises:
         ManifestError: it is missing or malformed, or its shard lies in another folder.
     """
-    sidecar = _parse(Sidecar, _read_json(path), path)
-    if problems := list(_path_problems(sidecar.shard)):
+    sidecar = _parse(Sidecar, _read(path), path)
+    if problems := list(path_problems(sidecar.shard)):
         raise ManifestError("\n".join(f"{path}: {problem}" for problem in problems))
     return sidecar
 
@@ -239,15 +268,35 @@ def load_manifest(path: Path | str) -> Manifest:
         ManifestError: it is missing, malformed or contradicts itself; the message lists every problem.
     """
     path = _file_of(path)
-    content = _read_json(path)
-    if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-        raise ManifestError(f"{path}: is no manifest; tools/preprocess_data.py writes one")
-    if (version := content.pop("version", None)) != _VERSION:
-        raise ManifestError(f"{path}: manifest version {version!r}; only version {_VERSION} is known")
-    content.pop("root", None)
-    manifest = replace(_parse(Manifest, content, path), root=path.parent)
+    content = _read(path)
+    try:
+        listed = _parse(_Listed, content, path)
+    except _NotJsonError:
+        raise
+    except ManifestError:
+        _check_kind(json.loads(content), path)  # of another kind of file, no more needs to be said
+        raise
+    _check_kind({"format": listed.format, "version": listed.version}, path)
+    manifest = Manifest(listed.tokenizer, listed.shards, path.parent)
     _check(manifest, path)
     return manifest
+
+
+@dataclass(frozen=True, config=_STRICT)
+class _Listed:
+    """The content of ``manifest.json``."""
+
+    format: str
+    version: int
+    tokenizer: TokenizerInfo
+    shards: tuple[ShardInfo, ...]
+
+
+def _check_kind(content: Any, path: Path) -> None:
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise ManifestError(f"{path}: is no manifest; tools/preprocess_data.py writes one")
+    if (version := content.get("version")) != _VERSION:
+        raise ManifestError(f"{path}: manifest version {version!r}; only version {_VERSION} is known")
 
 
 def collect_manifest(folder: Path | str) -> Manifest:
@@ -280,36 +329,8 @@ def collect_manifest(folder: Path | str) -> Manifest:
 
 def _check(manifest: Manifest, path: Path) -> None:
     """Raise one error that lists every contradiction in a manifest."""
-    problems: list[str] = []
-    for what, keys in (
-        ("corpus and split", [f"{shard.name} ({shard.split})" for shard in manifest.shards]),
-        ("path", [shard.path for shard in manifest.shards]),
-    ):
-        problems += [f"{what} {key!r} is listed twice" for key in _repeated(keys)]
-    for shard in manifest.shards:
-        name = f"{shard.name} ({shard.split})"
-        if not _CODE.fullmatch(shard.code):
-            problems.append(f"{name}: code {shard.code!r} is not like eng_Latn or eng_Latn-fra_Latn")
-        if min(shard.documents, shard.tokens) < 1 or min(shard.words, shard.bytes, shard.unk_tokens) < 0:
-            problems.append(f"{name}: needs at least one document and token, and no count below 0")
-        problems += [f"{name}: {problem}" for problem in _path_problems(shard)]
-    if not manifest.shards:
-        problems.append("lists no shards")
-    if problems:
+    if problems := list(shards_problems(manifest.shards)):
         raise ManifestError("\n".join(f"{path}: {problem}" for problem in problems))
-
-
-def _path_problems(shard: ShardInfo) -> Iterator[str]:
-    """Refuse paths that lead out of the folder: a manifest from elsewhere must not make us read other files."""
-    if Path(shard.path).is_absolute():
-        yield f"path {shard.path!r} must be relative to the manifest's folder"
-    if ".." in re.split(r"[/\\]", shard.path):
-        yield f"path {shard.path!r} must lead to no parent folder (..)"
-
-
-def _repeated(keys: Iterable[str]) -> list[str]:
-    seen: set[str] = set()
-    return sorted({key for key in keys if key in seen or seen.add(key)})  # type: ignore[func-returns-value]
 
 
 def _file_of(path: Path | str) -> Path:
@@ -321,19 +342,20 @@ def _to_json(content: dict[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
-def _read_json(path: Path) -> Any:
+def _read(path: Path) -> bytes:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror}); tools/preprocess_data.py writes it") from error
-    except ValueError as error:
-        raise ManifestError(f"{path}: is not JSON ({error}); delete it and tokenise again") from error
 
 
-def _parse(kind: type[Entry], content: Any, path: Path) -> Entry:
+def _parse(kind: type[Entry], content: bytes, path: Path) -> Entry:
+    """Parse JSON straight into ``kind``: with thousands of shards, every detour is felt at the start of a run."""
     try:
-        # JSON has arrays where the dataclasses have tuples, so the text goes through the JSON rules of the validator.
-        return TypeAdapter(kind).validate_json(json.dumps(content))
+        return TypeAdapter(kind).validate_json(content)
     except ValidationError as error:
-        problems = [f"{path}: {'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in error.errors()]
-        raise ManifestError("\n".join(problems)) from error
+        problems = error.errors()
+        if problems[0]["type"] == "json_invalid":
+            raise _NotJsonError(f"{path}: is not JSON ({problems[0]['msg']}); delete it and tokenise again") from error
+        places = [f"{path}: {'.'.join(map(str, e['loc'])) or 'content'}: {e['msg']}" for e in problems]
+        raise ManifestError("\n".join(places)) from error

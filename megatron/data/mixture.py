@@ -1,35 +1,37 @@
 """What a run trains on: every corpus's tier and share, planned before a GPU hour is spent and counted afterwards.
 
-The share of a corpus is ``share of its source x (its tokens x rate of its tier) / (the same, summed over the source)``;
-without shares for sources, all corpora are one source. Shares are shares of tokens, and since every sample has the same
-number of tokens, of samples.
+The share of a corpus is ``share of its source x (its tokens ^ alpha x rate of its tier) / (the same, summed over the
+source)``; without shares for sources, all corpora are one source. Explicit weights replace all that, limits on epochs
+move what is too much to other corpora, and phases change it in the course of the run. Shares are shares of tokens, and
+since every sample has the same number of tokens, of samples.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from megatron.data.manifest import Manifest, ShardInfo
+from megatron.data.mixing.caps import CapsError, limited_shares
+from megatron.data.mixing.phase_shares import MixtureError, PhaseShares, phase_shares
+from megatron.data.mixing.phases import PhaseSection, PhaseStart, RunSize, phase_sections, phase_starts, samples_of
+from megatron.data.mixing.tiers import BELOW, UNTIERED, Powers
 from megatron.data.order import SampleOrder
+from megatron.data.phased_interleaving import OrderPhase
 
 if TYPE_CHECKING:
     from megatron.config.schema import MixtureConfig
 
-BELOW = "unseen"
-"""Tier of corpora that are too small to be trained on (MaLA's word for them)."""
+__all__ = [
+    "BELOW", "UNTIERED", "Mixture", "MixtureError", "PlannedCorpus", "PlannedPhase", "Row", "RunSize", "plan_mixture",
+]  # fmt: skip
 
-UNTIERED = "untiered"
-"""Tier of every corpus of a run without a mixture."""
+Row = dict[str, str | int | float | bool | None]
+"""One corpus in a table: its plan, and what was taken of it."""
 
-_NO_LANGUAGE = "zxx"
-
-
-class MixtureError(ValueError):
-    """The mixture cannot be made from the corpora at hand."""
+_REACHED = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,24 +41,82 @@ class PlannedCorpus:
     Attributes:
         shard: the tokens, and how many there are.
         tier: name of the size tier; the source's name for text that has no language, such as code.
-        share: part of all tokens trained on, 0 for corpora that are left out.
+        share: part of all tokens of the planned run; 0 for corpora that are left out, and for those that only phases
+            after the planned run train on.
+        wanted: the same without limits on epochs.
+        max_epochs: most passes over it in the planned run, or None.
+        reason: why it is left out; empty when any phase trains on it.
+        capped: whether it has reached ``max_epochs`` at the end of the planned run.
     """
 
     shard: ShardInfo
     tier: str
     share: float
+    wanted: float
+    max_epochs: float | None
+    reason: str
+    capped: bool
+
+    def row(self) -> Row:
+        """Return the plan of this corpus as part of a table row."""
+        return {
+            "corpus": self.shard.name,
+            "code": self.shard.code,
+            "tier": self.tier,
+            "source": self.shard.source,
+            "tokens": self.shard.tokens,
+            "share": self.share,
+            "wanted": self.wanted,
+            "max_epochs": self.max_epochs,
+            "capped": self.capped,
+            "reason": self.reason,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedPhase:
+    """One stretch of the run.
+
+    Attributes:
+        first_sample: where it starts.
+        ramp_samples: samples over which it replaces the phase before it, linearly.
+        shares: of each corpus of :attr:`Mixture.trained`, in that order; they add up to 1.
+        from_step: the step that the configuration names as its start; None when it names tokens.
+        ramp_steps: the same of its ramp.
+    """
+
+    first_sample: int
+    ramp_samples: int
+    shares: tuple[float, ...]
+    from_step: int | None = None
+    ramp_steps: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """All corpora of a manifest with their shares, which add up to one."""
+    """All corpora of a manifest with their shares, which add up to one.
+
+    Attributes:
+        corpora: every training shard, in the manifest's order.
+        phases: the stretches of the run; the first starts at sample 0.
+        run: length of the run. Phases may start after its end.
+        planned_samples: length that limits on epochs are reckoned for; the run may be shorter or longer.
+    """
 
     corpora: tuple[PlannedCorpus, ...]
+    phases: tuple[PlannedPhase, ...]
+    run: RunSize
+    planned_samples: int
 
     @property
     def trained(self) -> tuple[PlannedCorpus, ...]:
-        """The corpora that have a share; sample orders number them in this order."""
-        return tuple(corpus for corpus in self.corpora if corpus.share > 0)
+        """The corpora that have a share in any phase; sample orders number them in this order."""
+        return tuple(corpus for corpus in self.corpora if not corpus.reason)
+
+    @property
+    def not_reached(self) -> tuple[PlannedPhase, ...]:
+        """The phases that start after the end of the run."""
+        return tuple(phase for phase in self.phases if phase.first_sample >= self.run.samples)
 
     def order(self, *, seed: int, seq_length: int) -> SampleOrder:
         """Return the order of samples of this mixture."""
@@ -64,136 +124,174 @@ class Mixture:
             seed=seed,
             names=[corpus.shard.name for corpus in self.trained],
             tokens=[corpus.shard.tokens for corpus in self.trained],
-            shares=[corpus.share for corpus in self.trained],
+            phases=[OrderPhase(phase.first_sample, phase.ramp_samples, phase.shares) for phase in self.phases],
             seq_length=seq_length,
         )
 
-    def rows(self, order: SampleOrder, *, samples: int) -> list[dict[str, str | int | float]]:
-        """Return one table row for each corpus: its plan, and what the first ``samples`` samples take of it."""
-        counts = iter(order.interleaving.counts(samples))
-        rows: list[dict[str, str | int | float]] = []
+    def rows(self, order: SampleOrder, *, samples: int, repeats: bool = True) -> list[Row]:
+        """Return one table row for each corpus: its plan, and what the first ``samples`` samples take of it.
+
+        Args:
+            order: the order of this mixture.
+            samples: how many samples to count.
+            repeats: whether to find the sample at which each corpus begins its second epoch; None without.
+        """
+        counts = iter(enumerate(order.interleaving.counts(samples)))
+        rows = []
         for corpus in self.corpora:
-            taken = next(counts) if corpus.share > 0 else 0
-            rows.append(
-                {
-                    "corpus": corpus.shard.name,
-                    "code": corpus.shard.code,
-                    "tier": corpus.tier,
-                    "source": corpus.shard.source,
-                    "tokens": corpus.shard.tokens,
-                    "share": corpus.share,
-                    "samples": taken,
-                    "sampled_tokens": taken * order.seq_length,
-                    "epochs": taken * order.seq_length / max(1, corpus.shard.tokens),
-                }
-            )
+            number, taken = (-1, 0) if corpus.reason else next(counts)
+            row = {**corpus.row(), "samples": taken, "sampled_tokens": taken * order.seq_length}
+            row["epochs"] = taken * order.seq_length / max(1, corpus.shard.tokens)
+            repeated = repeats and number >= 0 and taken > order.windows(number)
+            row["repeats_at"] = order.first_repeat(number, limit=samples) if repeated else None
+            rows.append(row)
         return rows
 
 
-def plan_mixture(manifest: Manifest, section: MixtureConfig | None) -> Mixture:
-    """Give every training shard of ``manifest`` its tier and share.
+def plan_mixture(manifest: Manifest, section: MixtureConfig | None, *, run: RunSize) -> Mixture:
+    """Give every training shard of ``manifest`` its tier, and its share in every phase.
 
     Without a section every token of the manifest is as likely as any other.
 
+    Args:
+        manifest: the corpora.
+        section: the mixture.
+        run: length of the run, which limits on epochs and the starts of phases are reckoned with.
+
     Raises:
-        MixtureError: listing every source without share and share without source, or because nothing would be trained
-            on, or because the numbers are too large to add up.
+        MixtureError: listing everything that does not fit the corpora in any phase, or how much text is missing.
     """
     shards = manifest.split("train")
-    wanted = [shard.tokens * _rate(shard, section) for shard in shards]
-    sources = section.sources if section is not None else None
-    if sources is not None:
-        _check_sources(shards, wanted, sources)
-    if not any(wanted):
-        raise MixtureError(
-            "no corpus is left to train on: every one is below the lowest tier or has rate 0; "
-            "lower `above` of the tiers in mixture.tiers, or choose the unit that your sizes are in (mixture.unit)"
+    sections = phase_sections(section)
+    starts, wanted = _wanted(shards, sections, section, run)
+    planned = _planned_samples(section, run)
+    lengths = samples_of(starts, planned)
+    max_epochs = [_lowest(wanted, lengths, corpus) for corpus in range(len(shards))]
+    given = _limited(shards, wanted, lengths, max_epochs, sections, run)
+    corpora = [
+        _corpus(
+            shard,
+            wanted,
+            max_epochs=max_epochs[number],
+            number=number,
+            share=_mean([shares[number] for shares in given], lengths),
+            wanted_share=_mean([phase.shares[number] for phase in wanted], lengths),
+            planned_tokens=planned * run.seq_length,
         )
-    shares = _within_sources(shards, wanted, sources) if sources is not None else _normalised(wanted)
+        for number, shard in enumerate(shards)
+    ]
     return Mixture(
-        tuple(
-            PlannedCorpus(shard=shard, tier=tier_of(shard, section), share=share)
-            for shard, share in zip(shards, shares, strict=True)
-        )
+        corpora=tuple(corpora),
+        phases=_phases(corpora, starts, given),
+        run=run,
+        planned_samples=planned,
     )
 
 
-def tier_of(shard: ShardInfo, section: MixtureConfig | None) -> str:
-    """Return the tier of a shard: the one with the highest bound that its size exceeds.
-
-    Text without a language has no size tier. It goes by its source, with a suffix when a tier has that name already.
-    """
-    if section is None:
-        return UNTIERED
-    if shard.language == _NO_LANGUAGE:
-        name = shard.source
-        while name in (*section.tiers, BELOW, UNTIERED):
-            name += " (no language)"
-        return name
-    size = {"words": shard.words, "tokens": shard.tokens, "bytes": shard.bytes}[section.unit]
-    passed = [(tier.above, name) for name, tier in section.tiers.items() if size > tier.above]
-    return max(passed)[1] if passed else BELOW
-
-
-def _rate(shard: ShardInfo, section: MixtureConfig | None) -> float:
-    """Return how many times the text of a shard is wanted; 0 below the lowest tier."""
-    if section is None or shard.language == _NO_LANGUAGE:
-        return 1.0
-    tier = tier_of(shard, section)
-    return 0.0 if tier == BELOW else section.tiers[tier].rate
-
-
-def _normalised(values: Sequence[float]) -> list[float]:
-    total = _sum(values)
-    return [value / total for value in values]
-
-
-def _sum(values: Iterable[float]) -> float:
-    """Add up exactly and round once: ``sum`` rounds otherwise from Python 3.12 on, and shares are part of a run."""
-    try:
-        total = math.fsum(values)
-    except OverflowError:
-        total = math.inf
-    if math.isinf(total):
-        raise MixtureError("the mixture's numbers are too large to add up; lower the rates or the shares of sources")
-    return total
-
-
-def _check_sources(shards: Sequence[ShardInfo], wanted: Sequence[float], sources: Mapping[str, float]) -> None:
-    """Refuse shares for sources that cannot be trained on, and sources to be trained on that have no share."""
-    corpora = Counter(shard.source for shard in shards)
-    trainable = {shard.source for shard, value in zip(shards, wanted, strict=True) if value > 0}
-    problems = []
-    for source in sources:
-        if source not in corpora:
-            problems.append(
-                f"mixture.sources gives {source!r} a share, but the manifest has no such source "
-                f"(it has: {', '.join(sorted(corpora))}); take it out"
-            )
-        elif source not in trainable:
-            problems.append(
-                f"mixture.sources gives {source!r} a share, but all its {corpora[source]} corpora are below the lowest "
-                "tier or in a tier of rate 0; take it out, or lower `above` in mixture.tiers"
-            )
-    problems += [
-        f"the manifest has the source {source!r}, but mixture.sources gives it no share; "
-        "add one, or leave the source out of the manifest"
-        for source in sorted(trainable - sources.keys())
-    ]
+def _wanted(
+    shards: Sequence[ShardInfo], sections: Sequence[PhaseSection], section: MixtureConfig | None, run: RunSize
+) -> tuple[list[PhaseStart], list[PhaseShares]]:
+    """Return where every phase starts and what it asks for, or raise everything that is wrong with any of them."""
+    problems: list[str] = []
+    starts = phase_starts(section.phases if section is not None else (), run, problems)
+    wanted, powers = [], Powers()
+    for phase in sections:
+        try:
+            wanted.append(phase_shares(shards, phase, powers))
+        except MixtureError as error:
+            problems += error.problems
     if problems:
-        raise MixtureError("; ".join(problems))
+        raise MixtureError(*dict.fromkeys(problems))  # what a phase takes over is wrong in it, too
+    return starts, wanted
 
 
-def _within_sources(
-    shards: Sequence[ShardInfo], wanted: Sequence[float], sources: Mapping[str, float]
-) -> list[float]:
-    """Return every corpus's share; corpora that are not trained on may be of sources without one."""
-    of_source: dict[str, list[float]] = {}
-    for shard, value in zip(shards, wanted, strict=True):
-        of_source.setdefault(shard.source, []).append(value)
-    totals = {source: _sum(values) for source, values in of_source.items()}
-    whole = _sum(sources.values())
-    return [
-        sources[shard.source] / whole * (value / totals[shard.source]) if value > 0 else 0.0
-        for shard, value in zip(shards, wanted, strict=True)
+def _planned_samples(section: MixtureConfig | None, run: RunSize) -> int:
+    if section is None or section.planned_tokens is None:
+        return run.samples
+    return math.ceil(section.planned_tokens / run.seq_length)
+
+
+def _lowest(wanted: Sequence[PhaseShares], lengths: Sequence[int], corpus: int) -> float | None:
+    """Return a corpus's most epochs: the lowest that any planned phase which trains on it names."""
+    phases = [phase for phase, length in zip(wanted, lengths, strict=True) if length and phase.shares[corpus] > 0]
+    named = [phase.max_epochs[corpus] for phase in phases or wanted[:1]]
+    return min((epochs for epochs in named if epochs is not None), default=None)
+
+
+def _limited(
+    shards: Sequence[ShardInfo],
+    wanted: Sequence[PhaseShares],
+    lengths: Sequence[int],
+    max_epochs: Sequence[float | None],
+    sections: Sequence[PhaseSection],
+    run: RunSize,
+) -> list[list[float]]:
+    """Return the shares of every phase with nothing above its limit."""
+    limits = [
+        math.inf if epochs is None else epochs * shard.tokens / run.seq_length
+        for epochs, shard in zip(max_epochs, shards, strict=True)
     ]
+    try:
+        return limited_shares(
+            [phase.shares for phase in wanted],
+            samples=lengths,
+            sources=[shard.source for shard in shards],
+            limits=limits,
+        )
+    except CapsError as error:
+        raise MixtureError(
+            *(
+                f"{sections[number].name}: max_epochs (of the mixture, its sources and tiers) leaves "
+                f"{round(samples * run.seq_length):,} training tokens here, but "
+                f"{lengths[number] * run.seq_length:,} are planned; raise max_epochs, train on more corpora, or plan "
+                "for fewer tokens"
+                for number, samples in error.short
+            )
+        ) from error
+
+
+def _mean(shares: Sequence[float], lengths: Sequence[int]) -> float:
+    """Return a corpus's share of the whole planned run; exactly that of the phase where there is only one."""
+    if len(shares) == 1:
+        return shares[0]
+    return math.fsum(share * length for share, length in zip(shares, lengths, strict=True)) / sum(lengths)
+
+
+def _corpus(
+    shard: ShardInfo,
+    wanted: Sequence[PhaseShares],
+    *,
+    number: int,
+    share: float,
+    wanted_share: float,
+    max_epochs: float | None,
+    planned_tokens: int,
+) -> PlannedCorpus:
+    """Put a corpus together; its tier is that of the first phase which trains on it."""
+    phase = next((phase for phase in wanted if not phase.reasons[number]), wanted[0])
+    epochs = share * planned_tokens / max(1, shard.tokens)
+    return PlannedCorpus(
+        shard=shard,
+        tier=phase.tiers[number],
+        share=share,
+        wanted=wanted_share,
+        max_epochs=max_epochs,
+        reason=phase.reasons[number],
+        capped=max_epochs is not None and epochs >= max_epochs * (1 - _REACHED),
+    )
+
+
+def _phases(
+    corpora: Sequence[PlannedCorpus], starts: Sequence[PhaseStart], given: Sequence[Sequence[float]]
+) -> tuple[PlannedPhase, ...]:
+    trained = [number for number, corpus in enumerate(corpora) if not corpus.reason]
+    return tuple(
+        PlannedPhase(
+            first_sample=start.first,
+            ramp_samples=start.ramp,
+            shares=tuple(shares[number] for number in trained),
+            from_step=start.from_step,
+            ramp_steps=start.ramp_steps,
+        )
+        for start, shares in zip(starts, given, strict=True)
+    )

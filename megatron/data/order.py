@@ -2,10 +2,9 @@
 
 Nothing is built, stored or exchanged. Two ideas make that possible:
 
-* **Which corpus.** A binary tree over the corpora (Huffman's, over their shares) splits the sample numbers. At a node
-  that sends the part ``p`` to the left, the first ``t`` samples hold ``round(p * t)`` left ones, a closed form that
-  counts and locates alike. Rounding errors shrink on the way down, so in *every* prefix each corpus has its exact
-  share to within one sample (see :meth:`Interleaving.bound`).
+* **Which corpus.** A tree of rounded fractions splits the sample numbers
+  (:class:`~megatron.data.interleaving.Interleaving`), one for each phase of the run
+  (:class:`~megatron.data.phased_interleaving.PhasedInterleaving`).
 * **Which window.** A corpus is a ring of tokens. Each epoch cuts it into windows from where the last epoch ended, and
   takes them in another order: a keyed Feistel permutation (Black and Rogaway, "Ciphers with arbitrary finite
   domains", 2002).
@@ -13,13 +12,17 @@ Nothing is built, stored or exchanged. Two ideas make that possible:
 
 from __future__ import annotations
 
-import dataclasses
-import heapq
+import bisect
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import xxhash
 
-_FRACTION_BITS = 32
+from megatron.data.phased_interleaving import OrderPhase, PhasedInterleaving
+
+ORDER_VERSION = 2
+"""Goes up whenever the same seed gives another order; a run cannot be resumed across that."""
+
 _ROUNDS = 6
 _MASK64 = (1 << 64) - 1
 
@@ -40,100 +43,21 @@ def permute(index: int, *, size: int, key: int) -> int:
     """Return the place of ``index`` in a random order of ``range(size)`` chosen by ``key``, in constant time."""
     if not 0 <= index < size:
         raise ValueError(f"index {index} is not in range({size})")
-    half = max(1, ((size - 1).bit_length() + 1) // 2)
-    mask = (1 << half) - 1
+    bits = max(1, (size - 1).bit_length())
+    low = (bits + 1) // 2
+    left_mask, right_mask = (1 << (bits - low)) - 1, (1 << low) - 1
     while True:
-        left, right = index >> half, index & mask
-        for turn in range(_ROUNDS):
-            left, right = right, left ^ (_mix(key + (turn << 56) + right & _MASK64) & mask)
-        index = left << half | right
-        # The cipher works on a power of four; walking on from values outside keeps it one-to-one inside.
+        left, right = index >> low, index & right_mask
+        for turn in range(0, _ROUNDS, 2):
+            left ^= _mix(key + (turn << 56) + right & _MASK64) & left_mask
+            right ^= _mix(key + (turn + 1 << 56) + left & _MASK64) & right_mask
+        index = left << low | right
+        # The cipher works on a power of two; walking on from values outside keeps it one-to-one inside.
         if index < size:
             return index
 
 
-@dataclasses.dataclass(frozen=True)
-class _Node:
-    """An inner node: children are inner nodes (>= 0) or corpora (``~corpus``, negative)."""
-
-    left: int
-    right: int
-    fraction: int  # part that goes left, in units of 2**-_FRACTION_BITS
-
-    def left_of(self, samples: int) -> int:
-        """Return how many of the node's first ``samples`` samples go left."""
-        return (samples * self.fraction + (1 << (_FRACTION_BITS - 1))) >> _FRACTION_BITS
-
-
-class Interleaving:
-    """Spreads samples over corpora so that every prefix holds each corpus's exact share.
-
-    Args:
-        shares: one positive number for each corpus; only their ratios matter.
-    """
-
-    def __init__(self, shares: Sequence[float]) -> None:
-        if not shares or min(shares) <= 0:
-            raise ValueError("an interleaving needs at least one corpus, and every share must be positive")
-        self.num_corpora = len(shares)
-        self._nodes: list[_Node] = []
-        heap = [(share, ~corpus) for corpus, share in enumerate(shares)]
-        heapq.heapify(heap)
-        while len(heap) > 1:
-            light, heavy = heapq.heappop(heap), heapq.heappop(heap)
-            total = light[0] + heavy[0]
-            fraction = min(max(round(light[0] / total * (1 << _FRACTION_BITS)), 1), (1 << _FRACTION_BITS) - 1)
-            self._nodes.append(_Node(left=light[1], right=heavy[1], fraction=fraction))
-            heapq.heappush(heap, (total, len(self._nodes) - 1))
-        self._root = heap[0][1]
-
-    def locate(self, sample: int) -> tuple[int, int]:
-        """Return (corpus, how many earlier samples that corpus has had) of a sample number."""
-        place = self._root
-        while place >= 0:
-            node = self._nodes[place]
-            before = node.left_of(sample)
-            if node.left_of(sample + 1) > before:
-                place, sample = node.left, before
-            else:
-                place, sample = node.right, sample - before
-        return ~place, sample
-
-    def counts(self, samples: int) -> list[int]:
-        """Return how many of the first ``samples`` samples each corpus has; they add up to ``samples``."""
-        counts = [0] * self.num_corpora
-        stack = [(self._root, samples)]
-        while stack:
-            place, number = stack.pop()
-            if place < 0:
-                counts[~place] = number
-                continue
-            node = self._nodes[place]
-            left = node.left_of(number)
-            stack += [(node.left, left), (node.right, number - left)]
-        return counts
-
-    def bound(self) -> float:
-        """Return the largest possible ``abs(count - share * prefix)`` of any corpus in any prefix, in samples.
-
-        A node rounds by at most 1/2, and passes the part of its own error on that it passes of its samples. In a
-        Huffman tree two levels halve a share, which keeps the sum below 1 + (share of the parent) < 2; below 1.5, the
-        count is the rounded share or one beside it.
-        """
-        worst = 0.0
-        stack = [(self._root, 0.0)]
-        while stack:
-            place, error = stack.pop()
-            worst = max(worst, error)
-            if place >= 0:
-                node = self._nodes[place]
-                part = node.fraction / (1 << _FRACTION_BITS)
-                stack += [(node.left, 0.5 + part * error), (node.right, 0.5 + (1 - part) * error)]
-        return worst
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """Where one training sequence comes from.
 
     Attributes:
@@ -156,17 +80,19 @@ class SampleOrder:
         seed: chooses the permutations and offsets.
         names: one unique name for each corpus; a corpus's own order depends on its name and not on its neighbours.
         tokens: length of each corpus in tokens.
-        shares: relative number of samples for each corpus.
+        phases: relative number of samples for each corpus, from which sample on; see :class:`PhasedInterleaving`.
         seq_length: tokens a sample is trained on; windows are one token longer, the last one being a target only.
     """
 
     def __init__(
-        self, *, seed: int, names: Sequence[str], tokens: Sequence[int], shares: Sequence[float], seq_length: int
+        self, *, seed: int, names: Sequence[str], tokens: Sequence[int], phases: Sequence[OrderPhase], seq_length: int
     ) -> None:
         empty = [name for name, length in zip(names, tokens, strict=True) if length < 1]
         if empty:
             raise ValueError(f"these corpora have no tokens and cannot be sampled from: {', '.join(empty)}")
-        self.interleaving = Interleaving(shares)
+        self.interleaving = PhasedInterleaving(phases)
+        if self.interleaving.num_corpora != len(names):
+            raise ValueError(f"the phases have {self.interleaving.num_corpora} shares for {len(names)} corpora")
         self.seq_length = seq_length
         self._tokens = list(tokens)
         self._keys = [key_of("window order", seed, name) for name in names]
@@ -188,3 +114,13 @@ class SampleOrder:
         offset = self._keys[corpus] + (key if taken % length == 0 else epoch * taken)
         start = (offset + window * self.seq_length) % length
         return Sample(corpus=corpus, epoch=epoch, window=window, start=start)
+
+    def first_repeat(self, corpus: int, *, limit: int) -> int | None:
+        """Return the first sample number below ``limit`` with text that the corpus has given before.
+
+        That is its first sample of epoch 1; None when it has none.
+        """
+        windows, count = self.windows(corpus), self.interleaving.count
+        if count(corpus, limit) <= windows:
+            return None
+        return bisect.bisect_left(range(limit), windows + 1, lo=windows, key=lambda sample: count(corpus, sample + 1))

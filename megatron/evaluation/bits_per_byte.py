@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from megatron.data.indexed import FileCache, ShardReader
-from megatron.data.manifest import ShardInfo, TokenizerInfo, check_shard
+from megatron.data.manifest import ShardInfo, TokenizerInfo
+from megatron.data.parts import Parts
 from megatron.model.loss import IGNORE
 from megatron.parallel.precision import call_in
 from megatron.parallel.process import World
@@ -56,7 +56,7 @@ class HeldOutSet:
 
     Args:
         folder: where the manifest lies; shard paths are relative to it.
-        shards: the held-out shards.
+        shards: the held-out shards, whole files or parts of them.
         tokenizer: says which ids start and end documents.
         seq_length: longest window in tokens.
     """
@@ -103,21 +103,18 @@ class HeldOutSet:
     def _read(self) -> list[Window]:
         """Read the documents on first use; they are few, and the same in every evaluation."""
         if self._windows is None:
-            files = FileCache()
-            windows = [
-                window for corpus in range(len(self.shards)) for window in self._windows_of(corpus, files=files)
-            ]
+            parts = Parts(self._folder)
+            windows = [window for corpus in range(len(self.shards)) for window in self._windows_of(corpus, parts)]
             # Longest first: equal lengths share batches (little padding), and memory runs out at once or never.
             self._windows = sorted(windows, key=lambda window: (-len(window.inputs), window.corpus))
         return self._windows
 
-    def _windows_of(self, corpus: int, *, files: FileCache) -> Iterator[Window]:
-        shard, tokenizer, length = self.shards[corpus], self._tokenizer, self._seq_length
-        reader = ShardReader(self._folder / shard.path, files=files)
-        check_shard(reader, shard)
+    def _windows_of(self, corpus: int, parts: Parts) -> Iterator[Window]:
+        tokenizer, length = self._tokenizer, self._seq_length
+        part = parts.open(self.shards[corpus])
         first = tokenizer.bos_id if tokenizer.prepend_bos and tokenizer.bos_id is not None else tokenizer.eod_id
-        for number in range(reader.num_documents):
-            document = reader.document(number).astype(np.int64)
+        for number in range(part.num_documents):
+            document = part.document(number).astype(np.int64)
             # The text alone: what starts and ends a document has no bytes.
             text = document[int(tokenizer.prepend_bos) : -1]
             for start in range(0, len(text), length):

@@ -15,7 +15,10 @@ from megatron.monitor.summary import NO_TIER, Row
 
 @dataclasses.dataclass
 class Part:
-    """A corpus, a tier or a source in the mixture. Shares are None where the record has no such mixture."""
+    """A corpus, a tier or a source in the mixture. Shares are None where the record has no such mixture.
+
+    Only a corpus has a cap on its epochs, and a sample at which its second epoch begins; older records have neither.
+    """
 
     name: str
     tier: str
@@ -27,6 +30,9 @@ class Part:
     used: float | None = None
     planned_tokens: float = 0.0
     used_tokens: float = 0.0
+    max_epochs: float | None = None
+    capped: bool = False
+    repeats_at: int | None = None
 
     def sampled(self) -> float:
         """Tokens drawn: really, where that is known, else as planned."""
@@ -59,7 +65,8 @@ def mixture_section(run: Run, tiers: Mapping[str, str]) -> str:
     if len(by_source) > 1:
         parts += ["<h3>By source</h3>", _group_table("Source", by_source, {})]
     parts.append(
-        f"<details><summary>All {len(corpora):,} corpora</summary>{_corpus_table(corpora, tiers)}</details></section>"
+        f"<details><summary>All {len(corpora):,} corpora</summary>"
+        f"{_corpus_table(corpora, tiers, _samples_per_step(run))}</details></section>"
     )
     return "".join(parts)
 
@@ -76,6 +83,8 @@ def corpus_parts(planned: Sequence[Row], used: Sequence[Row]) -> list[Part]:
             part.tokens = float(row["tokens"])
             setattr(part, share, float(row["share"]))
             setattr(part, sampled, float(row["sampled_tokens"]))
+            part.max_epochs, part.repeats_at = row.get("max_epochs"), row.get("repeats_at")
+            part.capped = bool(row.get("capped"))
     for part in parts.values():
         part.planned = 0.0 if planned and part.planned is None else part.planned
         part.used = 0.0 if used and part.used is None else part.used
@@ -118,22 +127,52 @@ def _group_table(label: str, parts: Sequence[Part], tiers: Mapping[str, str]) ->
     return table(columns, rows)
 
 
-def _corpus_table(parts: Sequence[Part], tiers: Mapping[str, str]) -> str:
+def _samples_per_step(run: Run) -> float | None:
+    """Return the batch size as the record tells it; None where it does not."""
+    rows = run.used or run.planned
+    samples, tokens = (sum(row.get(key, 0) for row in rows) for key in ("samples", "sampled_tokens"))
+    if run.start is None or not samples or not tokens or "tokens_per_step" not in run.start:
+        return None
+    return float(run.start["tokens_per_step"] * samples / tokens)
+
+
+def _corpus_table(parts: Sequence[Part], tiers: Mapping[str, str], batch_size: float | None) -> str:
     columns = [
         Column("Language"), Column("Corpus"), Column("Tier"), Column("Source"), Column("Planned", "n"),
         Column("Used", "n"), Column("Tokens held", "n"), Column("Tokens drawn", "n"), Column("Epochs", "n"),
     ]  # fmt: skip
-    rows = [
-        (
-            "",
+    caps = any(part.max_epochs for part in parts)
+    if caps:
+        columns.append(Column("Cap", "n", hint="most epochs allowed; bold where it holds the corpus back"))
+    repeats = batch_size is not None and any(part.repeats_at is not None for part in parts)
+    if repeats:
+        columns.append(Column("Repeats from step", "n"))
+    rows = []
+    for part in sorted(parts, key=lambda part: -part.sampled()):
+        cells = (
             name_cell(language_name(part.code)) + name_cell(part.name, code=True)
             + tier_cell(part.tier, tiers.get(part.tier, "")) + name_cell(part.source) + _share(part.planned)
             + _share(part.used) + cell(compact(part.tokens), part.tokens)
-            + cell(compact(part.sampled()), part.sampled()) + _epochs(part),
-        )
-        for part in sorted(parts, key=lambda part: -part.sampled())
-    ]  # fmt: skip
+            + cell(compact(part.sampled()), part.sampled()) + _epochs(part)
+        )  # fmt: skip
+        cells += _cap(part) if caps else ""
+        cells += _repeats(part, batch_size) if repeats and batch_size is not None else ""
+        rows.append(("", cells))
     return table(columns, rows, searchable="corpora")
+
+
+def _cap(part: Part) -> str:
+    if part.max_epochs is None:
+        return cell("–")
+    html = cell(f"{part.max_epochs:g}", part.max_epochs)
+    return html.replace(">", "><b>", 1).replace("</td>", "</b></td>") if part.capped else html
+
+
+def _repeats(part: Part, batch_size: float) -> str:
+    if part.repeats_at is None:
+        return cell("–")
+    step = int(part.repeats_at / batch_size)
+    return cell(f"{step:,}", step)
 
 
 def _bar(share: float | None, top: float, css: str) -> str:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from megatron.config.architecture import Architecture
-from megatron.model.layers import Block, KeyValueStore, RMSNorm
+from megatron.model.attention import Documents, KeyValueStore
+from megatron.model.layers import Block, RMSNorm
 from megatron.model.loss import linear_cross_entropy_each, linear_cross_entropy_sum
 from megatron.model.rope import rotation_table
 
@@ -44,15 +45,47 @@ class Decoder(nn.Module):
         )
         self.rotation_cos, self.rotation_sin = cos.to(device).unsqueeze(1), sin.to(device).unsqueeze(1)
 
-    def forward(self, tokens: Tensor, *, first_position: int = 0, cache: KeyValueStore | None = None) -> Tensor:
-        """Map token ids ``[batch, sequence]`` to hidden states ``[batch, sequence, hidden]``."""
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        first_position: int = 0,
+        cache: KeyValueStore | None = None,
+        positions: Tensor | None = None,
+        documents: Documents | None = None,
+    ) -> Tensor:
+        """Map token ids ``[batch, sequence]`` to hidden states ``[batch, sequence, hidden]``; as :class:`Llama`."""
+        if documents is not None:
+            documents = _borders(documents, tokens, cache)
         x: Tensor = self.embed_tokens(tokens)
-        positions = slice(first_position, first_position + tokens.shape[1])
-        cos, sin = self.rotation_cos[positions].to(x.dtype), self.rotation_sin[positions].to(x.dtype)
+        cos, sin = self._rotation(tokens, first_position, positions)
+        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
         for block in self.layers.values():
-            x = block(x, cos, sin, cache)
+            x = block(x, cos, sin, cache, documents)
         out: Tensor = self.norm(x)
         return out
+
+    def _rotation(self, tokens: Tensor, first: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine: ``[sequence, 1, head_dim]``, or with a batch dimension where positions are given."""
+        if positions is None:
+            counted = slice(first, first + tokens.shape[1])
+            return self.rotation_cos[counted], self.rotation_sin[counted]
+        if positions.shape != tokens.shape or positions.dtype != torch.int64 or first:
+            raise ValueError(
+                f"positions are {positions.dtype} {list(positions.shape)} and first_position is {first}; they must be "
+                f"int64 {list(tokens.shape)}, one for each token, and first_position must be 0 with them"
+            )
+        return self.rotation_cos[positions], self.rotation_sin[positions]
+
+
+def _borders(documents: Documents, tokens: Tensor, cache: KeyValueStore | None) -> Documents | None:
+    """Check documents against their batch; return None where every row is one document, which needs no borders."""
+    if cache is not None:
+        raise ValueError(
+            "documents and cache were both given: text is generated for one document at a time; leave documents out"
+        )
+    documents.check(tokens)
+    return None if len(documents.lengths) == tokens.shape[0] else documents
 
 
 class Llama(nn.Module):
@@ -94,6 +127,8 @@ class Llama(nn.Module):
         first_position: int = 0,
         cache: KeyValueStore | None = None,
         last_only: bool = False,
+        positions: Tensor | None = None,
+        documents: Documents | None = None,
     ) -> Tensor:
         """Return logits, or the loss against ``targets``.
 
@@ -104,13 +139,21 @@ class Llama(nn.Module):
             first_position: position of the first token, for text that is continued.
             cache: keys and values of the earlier positions.
             last_only: without targets, return the logits of the last position alone.
+            positions: int64 ``[batch, sequence]``, less than the model's number of positions: where each token counts
+                as standing. By default a row counts from ``first_position``.
+            documents: pieces that the rows consist of; attention does not cross their borders. Not with ``cache``.
 
         Returns:
             Without targets: logits ``[batch, sequence or 1, vocabulary]`` in the dtype of the hidden states.
             With targets: the summed cross-entropy in nats, a float32 scalar; with ``each``, float32
             ``[batch, sequence]``.
+
+        Raises:
+            ValueError: positions or documents do not fit the tokens, or documents come with a cache.
         """
-        hidden = self.model(tokens, first_position=first_position, cache=cache)
+        hidden = self.model(
+            tokens, first_position=first_position, cache=cache, positions=positions, documents=documents
+        )
         if targets is None:
             return nn.functional.linear(hidden[:, -1:] if last_only else hidden, self.head_weight.to(hidden.dtype))
         flat, wanted = hidden.flatten(0, 1), targets.flatten()

@@ -12,8 +12,9 @@ from megatron.config.derive import architecture_of
 from megatron.config.schema import DataConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from megatron.data.check import tokenizer_problem
 from megatron.data.loader import Loader
-from megatron.data.manifest import Manifest, load_manifest
-from megatron.data.mixture import Mixture, plan_mixture
+from megatron.data.manifest import Manifest
+from megatron.data.mixture import Mixture, RunSize, plan_mixture
+from megatron.data.neox.paths import mixture_section, open_corpora
 from megatron.data.order import SampleOrder
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
@@ -42,16 +43,31 @@ class Data:
     held_out: HeldOutSet | None
 
 
-def build_data(section: DataConfig, evaluation: EvaluationConfig, *, seed: int) -> Data:
-    """Open the corpus of a run and plan its mixture; no shard is read yet.
+def build_data(
+    section: DataConfig,
+    evaluation: EvaluationConfig,
+    tokenizer: TokenizerConfig,
+    *,
+    run: RunSize,
+    seed: int,
+    show_progress: bool = False,
+) -> Data:
+    """Open the corpora of a run and plan its mixture; no shard is read yet.
+
+    Args:
+        section: names the corpora and the mixture.
+        evaluation: says whether anything is held out.
+        tokenizer: the run's tokenizer, which shards without a description of their own are taken to be made by.
+        run: its size, which limits on epochs and phases are reckoned for.
+        seed: decides the order.
+        show_progress: whether to draw a bar while held-out text without a size is measured.
 
     Raises:
         ValueError: the manifest is missing or broken, or the mixture cannot be made from it.
     """
-    if section.data_manifest is None:
-        raise ValueError("data_manifest is not set: give the manifest that tools/preprocess_data.py has written")
-    manifest = load_manifest(Path(section.data_manifest))
-    mixture = plan_mixture(manifest, section.mixture)
+    limit = evaluation.eval_iters * run.batch_size * run.seq_length if evaluation.eval_interval else None
+    manifest = open_corpora(section, tokenizer, max_valid_tokens=limit, show_progress=show_progress)
+    mixture = plan_mixture(manifest, mixture_section(section, manifest), run=run)
     order = mixture.order(seed=seed, seq_length=section.seq_length)
     loader = Loader(order=order, manifest=manifest, shards=[corpus.shard for corpus in mixture.trained])
     shards = manifest.split("valid") if evaluation.eval_interval else ()

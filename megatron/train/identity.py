@@ -4,41 +4,88 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from megatron.checkpoint.store import CheckpointError
 from megatron.config.architecture import Architecture
+from megatron.data.manifest import ShardInfo
+from megatron.data.mixture import Mixture
+from megatron.data.order import ORDER_VERSION
 from megatron.train.build import Data
 
 
 def run_identity(data: Data, architecture: Architecture, *, seed: int) -> dict[str, Any]:
     """Return the facts that a checkpoint stores and that a resumed run must share: JSON values by name."""
-    # Shares to nine digits: the last bits of a float depend on how it was summed.
-    corpora = {corpus.shard.name: [corpus.shard.content_hash, f"{corpus.share:.9g}"] for corpus in data.mixture.trained}
     return {
         "architecture": dataclasses.asdict(architecture),
         "tokenizer": dataclasses.asdict(data.manifest.tokenizer),
-        "mixture": corpora,
+        "order": ORDER_VERSION,
+        "mixture": mixture_identity(data.mixture),
         "seq_length": data.order.seq_length,
         "seed": seed,
     }
 
 
+def mixture_identity(mixture: Mixture) -> dict[str, Any]:
+    """Return the text that a mixture takes and each phase's shares, as JSON values.
+
+    ``corpora`` is name to ``[content hash, tokens]``, with first document and first token for the part of a file that
+    does not begin with it. ``phases`` hold a share for each corpus, in the same order. ``steps`` and ``planned_tokens``
+    may differ; they tell what has made the rest differ.
+    """
+    return {
+        "corpora": {corpus.shard.name: _text_of(corpus.shard) for corpus in mixture.trained},
+        "phases": [
+            {
+                "first": phase.first_sample,
+                "ramp": phase.ramp_samples,
+                "steps": [phase.from_step, phase.ramp_steps],
+                # Nine digits: the last bits of a float depend on how it was summed.
+                "shares": [f"{share:.9g}" for share in phase.shares],
+            }
+            for phase in mixture.phases
+        ],
+        "planned_tokens": mixture.planned_samples * mixture.run.seq_length,
+        "limited": any(corpus.max_epochs is not None for corpus in mixture.trained),
+    }
+
+
+def _text_of(shard: ShardInfo) -> list[str | int]:
+    part = [shard.first_document, shard.first_token]
+    return [shard.content_hash, shard.tokens, *(part if any(part) else ())]
+
+
 def check_same_run(state: dict[str, Any], identity: dict[str, Any], checkpoint: Path) -> None:
     """Refuse to continue a checkpoint with another model, tokenizer, mixture, sequence length or seed.
+
+    Of the mixture only what the checkpoint has been trained on counts: phases that begin later may be anything.
 
     Raises:
         CheckpointError: naming everything that differs.
     """
     wanted = json.loads(json.dumps(identity))
+    if state.get("order") != wanted["order"]:
+        raise CheckpointError(
+            f"{checkpoint} was trained by a version of this program that draws samples in another order (version "
+            f"{state.get('order', 1)}, here {wanted['order']}): go on with that version, or start a new run from its "
+            "weights in another `save` folder, with `load` set to it and `finetune: true`"
+        )
     problems = [
         f"{name} was {state.get(name)!r}, is now {value!r}"
         for name, value in wanted.items()
         if state.get(name) != value and name != "mixture"
     ]
-    problems += _mixture_problems(state.get("mixture"), wanted["mixture"])
-    if not isinstance(state.get("samples"), int):
+    samples = state["samples"] if isinstance(state.get("samples"), int) else math.inf
+    problems += _mixture_problems(
+        state.get("mixture"),
+        wanted["mixture"],
+        samples=samples,
+        seq_length=wanted["seq_length"],
+    )
+    if math.isinf(samples):
         problems.append("the number of samples consumed is missing")
     if problems:
         raise CheckpointError(
@@ -47,19 +94,125 @@ def check_same_run(state: dict[str, Any], identity: dict[str, Any], checkpoint: 
         )
 
 
-def _mixture_problems(before: Any, now: dict[str, list[str]]) -> list[str]:
-    if not isinstance(before, dict):
+@dataclasses.dataclass(frozen=True)
+class _Phase:
+    first: int
+    ramp: int
+    steps: Sequence[int | None]
+    shares: dict[str, str]  # of the corpora that it takes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    """What has been trained on: phases that have begun, and the text of their corpora in the manifest's order."""
+
+    corpora: dict[str, list[Any]]
+    phases: list[_Phase]
+    later: list[_Phase]
+    planned_tokens: int | None
+    limited: bool
+
+
+def _mixture_problems(before: Any, now: dict[str, Any], *, samples: float, seq_length: int) -> list[str]:
+    try:
+        old = _trained(before, samples)
+    except (AttributeError, KeyError, TypeError, ValueError):
         return ["the mixture it was trained on is missing"]
-    kinds = {
-        "is new": [name for name in now if name not in before],
-        "is gone": [name for name in before if name not in now],
-        "holds other text": [name for name in now if name in before and now[name][0] != before[name][0]],
-        "has another share": [name for name in now if name in before and now[name][1:] != before[name][1:]],
-    }
-    if set(before) == set(now) and list(before) != list(now):
+    new = _trained(now, samples)
+    if set(old.corpora) == set(new.corpora) and list(old.corpora) != list(new.corpora):
         return ["the corpora are listed in another order in the manifest"]  # ties between shares are broken by it
     return [
-        f"{names[0]} {what}" + (f" (so do {len(names) - 1} more corpora)" if len(names) > 1 else "")
-        for what, names in kinds.items()
-        if names
+        *_corpus_problems(old, new),
+        *_phase_problems(old, new, samples=samples, seq_length=seq_length),
+        *_share_problems(old, new),
     ]
+
+
+def _trained(mixture: dict[str, Any], samples: float) -> _Trained:
+    names = list(mixture["corpora"])
+    phases = [
+        _Phase(
+            first=phase["first"],
+            ramp=phase["ramp"],
+            steps=phase["steps"],
+            shares={name: share for name, share in zip(names, phase["shares"], strict=True) if float(share) > 0},
+        )
+        for phase in mixture["phases"]
+    ]
+    begun = [phase for phase in phases if phase.first < max(samples, 1)]
+    used = {name for phase in begun for name in phase.shares}
+    return _Trained(
+        corpora={name: list(text) for name, text in mixture["corpora"].items() if name in used},
+        phases=begun,
+        later=phases[len(begun) :],
+        planned_tokens=mixture.get("planned_tokens"),
+        limited=bool(mixture.get("limited")),
+    )
+
+
+def _corpus_problems(old: _Trained, new: _Trained) -> Iterator[str]:
+    both = [name for name in new.corpora if name in old.corpora]
+    kinds = {
+        "is new": [name for name in new.corpora if name not in old.corpora],
+        "is gone": [name for name in old.corpora if name not in new.corpora],
+        "holds other text": [name for name in both if not _same_text(old.corpora[name], new.corpora[name])],
+    }
+    return (_counted(names, what) for what, names in kinds.items() if names)
+
+
+def _same_text(old: list[Any], new: list[Any]) -> bool:
+    # Earlier versions did not write the number of tokens: they always took the whole file.
+    return old == (new if len(old) > 1 else [*new[:1], *new[2:]])
+
+
+def _phase_problems(old: _Trained, new: _Trained, *, samples: float, seq_length: int) -> Iterator[str]:
+    """Tell of phases that have moved, or are there at one of the times only."""
+    if len(old.phases) != len(new.phases):
+        seen = "" if math.isinf(samples) else f" in the first {samples:,} samples"
+        yield f"the mixture had {_phases(len(old.phases))}{seen}, and has {len(new.phases)} now{_by_steps(old, new)}"
+        return
+    for number, (before, now) in enumerate(zip(old.phases, new.phases, strict=True)):
+        for what, was, is_now, unit in (
+            ("starts at sample", before.first, now.first, 0),
+            ("has a ramp of samples:", before.ramp, now.ramp, 1),
+        ):
+            if was == is_now:
+                continue
+            in_steps = now.steps[unit] is not None and now.steps[unit] == before.steps[unit]
+            in_tokens = f"{('from_tokens', 'ramp_tokens')[unit]}: {was * seq_length}"
+            why = f", since it is given in steps and the batch size is another: give {in_tokens}" if in_steps else ""
+            yield f"phase {number} of the mixture {what} {is_now:,}, not {was:,}{why}"
+
+
+def _phases(count: int) -> str:
+    return "1 phase" if count == 1 else f"{count} phases"
+
+
+def _by_steps(old: _Trained, new: _Trained) -> str:
+    steps = any(phase.steps[0] is not None for phase in (*old.phases, *new.phases))
+    return " (a start in steps moves with the batch size; from_tokens does not)" if steps else ""
+
+
+def _share_problems(old: _Trained, new: _Trained) -> Iterator[str]:
+    """Tell of corpora with other shares, and when it is the length of the run that has changed them."""
+    both = [name for name in new.corpora if name in old.corpora]
+    pairs = list(zip(old.phases, new.phases, strict=False))
+    changed = [name for name in both if any(was.shares.get(name) != now.shares.get(name) for was, now in pairs)]
+    if not changed:
+        return
+    yield _counted(changed, "has another share") + (_by_limits(old, new) if old.limited or new.limited else "")
+
+
+def _by_limits(old: _Trained, new: _Trained) -> str:
+    """Return how limits on epochs can have changed shares of phases that are the same in the configuration."""
+    if old.planned_tokens not in (None, new.planned_tokens):
+        return (
+            f", since max_epochs is now reckoned for {new.planned_tokens:,} training tokens, not for "
+            f"{old.planned_tokens:,}: set mixture.planned_tokens to {old.planned_tokens}"
+        )
+    return ", since max_epochs counts over all phases, and later ones have changed" if old.later != new.later else ""
+
+
+def _counted(names: Sequence[str], what: str) -> str:
+    more = f" (so do {len(names) - 1} more corpora)" if len(names) > 1 else ""
+    return f"{names[0]} {what}{more}"

@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from megatron.model.loss import IGNORE
 from megatron.parallel.gradients import sum_gradients
 from megatron.parallel.precision import call_in
 from megatron.parallel.process import World
+from megatron.train.batches import MicroBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,22 +57,21 @@ class TrainStep:
         self._max_gradient_norm = max_gradient_norm
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def __call__(self, micro_batches: Iterable[Tensor], *, step: int) -> StepResult:
-        """Train on the micro-batches of this process, each int64 ``[micro size, seq_length + 1]``.
+    def __call__(self, micro_batches: Iterable[MicroBatch], *, step: int) -> StepResult:
+        """Train on the micro-batches of this process.
 
         Raises:
             NotFiniteError: on every process alike.
+            ValueError: no position of the whole step has a target; on every process alike.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        totals = torch.zeros(2, dtype=torch.float64, device=self._world.device)
-        for tokens in micro_batches:
-            inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-            loss = call_in(self._dtype, self._model, inputs, targets=targets)
-            loss.backward()
-            totals[0] += loss.detach()
-            totals[1] += (targets != IGNORE).sum()
-        sum_gradients(self._parameters, self._world)
-        loss_sum, num_tokens = self._world.sum(totals).tolist()
+        loss_sum, num_tokens = self._add_up_gradients(micro_batches)
+        if num_tokens == 0:
+            raise ValueError(
+                f"step {step + 1}: no token of the step has a loss, so there is nothing to learn from. Look at its "
+                "samples: with eod_mask_loss, text that is nothing but ends of documents has none; set it to false, or "
+                "mend the data"
+            )
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).item() / num_tokens
         if not (math.isfinite(loss_sum) and math.isfinite(norm)):
@@ -86,3 +86,22 @@ class TrainStep:
             group["lr"] = rate
         self._optimizer.step()
         return StepResult(loss=loss_sum / num_tokens, gradient_norm=norm, learning_rate=rate)
+
+    def _add_up_gradients(self, micro_batches: Iterable[MicroBatch]) -> tuple[float, float]:
+        """Run forward and backward; return the sum of the losses and how many there are, over all processes."""
+        totals = torch.zeros(2, dtype=torch.float64, device=self._world.device)
+        for batch in micro_batches:
+            loss = call_in(
+                self._dtype,
+                self._model,
+                batch.inputs,
+                targets=batch.targets,
+                positions=batch.positions,
+                documents=batch.documents,
+            )
+            loss.backward()
+            totals[0] += loss.detach()
+            totals[1] += (batch.targets != IGNORE).sum()
+        sum_gradients(self._parameters, self._world)
+        loss_sum, num_tokens = self._world.sum(totals).tolist()
+        return loss_sum, num_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -10,15 +11,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from megatron.checkpoint import store
 from megatron.config.derive import derive_batch
 from megatron.config.load import dump
 from megatron.config.schema import Config
-from megatron.data.loader import micro_batch_numbers
-from megatron.data.mixture import UNTIERED
+from megatron.data.mixture import UNTIERED, Row, RunSize
 from megatron.monitor.console import Console
 from megatron.monitor.record import Listener, MetricsWriter, read_metrics
 from megatron.monitor.tensorboard import TensorBoardWriter
@@ -27,6 +24,7 @@ from megatron.optim.adamw import build_adamw
 from megatron.optim.schedule import schedule_from
 from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import World
+from megatron.train.batches import Batches
 from megatron.train.build import build_data, build_model, check_tokenizer, tokenizer_files
 from megatron.train.identity import check_same_run, run_identity
 from megatron.train.step import StepResult, TrainStep
@@ -65,9 +63,16 @@ class Trainer:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = config, world
         self.folder = Path(config.checkpoint.save or ".")
-        self.data = build_data(config.data, config.evaluation, seed=config.train.seed)
-        check_tokenizer(config.tokenizer, config.model, self.data.manifest)
         self.batch = derive_batch(config.batch, data_parallel_size=world.size)
+        self.data = build_data(
+            config.data,
+            config.evaluation,
+            config.tokenizer,
+            run=RunSize(config.data.seq_length, self.batch.global_size, config.train.train_iters),
+            seed=config.train.seed,
+            show_progress=world.is_main,
+        )
+        check_tokenizer(config.tokenizer, config.model, self.data.manifest)
         self.model = build_model(
             config.model,
             vocab_size=self.data.manifest.tokenizer.vocab_size,
@@ -140,9 +145,17 @@ class Trainer:
         self._write_start()
         if self.resumed_from is None and evaluation.do_eval_at_start and evaluation.eval_interval:
             self._evaluate()
-        reason = "finished"
+        with self._open_batches() as batches:
+            reason = self._all_steps(batches)
+        rows = self.data.mixture.rows(self.data.order, samples=self.samples)
+        self._write("mixture", kind="used", rows=rows)
+        self._write("end", reason=reason)
+        return reason
+
+    def _all_steps(self, batches: Batches) -> str:
+        train, evaluation = self.config.train, self.config.evaluation
         for _ in self._steps():
-            self._one_step()
+            self._one_step(batches)
             last = self.step == train.train_iters
             leave = train.exit_interval is not None and self.step % train.exit_interval == 0 and not last
             if evaluation.eval_interval and (last or self.step % evaluation.eval_interval == 0):
@@ -150,12 +163,8 @@ class Trainer:
             if last or leave or self._is_save_step():
                 self._save()
             if leave:
-                reason = "exit_interval"
-                break
-        rows = self.data.mixture.rows(self.data.order, samples=self.samples)
-        self._write("mixture", kind="used", rows=rows)
-        self._write("end", reason=reason)
-        return reason
+                return "exit_interval"
+        return "finished"
 
     def _steps(self) -> Iterator[int]:
         total = self.config.train.train_iters
@@ -164,27 +173,25 @@ class Trainer:
             steps, description="training", total=total, initial=self.step, unit="step", disable=not self.world.is_main
         )
 
-    def _one_step(self) -> None:
-        started = time.perf_counter()
-        result = self.train_step(self._micro_batches(), step=self.step)
+    def _open_batches(self) -> Batches:
+        return Batches(
+            loader=self.data.loader,
+            section=self.config.data,
+            eod_id=self.data.manifest.tokenizer.eod_id,
+            batch=self.batch,
+            world=self.world,
+            first=self.samples,
+        )
+
+    def _one_step(self, batches: Batches) -> None:
+        started, waited = time.perf_counter(), batches.waited_seconds
+        result = self.train_step(batches.step(), step=self.step)
         seconds = time.perf_counter() - started
         self.step += 1
         self.samples += self.batch.global_size
-        self._write("train", **self._train_fields(result, seconds))
-
-    def _micro_batches(self) -> Iterator[Tensor]:
-        for micro_step in range(self.batch.accumulation_steps):
-            numbers = micro_batch_numbers(
-                first=self.samples,
-                micro_step=micro_step,
-                rank=self.world.rank,
-                ranks=self.world.size,
-                micro_size=self.batch.micro_size,
-            )
-            tokens = torch.from_numpy(self.data.loader.batch(numbers))
-            if self.world.device.type == "cuda":
-                tokens = tokens.pin_memory()  # otherwise the copy would wait for all work before it
-            yield tokens.to(self.world.device, non_blocking=True)
+        self._write(
+            "train", **self._train_fields(result, seconds), data_seconds=batches.waited_seconds - waited
+        )
 
     def _train_fields(self, result: StepResult, seconds: float) -> dict[str, Any]:
         seq_length, peak = self.config.data.seq_length, self.config.logging.peak_theoretical_tflops
@@ -221,7 +228,7 @@ class Trainer:
             model=self.model,
             optimizer=self.optimizer,
             state={**self.identity, "samples": self.samples, "tokens": self.samples * self.config.data.seq_length},
-            files={"config.yml": dump(self.config), "mixture.json": json.dumps(self._planned_rows(), indent=1)},
+            files={"config.yml": dump(self.config), "mixture.json": json.dumps(self._planned_rows, indent=1)},
             copies={f"tokenizer/{path.name}": path for path in tokenizer_files(self.config.tokenizer)},
         )
         self._write("checkpoint", path=str(path), seconds=time.perf_counter() - started)
@@ -251,9 +258,11 @@ class Trainer:
             precision=self.config.train.precision,
             resumed_from=self.resumed_from,
         )
-        self._write("mixture", kind="planned", rows=self._planned_rows())
+        self._write("mixture", kind="planned", rows=self._planned_rows)
 
-    def _planned_rows(self) -> list[dict[str, str | int | float]]:
+    @functools.cached_property
+    def _planned_rows(self) -> list[Row]:
+        """The plan of the whole run, as it looks from where this start of it begins."""
         remaining = (self.config.train.train_iters - self.step) * self.batch.global_size
         return self.data.mixture.rows(self.data.order, samples=self.samples + remaining)
 

@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 160
 
 
-def start(run: Any, processes: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "deepy.py", "train.py", str(run.config), f"num_gpus={processes}"]
+def start(run: Any, processes: int, *settings: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "deepy.py", "train.py", str(run.config), f"num_gpus={processes}", *settings]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
 
@@ -51,8 +51,8 @@ def wait_until_gone(members: set[int], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def finish(run: Any, processes: int) -> None:
-    process = start(run, processes)
+def finish(run: Any, processes: int, *settings: str) -> None:
+    process = start(run, processes, *settings)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors.decode()
 
@@ -124,6 +124,20 @@ def test_two_processes_match_one(tiny_run: Callable[..., Any]) -> None:
     shutil.rmtree(run.save)
     finish(run, 2)
     assert losses(run.save) == pytest.approx(one, rel=1e-5)
+
+
+def test_resume_on_another_layout_matches(tiny_run: Callable[..., Any]) -> None:
+    phases = [{"from_tokens": 44 * 32, "ramp_tokens": 16 * 32, "weights": {"amh_Ethi": 1, "swh_Latn": 1}}]
+    run = tiny_run(mixture={"weights": {"eng_Latn": 4, "swh_Latn": 2, "amh_Ethi": 1}, "phases": phases})
+    finish(run, 1)
+    whole = losses(run.save)
+    shutil.rmtree(run.save)
+    # Stops inside the ramp, when the smallest corpus is in its third epoch.
+    finish(run, 2, "exit_interval=6")
+    finish(run, 1, "train_micro_batch_size_per_gpu=4", "exit_interval=9")
+    finish(run, 2, "train_micro_batch_size_per_gpu=1")
+    assert num_starts(run.save) == 3
+    assert losses(run.save) == pytest.approx(whole, rel=1e-5)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

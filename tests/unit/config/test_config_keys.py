@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from megatron.config.keys import GROUPS, LATER_KEYS, NEOX_KEYS, REJECTED_VALUES, Status
-from megatron.config.load import config_from
+from megatron.config.load import config_from, dump
 from megatron.config.problems import ConfigError
-from megatron.config.schema import SECTION_OF_KEY, SECTIONS, MixtureConfig
+from megatron.config.schema import SECTION_OF_KEY, SECTIONS
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "reference" / "neox.md"
 
@@ -90,6 +90,15 @@ REACHES = {
     "train_iters": (7, {}),
     "keep_last_n_checkpoints": (2, {"save": "out", "checkpoint_factor": 5}),
     "eval_interval": (10, {}),
+    "eval_iters": (5, {"data_path": "a"}),
+    "data_path": ("a", {}),
+    "split": ("9/1", {"data_path": "a"}),
+    "train_data_paths": (["a", "b"], {}),
+    "train_data_weights": ([0.3, "7e-1"], {"train_data_paths": ["a", "b"]}),
+    "valid_data_paths": (["c"], {"train_data_paths": ["a", "b"]}),
+    "weight_by_num_documents": (True, {"train_data_paths": ["a", "b"]}),
+    "weighted_sampler_alpha": (0.3, {"train_data_paths": ["a"], "weight_by_num_documents": True}),
+    "eod_mask_loss": (True, {}),
     "vocab_file": ("other.model", {}),
     "exit_interval": (5, {}),
     "weight_decay": (0.2, {}),
@@ -164,8 +173,7 @@ def test_late_features_say_not_supported_yet(problems_with):
         "zero_optimization": {"stage": 1},
         "checkpoint_activations": True,
         "launcher": "slurm",
-        "train_data_paths": ["a"],
-        "data_path": "a",
+        "train_label_data_paths": ["a"],
         "hostfile": "h",
     }
     problems = problems_with(**late)
@@ -224,29 +232,44 @@ def test_config_error_is_a_value_error():
     assert issubclass(ConfigError, ValueError)
 
 
-def setting(name, value):
-    top, *inner = name.split(".")
-    return {top: {inner[0]: value} if inner else value}
-
-
 @pytest.mark.parametrize("key", LATER_KEYS.values(), ids=LATER_KEYS)
 def test_keys_to_come_are_not_unknown(key, minimal, caplog, problems_with):
     for value in key.accepts:
-        config_from({**minimal, **setting(key.name, value)})
+        config_from({**minimal, key.name: value})
     assert not caplog.records
-    [problem] = problems_with(**setting(key.name, "something else"))
+    [problem] = problems_with(**{key.name: "something else"})
     assert problem.key == key.name
     assert problem.rule.startswith("not supported yet: ") and "Did you mean" not in problem.fix
 
 
 def test_keys_to_come_are_nobody_else_s():
     assert not LATER_KEYS.keys() & (set(SECTION_OF_KEY) | set(NEOX_KEYS))
-    inner = [name.split(".") for name in LATER_KEYS if "." in name]
-    assert all(top == "mixture" and key not in MixtureConfig.model_fields for top, key in inner)
 
 
-def test_beside_a_key_to_come_the_rest_of_a_mapping_is_checked(minimal, problems_with):
-    mixture = {"alpha": 0.3, "phases": [], "unit": "tokens", "sourcs": {"code": 1}}
-    assert {problem.key for problem in problems_with(mixture=mixture)} == {"mixture.alpha", "mixture.sourcs"}
-    config = config_from({**minimal, "mixture": {"alpha": 1, "unit": "tokens"}})
-    assert config.data.mixture.unit == "tokens"
+def test_weights_that_the_number_of_documents_overrides(minimal, caplog):
+    paths = {"train_data_paths": ["a", "b"], "train_data_weights": [1, 2]}
+    config = config_from({**minimal, **paths, "weight_by_num_documents": True})
+    assert config.data.weight_by_num_documents and config.data.train_data_weights == ()
+    assert "train_data_weights = [1, 2] is overridden by weight_by_num_documents" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("split", "900, 100", "has no effect without data_path"),
+        ("weighted_sampler_alpha", 0.3, "has no effect without weight_by_num_documents"),
+        ("eval_iters", 100, "what a manifest holds out is scored whole"),
+    ],
+)
+def test_what_says_something_about_other_ways_to_name_shards(key, value, says, minimal, caplog):
+    config = config_from({**minimal, "data_manifest": "m", key: value})
+    assert says in caplog.text and config == config_from({**minimal, "data_manifest": "m"})
+    assert key not in dump(config)
+
+
+def test_data_keys_of_gpt_neox_files_at_their_defaults(minimal, caplog):
+    idle = {"split": "969, 30, 1", "weighted_sampler_alpha": 1.0, "weight_by_num_documents": False}
+    config_from({**minimal, **idle, "train_data_paths": ["a"], "test_data_paths": None})
+    assert not caplog.records
+    config_from({**minimal, "train_data_paths": ["a"], "test_data_paths": ["b"], "valid_data_weights": [1.0]})
+    assert "there is no test split" in caplog.text and "reported by itself" in caplog.text

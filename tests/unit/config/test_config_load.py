@@ -19,9 +19,27 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.function_sc
 numbers = st.floats(1e-12, 1e12, allow_nan=False)
 counts = st.integers(1, 10**12)
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+fractions = st.floats(0, 1)
 tiers = st.dictionaries(texts, st.tuples(numbers, numbers), min_size=1, max_size=4).map(
     lambda chosen: {name: {"above": above, "rate": rate} for name, (above, rate) in chosen.items()}
 )
+source = st.fixed_dictionaries({"share": numbers}, optional={"tiers": tiers, "alpha": fractions, "max_epochs": numbers})
+sources = st.dictionaries(texts, numbers | source, min_size=1, max_size=3)
+weights = st.dictionaries(texts, numbers, min_size=1, max_size=3)
+some = st.lists(texts, max_size=2)
+languages = st.lists(texts, min_size=1, max_size=2)
+selection = st.fixed_dictionaries({"languages": languages, "tiers": some, "corpora": some})
+chooses = {"include": selection, "exclude": selection}
+by_size = {"tiers": tiers, "alpha": fractions, "sources": sources, **chooses}
+from_then = st.just({"from_step": 5, "ramp_steps": 2}) | st.just({"from_tokens": 1e30})
+change = st.fixed_dictionaries({"alpha": fractions}, optional={"tiers": tiers, "sources": sources, **chooses})
+other_change = st.fixed_dictionaries({"weights": weights}, optional=chooses)
+phase = st.tuples(from_then, change | other_change).map(lambda parts: {**parts[0], **parts[1]})
+limits = {"max_epochs": numbers, "planned_tokens": numbers, **chooses}
+mixtures = st.fixed_dictionaries(
+    {"unit": st.sampled_from(["words", "tokens", "bytes"])},
+    optional={**by_size, **limits, "phases": st.lists(phase, max_size=1)},
+) | st.fixed_dictionaries({"weights": weights}, optional=limits)
 SETTINGS = st.fixed_dictionaries(
     {
         "num_layers": counts,
@@ -47,10 +65,8 @@ SETTINGS = st.fixed_dictionaries(
         "tensorboard_dir": texts,
         "load": texts,
         "finetune": st.just(False),
-        "mixture": st.fixed_dictionaries(
-            {"unit": st.sampled_from(["words", "tokens", "bytes"])},
-            optional={"tiers": tiers, "sources": st.dictionaries(texts, numbers, min_size=1, max_size=3)},
-        ),
+        "mixture": mixtures,
+        "reset_attention_mask": st.booleans(),
     },
 )
 
@@ -79,6 +95,30 @@ def test_resolved_file_of_a_run_from_a_folder(minimal, tmp_path, caplog):
     write_resolved(config, tmp_path / "resolved.yml")
     assert load([tmp_path / "resolved.yml"]) == config
     assert config.checkpoint.extra_save_iters == (3,)
+    assert not caplog.records
+
+
+def test_resolved_mixture_holds_what_was_given_and_no_more(minimal):
+    mixture = {
+        "sources": {"code": 0.1, "text": {"share": 0.9, "max_epochs": 4}},
+        "exclude": {"languages": ["eng"]},
+        "phases": [{"from_step": 5, "include": {"sources": ["text"]}}],
+    }
+    data = yaml.safe_load(dump(config_from({**minimal, "mixture": mixture})))
+    expected = {**mixture, "unit": "words", "sources": {"code": {"share": 0.1}, "text": mixture["sources"]["text"]}}
+    assert data["mixture"] == expected
+    assert not {"split", "eval_iters", "weighted_sampler_alpha", "weight_by_num_documents"} & data.keys()
+
+
+def test_resolved_file_of_gpt_neox_s_paths(minimal, tmp_path, caplog):
+    paths = {"train_data_paths": ["a", "b"], "valid_data_paths": ["c"], "eval_iters": 7}
+    for more in ({"weight_by_num_documents": True, "weighted_sampler_alpha": 0.3}, {"train_data_weights": [1, 2]}):
+        config = config_from({**minimal, **paths, **more})
+        write_resolved(config, tmp_path / "resolved.yml")
+        assert load([tmp_path / "resolved.yml"]) == config
+    config = config_from({**minimal, "data_path": "a", "split": "9/1"})
+    write_resolved(config, tmp_path / "resolved.yml")
+    assert load([tmp_path / "resolved.yml"]) == config
     assert not caplog.records
 
 
@@ -155,6 +195,7 @@ def test_beside_a_file_that_cannot_be_read_nothing_is_missing(content, write, tm
         {"load_weights": False},
         {"hidden_size": 50, "num_attention_heads": 6},
         {"gradient_accumulation_steps": 2, "min_lr": 1e-3},
+        {"train_data_weights": [1, 2], "valid_data_paths": ["a"], "weight_by_num_documents": True},
     ):
         assert keys_with_problems(write("a.yml", part), tmp_path / "b.yml") == ["this file"]
 
@@ -162,6 +203,8 @@ def test_beside_a_file_that_cannot_be_read_nothing_is_missing(content, write, tm
 @pytest.mark.parametrize(
     ("part", "key"),
     [
+        ({"mixture": {"alpha": 1, "weights": {"a": 1}}}, "mixture.alpha"),
+        ({"train_data_paths": ["a"], "data_path": "a"}, "data_path"),
         ({"train_itres": 5}, "train_itres"),
         ({"train_iters": "x"}, "train_iters"),
         ({"mixture": {"tiers": {"a": {"above": 1}}}}, "mixture.tiers.a.rate"),

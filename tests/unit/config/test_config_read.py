@@ -151,3 +151,89 @@ def test_an_override_given_twice():
     entries = {}
     assert len(apply_overrides(entries, ["train-iters=1", "train_iters=2"])) == 1
     assert values(entries) == {"train_iters": 1}
+
+
+BASE = "mixture:\n  unit: tokens\n  sources:\n    code: 0.1\n"
+STUDY = "mixture.exclude: {sources: [code]}\nmixture.sources.books: 2\n"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_keys_with_dots_add_to_the_mapping_of_another_file(write, order):
+    base, study = write("base.yml", BASE), write("study.yml", STUDY)
+    entries, problems = read_files([base, study][::order])
+    assert not problems
+    assert values(entries) == {
+        "mixture": {"unit": "tokens", "sources": {"code": 0.1, "books": 2}, "exclude": {"sources": ["code"]}}
+    }
+    entry = entries["mixture"]
+    assert entry.place(["exclude", "sources", "0"]) == f"{study}:1"
+    assert entry.place(["sources", "books"]) == f"{study}:2"
+    assert entry.place(["sources", "code"]) == f"{base}:4"
+    assert entry.place(["absent"]) == f"{base}:1"
+
+
+def test_keys_with_dots_make_the_mapping_and_keep_dashes_of_names(write):
+    path = write("a.yml", "mixture.tiers.medium-high: {rate: 2}\nlearning-rate.x: 1\nmixture.unit: words\n")
+    entries, problems = read_files([path])
+    assert not problems
+    assert values(entries) == {
+        "mixture": {"tiers": {"medium-high": {"rate": 2}}, "unit": "words"}, "learning_rate": {"x": 1}
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("mixture.sources: {books: 1}\n", "mixture.sources", 3),
+        ("mixture.sources.code: 1\n", "mixture.sources.code", 4),
+        ("mixture.unit: words\n", "mixture.unit", 2),
+    ],
+)
+def test_what_two_files_give_is_named_with_both_places(write, order, text, key, line):
+    base, study = write("base.yml", BASE), write("study.yml", text)
+    entries, [problem] = read_files([base, study][::order])
+    assert (problem.where, problem.key) == (f"{study}:1", key)
+    assert f"given a second time, also in {base}:{line}" in problem.rule
+    assert values(entries)["mixture"] == {"unit": "tokens", "sources": {"code": 0.1}}
+
+
+def test_two_studies_may_add_different_things_only(write):
+    files = [write(f"{name}.yml", text) for name, text in (
+        ("a", "mixture.exclude: {sources: [code]}\n"), ("b", "mixture.alpha: 0.3\n"), ("c", "mixture.alpha: 0.5\n")
+    )]  # fmt: skip
+    entries, [problem] = read_files(files)
+    assert values(entries) == {"mixture": {"exclude": {"sources": ["code"]}, "alpha": 0.3}}
+    assert problem.where == f"{files[2]}:1" and f"{files[1]}:1" in problem.rule
+
+
+@pytest.mark.parametrize("text", ["lr.x: 3", "lr.x.y: 3", "lr.0: 3"])
+@pytest.mark.parametrize("value", [1, [1, 2], "'words'"])
+def test_a_key_with_dots_into_no_mapping(write, text, value):
+    first, second = write("a.yml", f"lr: {value}\n"), write("b.yml", f"{text}\n")
+    _, [problem] = read_files([first, second])
+    assert problem.where == f"{second}:1"
+    if text != "lr.0: 3" or value != [1, 2]:
+        assert f"reaches into lr = {value!r} ({first}:1)".replace('"', "") in problem.rule.replace('"', "")
+
+
+def test_a_mapping_that_is_null_counts_as_empty(write):
+    entries, problems = read_files([write("a.yml", "mixture:\n"), write("b.yml", "mixture.alpha: 1\n")])
+    assert not problems and values(entries) == {"mixture": {"alpha": 1}}
+
+
+@pytest.mark.parametrize("key", ["a..b", ".a", "a.", "."])
+def test_dots_that_lead_nowhere_stay_part_of_the_name(write, key):
+    assert values(read_files([write("a.yml", f"'{key}': 1\n")])[0]) == {key: 1}
+
+
+def test_overrides_win_over_keys_with_dots_and_have_their_own_place(write):
+    base, study = write("base.yml", BASE), write("study.yml", STUDY)
+    entries, _ = read_files([base, study])
+    assert not apply_overrides(entries, ["mixture.exclude={corpora: [x]}", "mixture.sources.code=5"])
+    assert entries["mixture"].value["exclude"] == {"corpora": ["x"]}
+    assert entries["mixture"].value["sources"] == {"code": 5, "books": 2}
+    assert entries["mixture"].place(["exclude", "corpora"]) == "command line"
+    assert entries["mixture"].place(["sources", "code"]) == "command line"
+    assert entries["mixture"].place(["sources", "books"]) == f"{study}:2"
+    assert entries["mixture"].where == f"{base}:1"

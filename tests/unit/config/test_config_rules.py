@@ -35,12 +35,6 @@ from megatron.config.problems import ABSENT
         ({"save": "out"}, "save", "without saying when"),
         ({"checkpoint_factor": 5}, "checkpoint_factor", "no effect without save"),
         ({"finetune": True}, "finetune", "without load"),
-        ({"mixture": {"tiers": {"a": {"above": 1, "rate": 0}}}}, "mixture", "rate 0 in every tier"),
-        (
-            {"mixture": {"tiers": {"a": {"above": 1, "rate": 1}, "b": {"above": 1.0, "rate": 2}}}},
-            "mixture",
-            "several tiers above 1: a, b",
-        ),
     ],
 )
 def test_rules(changes, key, rule, problems_with):
@@ -202,7 +196,9 @@ def test_all_files_are_there(with_folder):
 def test_missing_files_are_all_named(minimal):
     problems = check_files(config_from({**minimal, "load": "/absent/run", "data_manifest": "/absent/manifest.json"}))
     assert [problem.split(" = ")[0] for problem in problems] == ["vocab_file", "data_manifest", "load"]
-    assert "data_manifest is missing" in "".join(check_files(config_from(minimal)))
+    assert "data_manifest is missing, and so are" in "".join(check_files(config_from(minimal)))
+    for paths in ({"train_data_paths": ["a"]}, {"data_path": "a"}):
+        assert "data_manifest" not in "".join(check_files(config_from({**minimal, **paths})))
 
 
 def test_load_may_be_the_run_itself(with_folder):

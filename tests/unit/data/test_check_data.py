@@ -10,7 +10,17 @@ import pytest
 from megatron.config.schema import DataConfig, TokenizerConfig
 from megatron.data.check import check_data, tokenizer_problem
 from megatron.data.indexed import ShardWriter
-from megatron.data.manifest import Manifest, ShardInfo, Split, TokenizerInfo, load_manifest, save_manifest
+from megatron.data.manifest import (
+    Manifest,
+    ShardInfo,
+    Sidecar,
+    Split,
+    TokenizerInfo,
+    load_manifest,
+    save_manifest,
+    save_sidecar,
+)
+from megatron.data.mixture import RunSize
 from megatron.utils.files import fingerprint_bytes
 
 NAMES = [f"corpus{i:02}" for i in range(25)]
@@ -55,15 +65,14 @@ def test_everything_is_told_at_once(folder: Path) -> None:
         writer.add_documents(np.arange(60), np.array([30, 30]))
     told = problems(folder, mixture={"sources": {"books": 1.0}})
     texts = (
-        "the shards were made by a SPMTokenizer",
-        "gives 'books' a share",
-        "corpus03_valid.idx: cannot be read",
-        "corpus04_train.bin: 1 bytes",
-        "corpus05_train.idx: not the shard that the manifest lists as corpus05 (train): documents 2, not 1; "
-        "tokens 60, not 50; dtype int32, not uint16",
+        ("the shards were made by a SPMTokenizer",),
+        ("mixture.sources", "'books'", "no such source"),
+        ("corpus03_valid.idx", "cannot be read"),
+        ("corpus04_train.bin", "1 bytes"),
+        ("corpus05_train.idx", "not the shard that the manifest lists as corpus05 (train)", "dtype int32, not uint16"),
     )
     assert len(told) == len(texts)
-    assert all(text in problem for text, problem in zip(texts, told, strict=True)), told
+    assert all(part in problem for parts, problem in zip(texts, told, strict=True) for part in parts), told
 
 
 def test_other_kinds_of_tokenizers_are_refused_too(folder: Path) -> None:
@@ -97,6 +106,49 @@ def test_files_that_are_not_there_are_left_to_the_check_of_files(folder: Path) -
     assert problems(folder, data_manifest=str(folder / "absent.json")) == []
     (folder / "tokenizer.model").unlink()
     assert problems(folder) == []
+
+
+def paths(folder: Path, *names: str) -> dict[str, Any]:
+    return {"data_manifest": None, "train_data_paths": [str(folder / name) for name in names]}
+
+
+def test_shards_named_by_their_paths(folder: Path) -> None:
+    for name in ("corpus00_train", "corpus01_train"):
+        shard = next(shard for shard in load_manifest(folder).shards if shard.path == name)
+        save_sidecar(Sidecar(shard, load_manifest(folder).tokenizer, made_from="x"), folder / name)
+    good = paths(folder, "corpus00_train", "corpus01_train")
+    assert problems(folder, **good) == []
+    assert problems(folder, data_manifest=None, data_path=str(folder / "corpus00_train"), split="1/0") == []
+    # Tiers that nothing exceeds, and a phase whose weights name nothing.
+    assert "no corpus is left" in problems(folder, **good, mixture={"tiers": {"a": {"above": 1e9, "rate": 1}}})[0]
+    told = problems(folder, **paths(folder, "corpus00_train", "absent", "corpus00_train"))
+    assert ["train_data_paths.2" in told[0], "train_data_paths.1" in told[1], len(told)] == [True, True, 2]
+
+
+def test_paths_are_looked_at_even_without_a_tokenizer_file(folder: Path) -> None:
+    (folder / "tokenizer.model").unlink()
+    [problem] = problems(folder, **paths(folder, "corpus00_train", "absent"))
+    assert problem.startswith("train_data_paths.1: ")
+    assert len(problems(folder, **paths(folder, *(f"absent{number}" for number in range(25))))) == 21
+
+
+def test_a_part_that_is_not_in_its_file_is_told(folder: Path) -> None:
+    manifest = load_manifest(folder)
+    [first, *others] = manifest.shards
+    parts = (replace(first, name="part", split="train", documents=1, first_document=1, first_token=50), first, *others)
+    save_manifest(replace(manifest, shards=parts), folder)
+    [problem] = problems(folder)
+    assert "part (train)" in problem
+
+
+def test_limits_on_epochs_need_the_size_of_the_run(folder: Path) -> None:
+    mixture = {"max_epochs": 1, "unit": "tokens", "tiers": {"a": {"above": 1, "rate": 1}}}
+    data = {"data_manifest": str(folder / "manifest.json"), "seq_length": 16, "mixture": mixture}
+    tokenizer = TokenizerConfig(tokenizer_type="SPMTokenizer", vocab_file=str(folder / "tokenizer.model"))
+    section = DataConfig.model_validate(data)
+    assert check_data(section, tokenizer) == []
+    assert check_data(section, tokenizer, run=RunSize(16, 2, 3)) == []
+    assert check_data(section, tokenizer, run=RunSize(16, 1000, 1000))
 
 
 def test_tokenizer_problem(folder: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import struct
@@ -102,12 +103,13 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, documents: list[li
 
 def test_long_index_is_written_and_read_in_blocks(tmp_path: Path) -> None:
     lengths = np.arange(1000) % 7
-    with mock.patch("megatron.data.indexed._BLOCK_DOCUMENTS", 64), ShardWriter(tmp_path / "x", dtype="int32") as writer:
+    blocks = mock.patch("megatron.data.index_format._BLOCK_DOCUMENTS", 64)
+    with blocks, ShardWriter(tmp_path / "x", dtype="int32") as writer:
         writer.add_documents(np.arange(lengths.sum()), lengths)
     with ShardWriter(tmp_path / "y", dtype="int32") as writer:
         writer.add_documents(np.arange(lengths.sum()), lengths)
     assert content_hash(tmp_path / "x") == content_hash(tmp_path / "y")
-    with mock.patch("megatron.data.indexed._BLOCK_DOCUMENTS", 64):
+    with mock.patch("megatron.data.shard_index.BLOCK_ENTRIES", 64):
         reader = ShardReader(tmp_path / "x")
         assert np.array_equal(reader.document_lengths, lengths)
         index = bytearray(idx_path(tmp_path / "x").read_bytes())
@@ -117,17 +119,49 @@ def test_long_index_is_written_and_read_in_blocks(tmp_path: Path) -> None:
             ShardReader(tmp_path / "x").verify()
 
 
-def test_document_lengths_are_mapped_not_copied(tmp_path: Path) -> None:
-    reader = ShardReader(write(tmp_path / "x", DOCUMENTS))
-    assert isinstance(reader.document_lengths, np.memmap)
-
-
 def test_several_sequences_make_one_document(tmp_path: Path) -> None:
     reader = ShardReader(write_raw(tmp_path / "x", lengths=[2, 1, 4, 3], documents=[0, 2, 2, 4]))
     assert reader.num_documents == 3
     assert [reader.document(number).tolist() for number in range(3)] == [[0, 1, 2], [], [3, 4, 5, 6, 7, 8, 9]]
     assert reader.document_lengths.tolist() == [3, 0, 7]
     assert [reader.document_at(token) for token in (0, 2, 3, 9)] == [0, 0, 2, 2]
+
+
+def test_documents_of_thousands_of_sequences(tmp_path: Path) -> None:
+    borders = [0, 5000, 5000, 5001, 9999, 10000]
+    reader = ShardReader(write_raw(tmp_path / "x", lengths=[1, 2] * 5000, documents=borders))
+    expected = [7500, 0, 1, 7497, 2]
+    assert reader.document_lengths.tolist() == expected
+    assert [block.tolist() for block in reader.length_blocks(1, 4)] == [expected[1:4]]
+    starts = np.cumsum([0, *expected])
+    assert [reader.document_span(number) for number in range(5)] == list(itertools.pairwise(starts))
+    assert [reader.document_at(token) for token in (0, 7499, 7500, 7501, 14997, 14998, 14999)] == [0, 0, 2, 3, 3, 4, 4]
+
+
+def test_a_damaged_entry_never_gives_another_document(tmp_path: Path) -> None:
+    prefix = write(tmp_path / "x", [[7] * length for length in (3, 1, 4, 1, 5, 9, 2, 6)])
+    sound = idx_path(prefix).read_bytes()
+    owners = [number for number, size in enumerate((3, 1, 4, 1, 5, 9, 2, 6)) for _ in range(size)]
+    refused = 0
+    for position in range(34, len(sound)):
+        damaged = bytearray(sound)
+        damaged[position] ^= 1
+        idx_path(prefix).write_bytes(damaged)
+        try:
+            reader = ShardReader(prefix)
+        except ShardError:
+            continue
+        for token, owner in enumerate(owners):
+            try:
+                document = reader.document_at(token)
+            except ShardError:
+                refused += 1
+                continue
+            start, stop = reader.document_span(document)
+            assert start <= token < stop
+            # Only the document index can name another document, and then its sequences do lie there.
+            assert document == owner or position >= 34 + 12 * 8
+    assert refused
 
 
 @pytest.mark.parametrize("documents", [[0], []])
@@ -287,7 +321,6 @@ def test_a_reader_travels_to_another_process(tmp_path: Path) -> None:
     reader.document(0)
     copy = pickle.loads(pickle.dumps(reader))
     assert copy.document(2).tolist() == [1, 2, 3, 4]
-    reader.close()
     assert reader.document(1).tolist() == [8, 9]
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from megatron.data.indexed import ShardError, ShardReader, ShardWriter
 from megatron.data.manifest import (
@@ -80,6 +83,8 @@ def test_codes() -> None:
         ({"code": "Finnish"}, "is not like eng_Latn"),
         ({"documents": 0}, "at least one document"),
         ({"words": -1}, "no count below 0"),
+        ({"first_document": -1}, "must not be below 0"),
+        ({"first_token": -1}, "must not be below 0"),
         ({"path": "/elsewhere/x"}, "must be relative"),
         ({"path": "../x"}, "no parent folder"),
         ({"path": "a/../../x"}, "no parent folder"),
@@ -115,10 +120,65 @@ def test_all_contradictions_are_listed(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as error:
         save_manifest(Manifest(TOKENIZER, twice), tmp_path)
     assert "'fin_Latn (train)' is listed twice" in str(error.value)
-    assert "path 'fin_Latn_text_document' is listed twice" in str(error.value)
+    assert "path 'fin_Latn_text_document': fin_Latn (train) has tokens 0 to 25, which overlap" in str(error.value)
     assert "'y' is not like" in str(error.value)
     with pytest.raises(ManifestError, match="lists no shards"):
         save_manifest(Manifest(TOKENIZER, ()), tmp_path)
+
+
+def part(name: str, documents: tuple[int, int], tokens: tuple[int, int], **changes: Any) -> ShardInfo:
+    return shard(
+        name,
+        path="all",
+        first_document=documents[0],
+        documents=documents[1] - documents[0],
+        first_token=tokens[0],
+        tokens=tokens[1] - tokens[0],
+        **changes,
+    )
+
+
+def test_shards_may_share_a_file_when_they_do_not_overlap(tmp_path: Path) -> None:
+    parts = (part("c", (8, 9), (30, 50)), part("a", (0, 3), (0, 20)), part("a", (3, 8), (20, 30), split="valid"))
+    save_manifest(Manifest(TOKENIZER, parts), tmp_path)
+    assert [(s.name, s.split, s.first_token) for s in load_manifest(tmp_path).shards] == [
+        ("a", "train", 0),
+        ("a", "valid", 20),
+        ("c", "train", 30),
+    ]
+
+
+def test_every_overlap_in_a_file_is_listed(tmp_path: Path) -> None:
+    parts = (
+        part("a", (0, 9), (0, 90)),
+        part("b", (1, 2), (90, 95)),
+        part("c", (3, 4), (95, 99)),
+        part("d", (9, 10), (98, 105), dtype="int32", content_hash="11ee"),
+    )
+    with pytest.raises(ManifestError) as error:
+        save_manifest(Manifest(TOKENIZER, parts), tmp_path)
+    rule = "shards of one file must not overlap"
+    problems = [line.partition("path 'all': ")[2] for line in str(error.value).splitlines()]
+    assert problems == [
+        "its shards give it more than one dtype: 'int32', 'uint16'",
+        "its shards give it more than one content_hash: '00ff', '11ee'",
+        f"b (train) has documents 1 to 2, which overlap those of a (train), up to 9; {rule}",
+        f"c (train) has documents 3 to 4, which overlap those of a (train), up to 9; {rule}",
+        f"d (train) has tokens 98 to 105, which overlap those of c (train), up to 99; {rule}",
+    ]
+
+
+@given(borders=st.lists(st.integers(0, 30), min_size=4, max_size=12))
+def test_overlaps_are_those_of_a_plain_comparison(borders: list[int]) -> None:
+    ranges = [(a, b) for a, b in zip(borders[::2], borders[1::2], strict=False) if a < b]
+    parts = [part(f"c{n}", (n, n + 1), borders) for n, borders in enumerate(ranges)]
+    overlap = any(a < d and c < b for n, (a, b) in enumerate(ranges) for c, d in ranges[n + 1 :])
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            save_manifest(Manifest(TOKENIZER, (shard(), *parts)), Path(folder))
+            assert not overlap
+        except ManifestError:
+            assert overlap
 
 
 def edited(tmp_path: Path, **changes: Any) -> Path:

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron.data.order import Interleaving, SampleOrder, permute
-
-SHARES = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=60)
+from megatron.data.order import ORDER_VERSION, Sample, SampleOrder, key_of, permute
+from megatron.data.phased_interleaving import OrderPhase
 
 
 @given(size=st.integers(1, 2000), key=st.integers(0, 2**64 - 1))
@@ -27,50 +27,47 @@ def test_permutation_spreads_evenly() -> None:
     assert all(abs(places[place] - 2000) < 5 * 42.4 for place in range(10))
 
 
-@settings(deadline=None)
-@given(shares=SHARES, samples=st.integers(0, 5000))
-def test_counts_agree_with_locating_every_sample(shares: list[float], samples: int) -> None:
-    interleaving = Interleaving(shares)
-    seen = [0] * len(shares)
-    for number in range(samples):
-        corpus, ordinal = interleaving.locate(number)
-        assert ordinal == seen[corpus]
-        seen[corpus] += 1
-    assert seen == interleaving.counts(samples)
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_small_permutations_come_equally_often(size: int) -> None:
+    keys = [key_of("test", number) for number in range(24_000)]
+    orders = Counter(tuple(permute(index, size=size, key=key) for index in range(size)) for key in keys)
+    expected = len(keys) / math.factorial(size)
+    assert len(orders) == math.factorial(size)
+    assert all(abs(count - expected) < 5 * expected**0.5 for count in orders.values())
 
 
-@given(shares=SHARES, samples=st.integers(0, 10**8))
-def test_every_prefix_has_the_exact_shares(shares: list[float], samples: int) -> None:
-    interleaving = Interleaving(shares)
-    counts = interleaving.counts(samples)
-    assert sum(counts) == samples
-    total = sum(shares)
-    # Fractions are kept to 2**-32, which adds one sample in 2**32 for each level of the tree.
-    rounding = samples * len(shares) / 2**32
-    bound = interleaving.bound()
-    assert bound < 2
-    for share, count in zip(shares, counts, strict=True):
-        assert abs(count - samples * share / total) <= bound + rounding
-
-
-def test_546_corpora_stay_within_one_sample_of_the_plan() -> None:
-    shares = [0.99**corpus for corpus in range(546)]
-    interleaving = Interleaving(shares)
-    assert interleaving.bound() < 1.5
-    total = sum(shares)
-    for samples in (1, 17, 4096, 1_000_003, 49_152_000):
-        counts = interleaving.counts(samples)
-        assert all(abs(n - round(samples * s / total)) <= 1 for n, s in zip(counts, shares, strict=True))
+def test_the_order_of_this_version_does_not_change() -> None:
+    """Runs depend on it: who changes these numbers must raise ORDER_VERSION."""
+    assert ORDER_VERSION == 2
+    assert [permute(index, size=7, key=12345) for index in range(7)] == [4, 0, 3, 2, 5, 1, 6]
+    assert [permute(index, size=1000, key=99) for index in range(5)] == [946, 750, 859, 434, 724]
+    assert [tuple(order().sample(number)) for number in (0, 1, 2, 500, 10**9)] == [
+        (0, 0, 87, 494), (1, 0, 0, 30), (0, 0, 68, 304), (0, 3, 90, 156), (0, 7500000, 37, 597),
+    ]  # fmt: skip
 
 
 def order(**changes: object) -> SampleOrder:
-    settings = {"seed": 1, "names": ["a", "b"], "tokens": [1000, 37], "shares": [3.0, 1.0], "seq_length": 10}
-    return SampleOrder(**{**settings, **changes})
+    """Return an order of two corpora; ``shares`` instead of ``phases`` make a single phase."""
+    settings = {"seed": 1, "names": ["a", "b"], "tokens": [1000, 37], "shares": (3.0, 1.0), "seq_length": 10, **changes}
+    shares = settings.pop("shares")
+    return SampleOrder(**{"phases": [OrderPhase(0, 0, shares)], **settings})
+
+
+# Corpus "c" comes with the second phase, "b" goes with the third.
+PHASES = (
+    OrderPhase(0, 0, (3.0, 1.0, 0.0)),
+    OrderPhase(150, 100, (1.0, 1.0, 2.0)),
+    OrderPhase(300, 0, (2.0, 0.0, 1.0)),
+)
+
+
+def phased_order(**changes: object) -> SampleOrder:
+    return order(**{"names": ["a", "b", "c"], "tokens": [1000, 137, 203], "phases": PHASES, **changes})
 
 
 @given(tokens=st.integers(1, 500), seq_length=st.integers(1, 50), seed=st.integers(0, 5))
 def test_every_window_of_an_epoch_comes_once(tokens: int, seq_length: int, seed: int) -> None:
-    one = order(names=["a"], tokens=[tokens], shares=[1.0], seq_length=seq_length, seed=seed)
+    one = order(names=["a"], tokens=[tokens], shares=(1.0,), seq_length=seq_length, seed=seed)
     windows = one.windows(0)
     for epoch in range(3):
         samples = [one.sample(epoch * windows + turn) for turn in range(windows)]
@@ -83,7 +80,7 @@ def test_every_window_of_an_epoch_comes_once(tokens: int, seq_length: int, seed:
 
 @pytest.mark.parametrize("tokens", [10_000, 10_003])
 def test_epochs_differ_in_order_and_borders(tokens: int) -> None:
-    one = order(names=["a"], tokens=[tokens], shares=[1.0])
+    one = order(names=["a"], tokens=[tokens], shares=(1.0,))
     epochs = [[one.sample(epoch * 1000 + turn) for turn in range(1000)] for epoch in range(3)]
     assert len({tuple(sample.window for sample in epoch) for epoch in epochs}) == 3
     assert len({frozenset(sample.start for sample in epoch) for epoch in epochs}) == 3
@@ -91,18 +88,16 @@ def test_epochs_differ_in_order_and_borders(tokens: int) -> None:
 
 @given(tokens=st.integers(1, 300), seq_length=st.integers(1, 60), samples=st.integers(1, 200))
 def test_over_time_every_token_comes_equally_often(tokens: int, seq_length: int, samples: int) -> None:
-    one = order(names=["a"], tokens=[tokens], shares=[1.0], seq_length=seq_length)
+    one = order(names=["a"], tokens=[tokens], shares=(1.0,), seq_length=seq_length)
     windows = one.windows(0)
     whole = samples - samples % windows  # in the middle of an epoch some windows have yet to come
-    counts = Counter(
-        (sample.start + i) % tokens for sample in map(one.sample, range(whole)) for i in range(seq_length)
-    )
+    counts = Counter((sample.start + i) % tokens for sample in map(one.sample, range(whole)) for i in range(seq_length))
     if whole and windows * seq_length % tokens:
         assert max(counts.values()) - min(counts[token] for token in range(tokens)) <= 1
 
 
 def test_a_corpus_keeps_its_order_when_others_come_and_go() -> None:
-    alone = order(names=["a"], tokens=[1000], shares=[1.0])
+    alone = order(names=["a"], tokens=[1000], shares=(1.0,))
     both = order()
     of_a = [sample for sample in map(both.sample, range(400)) if sample.corpus == 0]
     assert [(s.epoch, s.window, s.start) for s in of_a] == [
@@ -116,8 +111,76 @@ def test_the_seed_matters_and_nothing_else_does() -> None:
     assert [first.sample(n) for n in range(20)] != [other.sample(n) for n in range(20)]
 
 
+def samples_of_a_run(steps: int, *, batch: int, ranks: int, micro_batch: int) -> list[Sample]:
+    """Return what a run trains on in order of sample numbers; every rank draws its own part, with its own order."""
+    drawn: dict[int, Sample] = {}
+    for rank in range(ranks):
+        mine = phased_order()
+        for step in range(steps):
+            first = step * batch + rank * (batch // ranks)
+            for micro in range(first, first + batch // ranks, micro_batch):
+                drawn.update((number, mine.sample(number)) for number in range(micro, micro + micro_batch))
+    assert sorted(drawn) == list(range(steps * batch))
+    return [drawn[number] for number in range(steps * batch)]
+
+
+def test_longer_runs_and_other_batches_and_layouts_only_append() -> None:
+    longest = samples_of_a_run(60, batch=8, ranks=1, micro_batch=8)
+    layouts = ((30, 8, 1, 8), (60, 8, 4, 1), (30, 16, 2, 4), (45, 10, 5, 2), (96, 5, 1, 1))
+    for steps, batch, ranks, micro_batch in layouts:
+        run = samples_of_a_run(steps, batch=batch, ranks=ranks, micro_batch=micro_batch)
+        assert run == longest[: len(run)]
+
+
+@settings(deadline=None)
+@given(
+    tokens=st.tuples(*[st.integers(1, 600)] * 3),
+    first=st.integers(0, 150),
+    ramp=st.integers(0, 150),
+    seed=st.integers(0, 5),
+)
+def test_every_window_of_an_epoch_comes_once_across_phases(
+    tokens: tuple[int, int, int], first: int, ramp: int, seed: int
+) -> None:
+    phases = (PHASES[0], OrderPhase(first, ramp, PHASES[1].shares), OrderPhase(300, 0, PHASES[2].shares))
+    one = phased_order(tokens=tokens, phases=phases, seed=seed)
+    drawn: dict[int, list[tuple[int, int]]] = {0: [], 1: [], 2: []}
+    for sample in map(one.sample, range(400)):
+        drawn[sample.corpus].append((sample.epoch, sample.window))
+    assert sum(map(len, drawn.values())) == 400
+    for corpus, taken in drawn.items():
+        windows = one.windows(corpus)
+        for epoch in range(-(-len(taken) // windows)):
+            part = taken[epoch * windows : (epoch + 1) * windows]
+            assert {number for number, _ in part} == {epoch}
+            assert len({window for _, window in part}) == len(part)
+            assert all(0 <= window < windows for _, window in part)
+
+
+@settings(deadline=None)
+@given(tokens=st.tuples(*[st.integers(1, 3000)] * 3), limit=st.integers(0, 500))
+def test_the_first_repeat_is_the_first_sample_of_the_second_epoch(tokens: tuple[int, int, int], limit: int) -> None:
+    one = phased_order(tokens=tokens)
+    samples = [one.sample(number) for number in range(limit)]
+    for corpus in range(3):
+        repeats = [number for number, sample in enumerate(samples) if sample.corpus == corpus and sample.epoch >= 1]
+        assert one.first_repeat(corpus, limit=limit) == (repeats[0] if repeats else None)
+
+
+def test_the_first_repeat_of_a_corpus_alone_comes_right_after_its_windows() -> None:
+    assert order(names=["a"], tokens=[105], shares=(1.0,)).first_repeat(0, limit=11) == 10
+
+
+def test_a_first_repeat_is_found_far_away() -> None:
+    far = order(tokens=[10 * 2**38, 37])
+    repeat = far.first_repeat(0, limit=2**40)
+    assert repeat is not None
+    assert (far.sample(repeat).corpus, far.sample(repeat).epoch) == (0, 1)
+    assert far.interleaving.count(0, repeat) == far.windows(0) == 2**38
+
+
 def test_no_order_over_nothing() -> None:
     with pytest.raises(ValueError, match=r"no tokens.*b"):
         order(tokens=[10, 0])
-    with pytest.raises(ValueError, match="positive"):
-        Interleaving([1.0, 0.0])
+    with pytest.raises(ValueError, match="1 shares for 2 corpora"):
+        order(shares=(1.0,))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -45,6 +46,21 @@ def held_out(folder: Path, *, prepend_bos: bool, seq_length: int = 10) -> HeldOu
         )
     tokenizer = TokenizerInfo("SPMTokenizer", "f", 64, EOD, BOS, prepend_bos=prepend_bos)
     return HeldOutSet(folder=folder, shards=shards, tokenizer=tokenizer, seq_length=seq_length)
+
+
+def in_one_file(folder: Path, *, prepend_bos: bool) -> HeldOutSet:
+    """The same documents, all corpora in one file between documents of others."""
+    apart = held_out(folder, prepend_bos=prepend_bos)
+    shards = []
+    with ShardWriter(folder / "all", dtype=np.uint16) as writer:
+        for shard in apart.shards:
+            writer.add_document(np.array([60, 61, 62, EOD], dtype=np.uint16))
+            first = {"first_document": writer.num_documents, "first_token": writer.num_tokens}
+            shards.append(dataclasses.replace(shard, path="all", **first))
+            for text in DOCUMENTS[shard.name]:
+                writer.add_document(np.array([BOS] * prepend_bos + text + [EOD], dtype=np.uint16))
+    tokenizer = TokenizerInfo("SPMTokenizer", "f", 64, EOD, BOS, prepend_bos=prepend_bos)
+    return HeldOutSet(folder=folder, shards=shards, tokenizer=tokenizer, seq_length=10)
 
 
 class Uniform(nn.Module):
@@ -99,6 +115,16 @@ def test_the_score_does_not_depend_on_batches_or_processes(tmp_path: Path) -> No
 
     parts = [nats(23, Part(rank=rank, size=3, device=torch.device("cpu"))) for rank in range(3)]
     assert [sum(part) for part in zip(*parts, strict=True)] == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("prepend_bos", [False, True])
+def test_a_part_of_a_file_scores_as_a_file_of_its_own(tmp_path: Path, prepend_bos: bool) -> None:
+    model = small_model()
+    apart, together = (
+        make(tmp_path, prepend_bos=prepend_bos).score(model, world=ALONE, dtype=torch.float32, batch_tokens=100)
+        for make in (held_out, in_one_file)
+    )
+    assert together == apart
 
 
 def test_agrees_with_the_models_own_loss(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""The parts of a mixture: tiers, selections, phases, and limits on epochs."""

@@ -1,0 +1,1 @@
+"""Mixtures as tables, from shards or from counts alone."""

@@ -1,0 +1,129 @@
+"""Reading bytes from the files of shards: few of them open at a time, and never mapped.
+
+A mapped file that becomes shorter kills the process with SIGBUS at the next look at it; ``pread`` just returns less,
+and that is an error which can be told.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from megatron.data.index_format import ShardError
+
+Array = npt.NDArray[Any]
+
+
+class FileCache:
+    """Keeps the most recently read files open, so that thousands of shards need only ``limit`` file handles.
+
+    Args:
+        limit: handles that stay open at the same time.
+    """
+
+    def __init__(self, limit: int = 256) -> None:
+        self.limit = limit
+        self._files: OrderedDict[Path, int] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type[FileCache], tuple[int]]:
+        return FileCache, (self.limit,)  # handles belong to one process
+
+    def __del__(self) -> None:
+        self.close()
+
+    def handle(self, path: Path) -> int:
+        """Return a file descriptor of ``path`` opened for reading; it may be closed by the next call."""
+        if path in self._files:
+            self._files.move_to_end(path)
+        else:
+            self._files[path] = os.open(path, os.O_RDONLY)
+            while len(self._files) > self.limit:
+                os.close(self._files.popitem(last=False)[1])
+        return self._files[path]
+
+    def close(self) -> None:
+        """Close all files; the cache stays usable."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+
+class ShardFile:
+    """One file of a shard, read at any place; every failure is a :class:`ShardError`.
+
+    Args:
+        path: the file.
+        files: keeps it open between reads; without it each :meth:`opened` block opens and closes it.
+    """
+
+    def __init__(self, path: Path, files: FileCache | None = None) -> None:
+        self.path = path
+        self._files = files
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """Give a descriptor for the reads of one block, within which no other file of the cache may be read.
+
+        Raises:
+            ShardError: the file cannot be opened or read.
+        """
+        try:
+            if self._files is not None:
+                yield self._files.handle(self.path)
+                return
+            descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                yield descriptor
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise ShardError(f"{self.path}: cannot be read ({error.strerror})") from error
+
+    def read(self, dtype: npt.DTypeLike, count: int, offset_bytes: int) -> Array:
+        """Return ``count`` values from byte ``offset_bytes`` on, a new array of shape ``[count]``.
+
+        Raises:
+            ShardError: the file cannot be read, or ends before.
+        """
+        self.read_into(values := np.empty(count, dtype=dtype), offset_bytes)
+        return values
+
+    def read_into(self, values: Array, offset_bytes: int) -> None:
+        """Fill a contiguous array with the bytes from ``offset_bytes`` on.
+
+        Raises:
+            ShardError: the file cannot be read, or ends before.
+        """
+        if not self._filled_at_once(values, offset_bytes):
+            with self.opened() as descriptor:
+                self._fill(descriptor, values, offset_bytes)
+
+    def _filled_at_once(self, values: Array, offset_bytes: int) -> bool:
+        """Try the one call that nearly always does it; every failure is left to the slower way, which tells it."""
+        if self._files is None:
+            return False
+        try:
+            return os.preadv(self._files.handle(self.path), [values.data], offset_bytes) == values.nbytes
+        except OSError:
+            return False
+
+    def read_from(self, descriptor: int, dtype: npt.DTypeLike, count: int, offset_bytes: int) -> Array:
+        """Do as :meth:`read` with a descriptor from :meth:`opened`."""
+        self._fill(descriptor, values := np.empty(count, dtype=dtype), offset_bytes)
+        return values
+
+    def _fill(self, descriptor: int, values: Array, offset_bytes: int) -> None:
+        view = values.view(np.uint8).data
+        done = 0
+        while done < len(view):
+            # The kernel reads at most 2 GiB per call, and less at the end of the file.
+            more = os.preadv(descriptor, [view[done:]], offset_bytes + done)
+            if more == 0:
+                raise ShardError(f"{self.path}: ends at byte {offset_bytes + done}; it was longer when it was opened")
+            done += more

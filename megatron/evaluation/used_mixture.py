@@ -1,0 +1,32 @@
+"""What a run was really trained on, read from its record as the plan is: the same tables and picture show both."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from megatron.data.planning.plan import Plan
+from megatron.evaluation.report_data import load_run
+from megatron.monitor.record import MetricsError
+
+
+def used_plan(folder: Path) -> Plan:
+    """Return the mixture that a run recorded as used when it ended or paused.
+
+    Args:
+        folder: the ``save`` folder of the run.
+
+    Raises:
+        MetricsError: there is no record, or the run has not come to an end or a pause yet.
+    """
+    run = load_run(folder)
+    if not run.used:
+        raise MetricsError(
+            f"{folder}: the record holds no used mixture yet; it is written when the run ends or pauses. "
+            "The plan of the run is shown from its configuration"
+        )
+    rows = [dict(row) for row in run.used]
+    samples = sum(int(row["samples"]) for row in rows)
+    seq_length = sum(int(row["sampled_tokens"]) for row in rows) // max(1, samples)
+    tokens_per_step = int(run.start["tokens_per_step"]) if run.start is not None else 0
+    return Plan(rows, batch_size=tokens_per_step // max(1, seq_length) or 1, samples=max(1, math.ceil(samples)))

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from megatron.config.architecture import Architecture
+from megatron.model.attention import Documents
+from megatron.model.llama import Llama
+from megatron.model.loss import IGNORE
+from megatron.parallel.process import World
+from megatron.train.batches import MicroBatch
+from megatron.train.step import TrainStep
+
+LENGTHS = (7, 1, 8, 4, 12)
+
+
+def train_step(dtype: torch.dtype = torch.float32) -> tuple[Llama, TrainStep]:
+    model = Llama(Architecture(64, 32, 48, 2, 4, 2, 8, 64))
+    model.init_weights(seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    step = TrainStep(
+        model=model, optimizer=optimizer, learning_rate=lambda _: 0.5, world=world, dtype=dtype, max_gradient_norm=0.0
+    )
+    return model, step
+
+
+@pytest.fixture
+def packed() -> MicroBatch:
+    tokens = torch.randint(0, 64, (2, 17), generator=torch.Generator().manual_seed(0))
+    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    targets[0, 3], targets[1, ::5] = IGNORE, IGNORE
+    positions = torch.cat([torch.arange(length) for length in LENGTHS]).view(2, 16)
+    return MicroBatch(inputs, targets, positions, Documents.of(LENGTHS))
+
+
+def test_a_step_on_packed_rows_is_a_step_on_their_documents(packed: MicroBatch) -> None:
+    pieces = [tensor.flatten()[None].split(list(LENGTHS), dim=1) for tensor in (packed.inputs, packed.targets)]
+    alone = [MicroBatch(inputs, targets) for inputs, targets in zip(*pieces, strict=True)]
+    together, step_together = train_step()
+    apart, step_apart = train_step()
+    ours, theirs = step_together([packed], step=0), step_apart(alone, step=0)
+    assert ours.loss == pytest.approx(theirs.loss, rel=1e-6)
+    assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-5)
+    for (name, mine), other in zip(together.named_parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-6, msg=name)
+
+
+def test_documents_reach_the_model_in_bfloat16(packed: MicroBatch) -> None:
+    wide, narrow = train_step()[1]([packed], step=0), train_step(torch.bfloat16)[1]([packed], step=0)
+    assert narrow.loss == pytest.approx(wide.loss, rel=1e-2)
+
+
+def test_the_loss_is_the_mean_over_the_tokens_that_have_one(packed: MicroBatch) -> None:
+    model, step = train_step()
+    logits = model(packed.inputs, positions=packed.positions, documents=packed.documents)
+    wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), packed.targets.flatten(), ignore_index=IGNORE)
+    assert step([packed], step=0).loss == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_a_step_without_any_target_is_an_error_and_changes_nothing(packed: MicroBatch) -> None:
+    model, step = train_step()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    empty = MicroBatch(packed.inputs, torch.full_like(packed.targets, IGNORE))
+    with pytest.raises(ValueError, match=r"step 6: no token of the step has a loss.*eod_mask_loss"):
+        step([empty, empty], step=5)
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+    step([empty, packed], step=5)  # one batch without targets among others is nothing to complain about
