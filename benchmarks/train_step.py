@@ -18,6 +18,7 @@ from megatron.model.llama import Llama
 from megatron.optim.adamw import build_adamw
 from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import World
+from megatron.train.batches import MicroBatch
 from megatron.train.step import TrainStep
 
 SHAPE = Architecture(
@@ -46,7 +47,11 @@ def our_step(precision: str, device: torch.device) -> Callable[[torch.Tensor], o
         dtype=compute_dtype(precision),
         max_gradient_norm=1.0,
     )
-    return lambda tokens: step([tokens], step=0)
+
+    def run(tokens: torch.Tensor) -> object:
+        return step([MicroBatch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())], step=0)
+
+    return run
 
 
 def peer_step(precision: str, device: torch.device, *, autocast: bool) -> Callable[[torch.Tensor], object] | None:
