@@ -94,7 +94,7 @@ docs: .venv/installed
 	$(BIN)/python tools/config_reference.py
 
 bench: .venv/installed-test
-	for script in benchmarks/*_*.py; do $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/run_all.py
 
 clean:
 	rm -rf .venv $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

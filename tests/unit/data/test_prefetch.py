@@ -188,8 +188,11 @@ def test_it_sleeps_while_nothing_is_to_be_done() -> None:
 
 
 SCRIPT = """
-import itertools, sys, time
+import itertools, signal, sys, time
 from megatron.data.prefetch import Prefetcher
+
+# Processes in the background of a script inherit that it is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def items():
     yield 1
