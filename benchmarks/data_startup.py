@@ -165,7 +165,7 @@ def memory(name: str) -> int:
 def start_ours(folder: Path, steps: int, *, every: bool) -> Start:
     """Start as a training run does, up to its first micro-batch; then read one sample of every corpus, if asked to."""
     began = time.perf_counter()
-    from megatron.config.schema import MixtureConfig, TierConfig
+    from megatron.config.mixture_schema import MixtureConfig, TierConfig
     from megatron.data.loader import Loader
     from megatron.data.manifest import load_manifest
     from megatron.data.mixture import RunSize, plan_mixture

@@ -54,7 +54,7 @@ def main() -> int:
             print(line)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except ValueError as error:  # the user's mistakes; anything else is ours and shows its trace
+    except (ValueError, OSError) as error:  # mistakes of the user's, a full disk; the rest is ours and shows its trace
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

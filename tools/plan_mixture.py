@@ -42,6 +42,7 @@ def main() -> int:
     if plan.bound is not None:
         print(f"\nin every prefix of the run, each count is within {plan.bound:.2f} samples of its share")
     if arguments.tsv:
+        arguments.tsv.parent.mkdir(parents=True, exist_ok=True)
         arguments.tsv.write_text(plan_tsv(plan.rows), encoding="utf-8")
     return 0
 

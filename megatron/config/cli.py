@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from megatron.config.fields import Section
 from megatron.config.load import load, load_sections
 from megatron.config.problems import ConfigError
-from megatron.config.schema import Config, Section
+from megatron.config.schema import Config
 
 EXIT_BAD_CONFIG = 2
 

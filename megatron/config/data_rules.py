@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from megatron.config.derive import parse_split
+from megatron.config.mixture_schema import MixtureConfig
 from megatron.config.problems import Complaint
-from megatron.config.schema import MixtureConfig
 
 
 def _one_way_to_name_data(

@@ -10,9 +10,10 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from megatron.config.check import broken_rules
+from megatron.config.fields import Section, sections_in
 from megatron.config.problems import ABSENT, ConfigError, Problem, did_you_mean
 from megatron.config.read import Entry, apply_overrides, read_files
-from megatron.config.schema import SECTIONS, SHAPE_KEYS, Config, Section, sections_in
+from megatron.config.schema import SECTIONS, SHAPE_KEYS, Config
 from megatron.config.translate import translate
 from megatron.utils.files import fingerprint_bytes, write_text
 from megatron.utils.log import get_logger

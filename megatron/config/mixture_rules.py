@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from megatron.config.mixture_schema import MixtureConfig, PhaseConfig, SourceConfig, TierConfig
 from megatron.config.problems import Complaint
-from megatron.config.schema import MixtureConfig, PhaseConfig, SourceConfig, TierConfig
 
 _Stage = MixtureConfig | PhaseConfig
 _KeyPath = tuple[str, ...]
@@ -24,11 +24,15 @@ def _stages(mixture: MixtureConfig | None) -> Iterator[tuple[_KeyPath, _Stage]]:
 def _all_tiers(mixture: MixtureConfig | None) -> Iterator[tuple[_KeyPath, Mapping[str, TierConfig]]]:
     """Yield every list of tiers: of the mixture, of its phases, and of the sources of both."""
     for path, stage in _stages(mixture):
-        if stage.tiers is not None:
-            yield (*path, "tiers"), stage.tiers
-        for name, source in (stage.sources or {}).items():
-            if source.tiers is not None:
-                yield (*path, "sources", name, "tiers"), source.tiers
+        yield from _tiers_in(path, stage)
+
+
+def _tiers_in(path: _KeyPath, stage: _Stage) -> Iterator[tuple[_KeyPath, Mapping[str, TierConfig]]]:
+    if stage.tiers is not None:
+        yield (*path, "tiers"), stage.tiers
+    for name, source in (stage.sources or {}).items():
+        if source.tiers is not None:
+            yield (*path, "sources", name, "tiers"), source.tiers
 
 
 def _tiers_differ(mixture: MixtureConfig | None) -> Iterator[Complaint]:
@@ -53,6 +57,18 @@ def _weights_stand_alone(mixture: MixtureConfig | None) -> Iterator[Complaint]:
         elif mixture is not None and mixture.weights is not None:
             for key in named:
                 yield (*path, key), "has no effect under mixture.weights", "Give the phase weights of its own."
+
+
+def _rates_count(mixture: MixtureConfig | None) -> Iterator[Complaint]:
+    """Refuse rates beside weights: there, tiers only sort corpora by size, for their limits and for selections."""
+    for path, stage in _stages(mixture):
+        if stage.weights is None and (mixture is None or mixture.weights is None):
+            continue
+        for where, tiers in _tiers_in(path, stage):
+            rated = [name for name, tier in tiers.items() if tier.rate != 1]
+            if rated:
+                rule = f"gives {', '.join(rated)} a rate, which has no effect beside weights"
+                yield where, rule, "Write rate: 1, or remove weights."
 
 
 def _gives_shares(stage: _Stage, key: str) -> bool:
@@ -136,6 +152,7 @@ def _amount(in_steps: int | None, in_tokens: float | None, step: int | None, tok
 MIXTURE_RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _tiers_differ,
     _weights_stand_alone,
+    _rates_count,
     _shares_for_all,
     _selections_choose,
     _phases_begin,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from megatron.config.fields import Section, sections_in
 from megatron.config.keys import GROUPS, LATER_KEYS, NEOX_KEYS, NeoxKey, Status
-from megatron.config.schema import SECTIONS, Section, sections_in
+from megatron.config.schema import SECTIONS
 
 _INTRODUCTION = """\
 # Configuration

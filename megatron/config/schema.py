@@ -6,62 +6,37 @@ The text under a field is its entry in ``docs/configuration.md``. Rules that joi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, Strict
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import BeforeValidator
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+from megatron.config.fields import (
+    AnyCase,
+    Count,
+    CountOrZero,
+    Fraction,
+    Momentum,
+    Positive,
+    PositiveFraction,
+    PositiveOrZero,
+    Section,
+    Seed,
+    Switch,
+    Text,
+    Texts,
+    as_tuple,
+)
+from megatron.config.mixture_schema import MixtureConfig
 
-
-def as_number(value: object) -> object:
-    """Return a text such as ``1e-5``, which YAML 1.1 reads as a string, as a float; anything else unchanged."""
-    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
-
-
-def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-class _AnyCase:
-    """Lets a ``Literal`` of strings accept every mix of upper and lower case, as GPT-NeoX does."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        canonical = {choice.lower(): choice for choice in get_args(source)}
-
-        def spell(value: object) -> object:
-            return canonical.get(value.lower(), value) if isinstance(value, str) else value
-
-        return core_schema.no_info_before_validator_function(spell, handler(source))
-
-
-Text = Annotated[str, Strict(), Field(min_length=1)]
-Switch = Annotated[bool, Strict()]
-Count = Annotated[int, Strict(), Field(ge=1)]
-CountOrZero = Annotated[int, Strict(), Field(ge=0)]
-Seed = Annotated[int, Strict(), Field(ge=0, lt=1 << 63)]
-_NUMBER_TEXT = BeforeValidator(as_number)
-Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False), _NUMBER_TEXT]
-PositiveOrZero = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False), _NUMBER_TEXT]
-Fraction = Annotated[float, Strict(), Field(ge=0, le=1), _NUMBER_TEXT]
-PositiveFraction = Annotated[float, Strict(), Field(gt=0, le=1), _NUMBER_TEXT]
-Momentum = Annotated[float, Strict(), Field(ge=0, lt=1), _NUMBER_TEXT]
-TokenizerType = Annotated[Literal["SPMTokenizer", "HFTokenizer", "TiktokenTokenizer"], _AnyCase()]
-
-
-class Section(BaseModel):
-    """Base of all sections: cannot be changed after loading, and knows no other fields than its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+TokenizerType = Annotated[Literal["SPMTokenizer", "HFTokenizer", "TiktokenTokenizer"], AnyCase()]
 
 
 class RopeScalingConfig(Section):
     """How rotary frequencies are stretched for long contexts; entries as in Hugging Face's ``config.json``."""
 
-    rope_type: Annotated[Literal["linear", "llama3"], _AnyCase()]
+    rope_type: Annotated[Literal["linear", "llama3"], AnyCase()]
     """`linear` divides every frequency by `factor`; `llama3` is the rule of Llama 3.1."""
     factor: Positive
     """How many times longer the context becomes."""
@@ -122,142 +97,6 @@ class TokenizerConfig(Section):
     """The tokenizer's file: `tokenizer.model` or `tokenizer.json`."""
 
 
-RESERVED_TIERS: Mapping[str, str] = MappingProxyType(
-    {"unseen": "corpora below the lowest tier", "untiered": "the corpora of a run without a mixture"}
-)
-"""Names that the program gives, and what to."""
-
-
-def _not_reserved(name: str) -> str:
-    if name in RESERVED_TIERS:
-        raise PydanticCustomError("reserved_tier", f"is a name kept for {RESERVED_TIERS[name]}")
-    return name
-
-
-TierName = Annotated[str, AfterValidator(_not_reserved)]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)]
-Weights = Annotated[dict[str, PositiveOrZero], Field(min_length=1)]
-
-
-class TierConfig(Section):
-    """Corpora of one range of sizes."""
-
-    above: PositiveOrZero
-    """A corpus belongs to the tier with the largest `above` that its size exceeds."""
-    rate: PositiveOrZero
-    """Times that the text of such a corpus is taken; shares of the mixture are in proportion to size x rate."""
-    max_epochs: Positive | None = None
-    """Most passes over each corpus of this tier; `max_epochs` of its source or of the mixture when absent."""
-
-
-Tiers = Annotated[dict[TierName, TierConfig], Field(min_length=1)]
-
-MALA_TIERS: Mapping[str, TierConfig] = MappingProxyType(
-    {
-        name: TierConfig(above=above, rate=1.0)
-        for name, above in {"high": 1e9, "medium-high": 1e8, "medium": 1e7, "medium-low": 1e6, "low": 1e5}.items()
-    }
-)
-"""The tiers of a mixture that names none: the bounds of the MaLA corpus, in words."""
-
-
-class SourceConfig(Section):
-    """One source of text; a bare number is its share."""
-
-    share: Positive | None = None
-    """Share of the training tokens (shares need not add up to 1). All sources have one, or none has."""
-    tiers: Tiers | None = None
-    """Tiers of this source alone, as for pairs of languages, whose sizes differ from those of languages."""
-    alpha: Fraction | None = None
-    """`alpha` of this source alone."""
-    max_epochs: Positive | None = None
-    """Most passes over each corpus of this source."""
-
-
-def _as_source(value: object) -> object:
-    value = as_number(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return {"share": value} if is_number else value
-
-
-Sources = Annotated[dict[str, Annotated[SourceConfig, BeforeValidator(_as_source)]], Field(min_length=1)]
-
-
-class SelectionConfig(Section):
-    """Chooses corpora: those that match one entry of each list given.
-
-    Text without a language, such as code, has no language, script or tier to match; `sources` and `corpora` choose it.
-    """
-
-    languages: Texts = ()
-    """Languages (`swh`) or languages with a script (`swh_Latn`). A pair is included when both of its languages are
-    listed, and excluded when one is."""
-    scripts: Texts = ()
-    """Scripts (`Latn`); of pairs as for `languages`."""
-    tiers: Texts = ()
-    """Names of tiers."""
-    sources: Texts = ()
-    """Names of sources."""
-    corpora: Texts = ()
-    """Names of corpora; `*` stands for any text."""
-
-
-class PhaseConfig(Section):
-    """Another mixture from some point of the run on. What it does not name stays as in the mixture itself."""
-
-    from_step: Count | None = None
-    """Optimizer steps that are done when the phase begins: 10000 means from step 10001 on, as steps are shown. Depends
-    on the batch size; `from_tokens` does not."""
-    from_tokens: Positive | None = None
-    """The same in training tokens."""
-    ramp_steps: Count | None = None
-    """Steps, from the start of the phase, over which the new mixture replaces the old one linearly."""
-    ramp_tokens: Positive | None = None
-    """The same in training tokens."""
-    tiers: Tiers | None = None
-    """Replaces the mixture's `tiers`."""
-    alpha: Fraction | None = None
-    """Replaces the mixture's `alpha`."""
-    weights: Weights | None = None
-    """Replaces the mixture's `weights`."""
-    sources: Sources | None = None
-    """Replaces the mixture's `sources`."""
-    include: SelectionConfig | None = None
-    """Replaces the mixture's `include`."""
-    exclude: SelectionConfig | None = None
-    """Replaces the mixture's `exclude`."""
-
-
-class MixtureConfig(Section):
-    """How much of each corpus goes into training: share = (tokens ^ alpha x rate of its tier), within its source."""
-
-    unit: Annotated[Literal["words", "tokens", "bytes"], _AnyCase()] = "words"
-    """Unit of the tiers' bounds: whitespace-separated words, the tokenizer's tokens, or UTF-8 bytes."""
-    tiers: Tiers | None = None
-    """Name to `{above, rate}`. Corpora that exceed no bound are not trained on. When absent, the bounds are those of
-    the MaLA corpus (1e9, 1e8, 1e7, 1e6 and 1e5), each with rate 1."""
-    alpha: Fraction | None = None
-    """Temperature: shares are in proportion to tokens ^ alpha. 1 (when absent) is by size; 0 is the same for all."""
-    weights: Weights | None = None
-    """Name of a corpus to its share of the training tokens, instead of tiers, `alpha` and `sources`. Shares need not
-    add up to 1; corpora without one are not trained on."""
-    sources: Sources | None = None
-    """Source to its share of the training tokens, or to `{share, tiers, alpha, max_epochs}`. Shares need not add up to
-    1; when absent, sources count by size x rate."""
-    max_epochs: Positive | None = None
-    """Most passes over each corpus in the planned run. What a corpus may not take goes to the others of its source,
-    and from a source that is used up to the other sources; the plan reports it."""
-    planned_tokens: Positive | None = None
-    """Training tokens that `max_epochs` is reckoned for; those of the run when absent. Give it when a run may become
-    longer later, because shares that depend on the length would change."""
-    include: SelectionConfig | None = None
-    """Train only on these corpora: `{languages: [swh, zul], sources: [monolingual]}`."""
-    exclude: SelectionConfig | None = None
-    """Leave these corpora out, even when they are included."""
-    phases: Annotated[tuple[PhaseConfig, ...], BeforeValidator(_as_tuple)] = ()
-    """Later mixtures in the order of their start: `[{from_step: 10000, ramp_steps: 500, sources: {...}}]`."""
-
-
 class DataConfig(Section):
     """What is trained on: a manifest, or GPT-NeoX's `train_data_paths` or `data_path`."""
 
@@ -265,7 +104,7 @@ class DataConfig(Section):
     """Manifest of the tokenised shards, as written by `tools/preprocess_data.py`."""
     train_data_paths: Texts = ()
     """Shards (paths without `.bin`) to train on, instead of a manifest."""
-    train_data_weights: Annotated[tuple[PositiveOrZero, ...], BeforeValidator(_as_tuple)] = ()
+    train_data_weights: Annotated[tuple[PositiveOrZero, ...], BeforeValidator(as_tuple)] = ()
     """Share of the training tokens of each of `train_data_paths`; all have the same when absent."""
     valid_data_paths: Texts = ()
     """Held-out shards (paths without `.bin`), scored one by one; see `eval_iters`."""
@@ -306,7 +145,7 @@ class AdamParams(Section):
 
     lr: Positive | None = None
     """Highest learning rate; the top-level key `lr` means the same."""
-    betas: Annotated[tuple[Momentum, Momentum], BeforeValidator(_as_tuple)] = (0.9, 0.999)
+    betas: Annotated[tuple[Momentum, Momentum], BeforeValidator(as_tuple)] = (0.9, 0.999)
     """Decay of the running means of the gradient and of its square."""
     eps: Positive = 1e-8
     """Added to the denominator."""
@@ -315,7 +154,7 @@ class AdamParams(Section):
 class AdamConfig(Section):
     """GPT-NeoX's `optimizer` entry."""
 
-    type: Annotated[Literal["Adam", "AdamW"], _AnyCase()] = "Adam"
+    type: Annotated[Literal["Adam", "AdamW"], AnyCase()] = "Adam"
     """Both names mean AdamW with decoupled weight decay, as GPT-NeoX's Adam does."""
     params: AdamParams = AdamParams()
     """`{lr, betas, eps}`."""
@@ -355,7 +194,7 @@ class OptimizerConfig(Section):
 class ScheduleConfig(Section):
     """The learning rate over the steps."""
 
-    lr_decay_style: Annotated[Literal["constant", "linear", "cosine", "exponential"], _AnyCase()] = "linear"
+    lr_decay_style: Annotated[Literal["constant", "linear", "cosine", "exponential"], AnyCase()] = "linear"
     """Shape of the decay after the warm-up."""
     lr_decay_iters: Count | None = None
     """Steps, warm-up included, after which `min_lr` is reached; `train_iters` when absent."""
@@ -374,7 +213,7 @@ class TrainConfig(Section):
     """Number of optimizer steps."""
     seed: Seed = 1234
     """Decides random weights and the order of the samples."""
-    precision: Annotated[Literal["fp32", "bfloat16"], _AnyCase()] = "fp32"
+    precision: Annotated[Literal["fp32", "bfloat16"], AnyCase()] = "fp32"
     """What matrices are multiplied in; weights, gradients' sums and optimizer state stay fp32.
     `bf16: {enabled: true}` means the same as `bfloat16`."""
     exit_interval: Count | None = None
@@ -390,7 +229,7 @@ class CheckpointConfig(Section):
     """Folder of another run to start from when `save` holds no checkpoint yet."""
     checkpoint_factor: Count | None = None
     """Save every this many steps. The last step is always saved."""
-    extra_save_iters: Annotated[tuple[Count, ...], BeforeValidator(_as_tuple)] = ()
+    extra_save_iters: Annotated[tuple[Count, ...], BeforeValidator(as_tuple)] = ()
     """Further steps after which to save."""
     keep_last_n_checkpoints: Count | None = None
     """Delete older checkpoints; all are kept when absent. Those of `extra_save_iters` are never deleted."""
@@ -425,7 +264,7 @@ class LoggingConfig(Section):
 class ParallelConfig(Section):
     """How processes work together."""
 
-    distributed_backend: Annotated[Literal["nccl", "gloo"], _AnyCase()] | None = None
+    distributed_backend: Annotated[Literal["nccl", "gloo"], AnyCase()] | None = None
     """Communication library; `nccl` on GPUs and `gloo` on CPUs when absent."""
     num_threads: Count | None = None
     """CPU threads per process; on CPUs the cores are shared out when absent."""
@@ -434,7 +273,7 @@ class ParallelConfig(Section):
 class LaunchConfig(Section):
     """How processes are started."""
 
-    launcher: Annotated[Literal["local"], _AnyCase()] = "local"
+    launcher: Annotated[Literal["local"], AnyCase()] = "local"
     """`local` starts every process on this machine."""
     num_gpus: Count | None = None
     """Processes on this machine; one per visible GPU, or one without GPUs, when absent."""
@@ -486,10 +325,3 @@ SECTION_OF_KEY: Mapping[str, str] = MappingProxyType(
     {key: name for name, section in SECTIONS.items() for key in section.model_fields}
 )
 """YAML key to the name of the section that holds it."""
-
-
-def sections_in(annotation: Any) -> list[type[Section]]:
-    """Return the sections inside a field's annotation, such as ``TierConfig`` in ``dict[str, TierConfig] | None``."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return [annotation]
-    return [section for inner in get_args(annotation) for section in sections_in(inner)]

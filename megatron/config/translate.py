@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from megatron.config.fields import as_number
 from megatron.config.keys import LATER_KEYS, NEOX_KEYS, REJECTED_VALUES, NeoxKey, Status
 from megatron.config.problems import Problem, did_you_mean, shown
 from megatron.config.read import Entry
-from megatron.config.schema import SECTION_OF_KEY, as_number
+from megatron.config.schema import SECTION_OF_KEY
 
 
 @dataclasses.dataclass

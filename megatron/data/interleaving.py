@@ -2,8 +2,8 @@
 
 A binary tree over the corpora (Huffman's, over their shares) splits the sample numbers. At a node that sends the part
 ``p`` to the left, the first ``t`` samples hold ``round(p * t)`` left ones, a closed form that counts and locates alike.
-Rounding errors shrink on the way down, so in *every* prefix each corpus has its exact share to within one sample (see
-:meth:`Interleaving.bounds`).
+Rounding errors shrink on the way down, so in *every* prefix each corpus has its exact share to within less than two
+samples, and to about one with EMMA-500's corpora (see :meth:`Interleaving.bounds`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Node(NamedTuple):
 
 
 class Interleaving:
-    """Spreads samples over corpora so that every prefix holds each corpus's exact share.
+    """Spreads samples over corpora so that every prefix holds each corpus's share to about a sample.
 
     Args:
         shares: one number for each corpus; only their ratios matter. A corpus with share 0 never comes, and the others

@@ -202,10 +202,9 @@ def _differences(reader: ShardReader, shard: ShardInfo) -> Iterator[str]:
     if reader.dtype.name != shard.dtype:
         yield f"dtype {reader.dtype.name}, not {shard.dtype}"
     last_document, last_token = shard.first_document + shard.documents, shard.first_token + shard.tokens
-    # An entry that begins at 0 and has all documents or all tokens of the file means the whole of it.
-    whole = shard.first_document == shard.first_token == 0 and (
-        reader.num_documents == last_document or reader.num_tokens == last_token
-    )
+    # An entry that begins at 0 and has all documents of the file means the whole of it. One with all tokens may not:
+    # the documents after it may be empty.
+    whole = shard.first_document == shard.first_token == 0 and reader.num_documents == last_document
     inside = True
     for key, found, listed in (
         ("documents", reader.num_documents, last_document),
@@ -346,6 +345,10 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
+        if path.with_name(f"{path.name}.idx").is_file():
+            raise ManifestError(
+                f"{path}: is a shard, and a manifest is needed here; tools/preprocess_data.py writes one"
+            ) from error
         raise ManifestError(f"{path}: cannot be read ({error.strerror}); tools/preprocess_data.py writes it") from error
 
 

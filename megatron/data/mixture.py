@@ -22,7 +22,7 @@ from megatron.data.order import SampleOrder
 from megatron.data.phased_interleaving import OrderPhase
 
 if TYPE_CHECKING:
-    from megatron.config.schema import MixtureConfig
+    from megatron.config.mixture_schema import MixtureConfig
 
 __all__ = [
     "BELOW", "UNTIERED", "Mixture", "MixtureError", "PlannedCorpus", "PlannedPhase", "Row", "RunSize", "plan_mixture",
@@ -32,6 +32,7 @@ Row = dict[str, str | int | float | bool | None]
 """One corpus in a table: its plan, and what was taken of it."""
 
 _REACHED = 1e-9
+_SHARE_DIGITS = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ class PlannedPhase:
     Attributes:
         first_sample: where it starts.
         ramp_samples: samples over which it replaces the phase before it, linearly.
-        shares: of each corpus of :attr:`Mixture.trained`, in that order; they add up to 1.
+        shares: of each corpus of :attr:`Mixture.trained`, in that order, in nine digits; they add up to 1 as nearly.
         from_step: the step that the configuration names as its start; None when it names tokens.
         ramp_steps: the same of its ramp.
     """
@@ -134,7 +135,7 @@ class Mixture:
         Args:
             order: the order of this mixture.
             samples: how many samples to count.
-            repeats: whether to find the sample at which each corpus begins its second epoch; None without.
+            repeats: whether to find the first sample with text that its corpus has given before; None without.
         """
         counts = iter(enumerate(order.interleaving.counts(samples)))
         rows = []
@@ -142,8 +143,7 @@ class Mixture:
             number, taken = (-1, 0) if corpus.reason else next(counts)
             row = {**corpus.row(), "samples": taken, "sampled_tokens": taken * order.seq_length}
             row["epochs"] = taken * order.seq_length / max(1, corpus.shard.tokens)
-            repeated = repeats and number >= 0 and taken > order.windows(number)
-            row["repeats_at"] = order.first_repeat(number, limit=samples) if repeated else None
+            row["repeats_at"] = order.first_repeat(number, limit=samples) if repeats and taken else None
             rows.append(row)
         return rows
 
@@ -289,7 +289,9 @@ def _phases(
         PlannedPhase(
             first_sample=start.first,
             ramp_samples=start.ramp,
-            shares=tuple(shares[number] for number in trained),
+            # The last bits of a float depend on how it was reckoned, and decide between corpora of equal shares. Nine
+            # digits are what a resumed run is held to, so they are all that the order may depend on.
+            shares=tuple(float(f"{shares[number]:.{_SHARE_DIGITS}g}") for number in trained),
             from_step=start.from_step,
             ramp_steps=start.ramp_steps,
         )

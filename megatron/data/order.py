@@ -20,7 +20,7 @@ import xxhash
 
 from megatron.data.phased_interleaving import OrderPhase, PhasedInterleaving
 
-ORDER_VERSION = 2
+ORDER_VERSION = 3
 """Goes up whenever the same seed gives another order; a run cannot be resumed across that."""
 
 _ROUNDS = 6
@@ -118,9 +118,9 @@ class SampleOrder:
     def first_repeat(self, corpus: int, *, limit: int) -> int | None:
         """Return the first sample number below ``limit`` with text that the corpus has given before.
 
-        That is its first sample of epoch 1; None when it has none.
+        That is its first sample of epoch 1, or of all when it is shorter than a sample; None when it has none.
         """
-        windows, count = self.windows(corpus), self.interleaving.count
-        if count(corpus, limit) <= windows:
+        new, count = self._tokens[corpus] // self.seq_length, self.interleaving.count
+        if count(corpus, limit) <= new:
             return None
-        return bisect.bisect_left(range(limit), windows + 1, lo=windows, key=lambda sample: count(corpus, sample + 1))
+        return bisect.bisect_left(range(limit), new + 1, lo=new, key=lambda sample: count(corpus, sample + 1))

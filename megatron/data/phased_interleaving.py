@@ -38,7 +38,7 @@ class OrderPhase:
     shares: tuple[float, ...]
 
 
-def _taken_over(turn: int, ramp: int) -> int:
+def ramp_samples(turn: int, ramp: int) -> int:
     """Return how many of a ramp's first ``turn`` samples are the new phase's: ``turn**2 / (2 * ramp)``, rounded."""
     return (turn * turn + ramp) // (2 * ramp)
 
@@ -80,7 +80,7 @@ class PhasedInterleaving:
         turn, ramp = samples - self._firsts[number], self._phases[number].ramp
         if turn >= ramp:
             return [(number, samples + self._shifts[number])]
-        new = _taken_over(turn, ramp)
+        new = ramp_samples(turn, ramp)
         return [(number - 1, samples + self._shifts[number - 1] - new), (number, new)]
 
     def locate(self, sample: int) -> tuple[int, int]:
@@ -92,7 +92,7 @@ class PhasedInterleaving:
             return corpus, ordinal + self._earlier[number][corpus]
         (old, _), (new, taken_over) = active
         phase = self._phases[new]
-        is_new = _taken_over(sample + 1 - phase.first, phase.ramp) > taken_over
+        is_new = ramp_samples(sample + 1 - phase.first, phase.ramp) > taken_over
         number, turn = active[is_new]
         corpus, ordinal = self._trees[number].locate(turn)
         other, had = active[not is_new]
@@ -127,7 +127,7 @@ class PhasedInterleaving:
     ) -> NDArray[np.int32]:
         """Return the corpora of samples within one ramp: as in ``assign``, at most a piece."""
         first = start - phase.first
-        # ``_taken_over`` of the first turn and of those after it, less what it is for the first: below 2**62.
+        # ``ramp_samples`` of the first turn and of those after it, less what it is for the first: below 2**62.
         rest = (first * first + phase.ramp) % (2 * phase.ramp)
         steps = np.arange(stop - start + 1, dtype=np.int64)
         taken_over = (steps * (steps + 2 * first) + rest) // (2 * phase.ramp)

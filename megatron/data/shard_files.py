@@ -7,6 +7,7 @@ and that is an error which can be told.
 from __future__ import annotations
 
 import os
+import resource
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,16 +22,21 @@ from megatron.data.index_format import ShardError
 Array = npt.NDArray[Any]
 
 
+_MOST_OPEN = 256
+
+
 class FileCache:
     """Keeps the most recently read files open, so that thousands of shards need only ``limit`` file handles.
 
     Args:
-        limit: handles that stay open at the same time.
+        limit: handles that stay open at the same time; by default 256, or a quarter of what the process may open where
+            that is less: training and validation have one cache each, and the rest of the process needs files too.
     """
 
-    def __init__(self, limit: int = 256) -> None:
-        self.limit = limit
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = _default_limit() if limit is None else limit
         self._files: OrderedDict[Path, int] = OrderedDict()
+        self._sizes_bytes: dict[Path, int] = {}
 
     def __reduce__(self) -> tuple[type[FileCache], tuple[int]]:
         return FileCache, (self.limit,)  # handles belong to one process
@@ -39,19 +45,41 @@ class FileCache:
         self.close()
 
     def handle(self, path: Path) -> int:
-        """Return a file descriptor of ``path`` opened for reading; it may be closed by the next call."""
+        """Return a file descriptor of ``path`` opened for reading; it may be closed by the next call.
+
+        Raises:
+            OSError: the file cannot be opened.
+            ShardError: it has another size than when this cache opened it before, so its reader does not fit it.
+        """
         if path in self._files:
             self._files.move_to_end(path)
         else:
-            self._files[path] = os.open(path, os.O_RDONLY)
+            self._files[path] = self._open(path)
             while len(self._files) > self.limit:
                 os.close(self._files.popitem(last=False)[1])
         return self._files[path]
+
+    def _open(self, path: Path) -> int:
+        descriptor = os.open(path, os.O_RDONLY)
+        size_bytes = os.fstat(descriptor).st_size
+        before = self._sizes_bytes.setdefault(path, size_bytes)
+        if size_bytes != before:
+            os.close(descriptor)
+            raise ShardError(
+                f"{path}: has {size_bytes} bytes, had {before} when it was opened before: it was written anew while it "
+                "was being read; start again"
+            )
+        return descriptor
 
     def close(self) -> None:
         """Close all files; the cache stays usable."""
         while self._files:
             os.close(self._files.popitem()[1])
+
+
+def _default_limit() -> int:
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST_OPEN if allowed == resource.RLIM_INFINITY else max(1, min(_MOST_OPEN, allowed // 4))
 
 
 class ShardFile:

@@ -49,6 +49,7 @@ class Run:
         unscored: corpora of the last validation without any held-out byte.
         planned: mixture rows planned before the run; empty when there are none.
         used: mixture rows really used.
+        phases: what each source has in every phase of the mixture; empty in records of earlier versions.
         end: the ``end`` event of the latest attempt.
         resumed_at: the step of every restart since the run began, superseded restarts too.
         wall_seconds: time during which the run was up, all attempts together.
@@ -61,6 +62,7 @@ class Run:
     unscored: int
     planned: Sequence[Row]
     used: Sequence[Row]
+    phases: Sequence[Mapping[str, Any]]
     end: Event | None
     resumed_at: Sequence[int]
     wall_seconds: float
@@ -104,8 +106,9 @@ def load_run(save_folder: Path) -> Run:
         train=[event for event in events if event["event"] == "train"],
         validations=validations,
         unscored=unscored,
-        planned=_mixture(events, "planned"),
-        used=_mixture(events, "used"),
+        planned=_mixture(events, "planned").get("rows", []),
+        used=_mixture(events, "used").get("rows", []),
+        phases=_mixture(events, "planned").get("phases", []),
         end=ends[-1] if ends else None,
         resumed_at=[attempt[0]["resumed_from"] for attempt in attempts if attempt[0].get("resumed_from") is not None],
         wall_seconds=sum(attempt[-1]["time"] - attempt[0]["time"] for attempt in attempts),
@@ -179,6 +182,7 @@ def _attempts(events: Sequence[Event]) -> list[list[Event]]:
     return attempts
 
 
-def _mixture(events: Sequence[Event], kind: str) -> Sequence[Mapping[str, Any]]:
+def _mixture(events: Sequence[Event], kind: str) -> Event:
+    """Return the latest mixture of a kind, or an empty event."""
     found = [event for event in events if event["event"] == "mixture" and event.get("kind") == kind]
-    return found[-1]["rows"] if found else []
+    return found[-1] if found else {}

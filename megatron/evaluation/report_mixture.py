@@ -55,6 +55,9 @@ def mixture_section(run: Run, tiers: Mapping[str, str]) -> str:
         notes.append("What was really used is recorded when a run ends or pauses; so far there is only the plan.")
     if not run.planned:
         notes.append("No plan was recorded, only what was used.")
+    if capped := sum(part.capped for part in corpora):
+        held = "1 corpus" if capped == 1 else f"{capped:,} corpora"
+        notes.append(f"Limits on epochs held {held} back; their caps are bold in the table of all corpora.")
     lead = "Which share of the tokens each part was planned to get, and got. Epochs: tokens drawn per token held."
     parts = [
         f'<section id="mixture"><h2>Mixture</h2><p class="lead">{lead}</p>',
@@ -171,7 +174,7 @@ def _cap(part: Part) -> str:
 def _repeats(part: Part, batch_size: float) -> str:
     if part.repeats_at is None:
         return cell("–")
-    step = int(part.repeats_at / batch_size)
+    step = int(part.repeats_at / batch_size) + 1  # steps are counted from 1 on, samples from 0
     return cell(f"{step:,}", step)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from megatron.data.planning.plan import Plan
+from megatron.data.planning.plan_groups import SourcePhase
 from megatron.evaluation.report_data import load_run
 from megatron.monitor.record import MetricsError
 
@@ -29,4 +29,9 @@ def used_plan(folder: Path) -> Plan:
     samples = sum(int(row["samples"]) for row in rows)
     seq_length = sum(int(row["sampled_tokens"]) for row in rows) // max(1, samples)
     tokens_per_step = int(run.start["tokens_per_step"]) if run.start is not None else 0
-    return Plan(rows, batch_size=tokens_per_step // max(1, seq_length) or 1, samples=max(1, math.ceil(samples)))
+    return Plan(
+        rows,
+        batch_size=tokens_per_step // max(1, seq_length) or 1,
+        samples=max(1, samples),
+        phases=[SourcePhase(**phase) for phase in run.phases],
+    )

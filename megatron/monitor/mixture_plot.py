@@ -92,7 +92,7 @@ def draw_mixture(
             _draw_phases(figure.add_subplot(grid[1, :]), parts, phases, batch_size=batch_size, samples=samples)
         tokens = sum(row["sampled_tokens"] for row in rows)
         figure.suptitle(
-            f"{tokens / 1e9:,.4g} billion tokens in {samples / batch_size:,.0f} steps, {len(rows):,} corpora",
+            f"{_short(tokens)} tokens in {samples / batch_size:,.0f} steps, {len(rows):,} corpora",
             color=_INK, fontweight="bold",
         )  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,7 +257,7 @@ def _short(value: float) -> str:
     """Write a number of tokens in a few characters."""
     for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
         if value >= size:
-            return f"{value / size:g} {suffix}"
+            return f"{value / size:,.4g} {suffix}"
     return f"{value:g}"
 
 

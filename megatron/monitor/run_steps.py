@@ -77,7 +77,7 @@ class RecordedSteps:
     def __init__(self, folder: Path, config: Config | None = None) -> None:
         self._path = folder / "metrics.jsonl"
         events = read_metrics(self._path)
-        self.config = _newest_config(folder) if config is None else config
+        self.config = _config_of(folder, events) if config is None else config
         plans = [event["rows"] for event in events if event["event"] == "mixture" and event.get("kind") == "planned"]
         #: Rows of the mixture that the run planned with when it was last started.
         self.planned: Sequence[Mapping[str, Any]] = plans[-1] if plans else ()
@@ -149,8 +149,14 @@ def open_steps(
     return PlannedSteps(config, processes=processes)
 
 
-def _newest_config(folder: Path) -> Config:
-    """Load the configuration that the run was last started with; else that of its newest checkpoint."""
+def _config_of(folder: Path, events: Sequence[Mapping[str, Any]]) -> Config:
+    """Load the configuration that the record names; else the newest resolved one, or that of the newest checkpoint.
+
+    The newest resolved one alone would not do: a start that was refused leaves its configuration there, too.
+    """
+    names = [event["configuration"] for event in events if event["event"] == "start" and "configuration" in event]
+    if names and (named := folder / "configs" / names[-1]).is_file():
+        return load([named])
     resolved, saved = folder.glob("configs/resolved-*.yml"), folder.glob("global_step*/config.yml")
     for paths in (resolved, saved):
         if newest := max(paths, key=lambda path: path.stat().st_mtime_ns, default=None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -68,6 +69,9 @@ def build_data(
     limit = evaluation.eval_iters * run.batch_size * run.seq_length if evaluation.eval_interval else None
     manifest = open_corpora(section, tokenizer, max_valid_tokens=limit, show_progress=show_progress)
     mixture = plan_mixture(manifest, mixture_section(section, manifest), run=run)
+    if left_out := Counter(corpus.reason for corpus in mixture.corpora if corpus.reason):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
+        logger.info("%d of %d corpora are not trained on: %s", left_out.total(), len(mixture.corpora), reasons)
     order = mixture.order(seed=seed, seq_length=section.seq_length)
     loader = Loader(order=order, manifest=manifest, shards=[corpus.shard for corpus in mixture.trained])
     shards = manifest.split("valid") if evaluation.eval_interval else ()

@@ -43,8 +43,7 @@ def mixture_identity(mixture: Mixture) -> dict[str, Any]:
                 "first": phase.first_sample,
                 "ramp": phase.ramp_samples,
                 "steps": [phase.from_step, phase.ramp_steps],
-                # Nine digits: the last bits of a float depend on how it was summed.
-                "shares": [f"{share:.9g}" for share in phase.shares],
+                "shares": [repr(share) for share in phase.shares],
             }
             for phase in mixture.phases
         ],
@@ -119,13 +118,19 @@ def _mixture_problems(before: Any, now: dict[str, Any], *, samples: float, seq_l
     except (AttributeError, KeyError, TypeError, ValueError):
         return ["the mixture it was trained on is missing"]
     new = _trained(now, samples)
-    if set(old.corpora) == set(new.corpora) and list(old.corpora) != list(new.corpora):
-        return ["the corpora are listed in another order in the manifest"]  # ties between shares are broken by it
-    return [
+    problems = [
         *_corpus_problems(old, new),
         *_phase_problems(old, new, samples=samples, seq_length=seq_length),
         *_share_problems(old, new),
     ]
+    if not problems and _by_share(old) != _by_share(new):
+        return ["corpora of equal shares are listed in another order in the manifest"]  # which breaks ties
+    return problems
+
+
+def _by_share(trained: _Trained) -> list[list[str]]:
+    """Return the corpora of every phase by their shares, those of equal shares in the manifest's order."""
+    return [sorted(phase.shares, key=phase.shares.__getitem__) for phase in trained.phases]
 
 
 def _trained(mixture: dict[str, Any], samples: float) -> _Trained:
@@ -155,14 +160,9 @@ def _corpus_problems(old: _Trained, new: _Trained) -> Iterator[str]:
     kinds = {
         "is new": [name for name in new.corpora if name not in old.corpora],
         "is gone": [name for name in old.corpora if name not in new.corpora],
-        "holds other text": [name for name in both if not _same_text(old.corpora[name], new.corpora[name])],
+        "holds other text": [name for name in both if old.corpora[name] != new.corpora[name]],
     }
     return (_counted(names, what) for what, names in kinds.items() if names)
-
-
-def _same_text(old: list[Any], new: list[Any]) -> bool:
-    # Earlier versions did not write the number of tokens: they always took the whole file.
-    return old == (new if len(old) > 1 else [*new[:1], *new[2:]])
 
 
 def _phase_problems(old: _Trained, new: _Trained, *, samples: float, seq_length: int) -> Iterator[str]:

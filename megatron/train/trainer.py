@@ -13,9 +13,10 @@ from typing import Any
 
 from megatron.checkpoint import store
 from megatron.config.derive import derive_batch
-from megatron.config.load import dump
+from megatron.config.load import dump, resolved_name
 from megatron.config.schema import Config
 from megatron.data.mixture import UNTIERED, Row, RunSize
+from megatron.data.planning.plan_groups import source_phases
 from megatron.monitor.console import Console
 from megatron.monitor.record import Listener, MetricsWriter, read_metrics
 from megatron.monitor.tensorboard import TensorBoardWriter
@@ -257,8 +258,10 @@ class Trainer:
             device=str(self.world.device.type),
             precision=self.config.train.precision,
             resumed_from=self.resumed_from,
+            configuration=resolved_name(self.config),
         )
-        self._write("mixture", kind="planned", rows=self._planned_rows)
+        phases = [phase._asdict() for phase in source_phases(self.data.mixture)]
+        self._write("mixture", kind="planned", rows=self._planned_rows, phases=phases)
 
     @functools.cached_property
     def _planned_rows(self) -> list[Row]:

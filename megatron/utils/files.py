@@ -36,6 +36,28 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Delete what killed processes have left in a folder: the unfinished files of :func:`atomic_write`.
+
+    Those of processes that run on this machine stay. Other machines are not asked: only for folders that one machine at
+    a time writes to.
+    """
+    for path in folder.glob(".*.tmp*"):
+        process = path.name.rpartition(".tmp")[2]
+        if process.isdecimal() and not _is_running(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, atomically (see :func:`atomic_write`)."""
     with atomic_write(path) as file:

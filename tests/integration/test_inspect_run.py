@@ -113,4 +113,4 @@ def test_the_tool(tiny_run: MakeRun) -> None:
     damaged = tool("verify", ".")
     assert damaged.returncode == 1
     assert "problem: " in damaged.stdout
-    assert "error: 1 problems in 1 files" in damaged.stderr
+    assert "error: 1 problem in 1 file" in damaged.stderr

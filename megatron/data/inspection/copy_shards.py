@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,16 @@ import xxhash
 
 from megatron.data.index_format import write_index
 from megatron.data.indexed import FileCache, ShardReader, bin_path, idx_path
-from megatron.data.manifest import Manifest, ManifestError, ShardInfo, Sidecar, check_shard, load_sidecar, sidecar_path
+from megatron.data.manifest import (
+    Manifest,
+    ManifestError,
+    ShardInfo,
+    Sidecar,
+    check_shard,
+    load_manifest,
+    load_sidecar,
+    sidecar_path,
+)
 from megatron.data.shard_files import Array
 from megatron.utils.files import atomic_write, fingerprint_bytes
 
@@ -110,6 +120,14 @@ def copy_shards(
 
         write_index(write, readers[0].dtype, sum(source.shard.documents for source in sources), lengths)
     return digest.hexdigest()
+
+
+def strangers_in(folder: Path, prefixes: Iterable[Path]) -> list[str]:
+    """Return the names of shards that a folder, or the manifest in it, holds besides the ones to be written there."""
+    there = {path.name for path in folder.glob("*.bin")}
+    with contextlib.suppress(ManifestError):  # there is none, or one that is of no use to anybody
+        there |= {f"{shard.path}.bin" for shard in load_manifest(folder).shards}
+    return sorted(there - {bin_path(prefix).name for prefix in prefixes})
 
 
 def sidecar_of(source: Source) -> Sidecar:

@@ -173,7 +173,7 @@ def check_plan(mixture: Mixture, rows: Sequence[Mapping[str, Any]]) -> None:
     here = {corpus.shard.name: corpus for corpus in mixture.trained}
     problems = [f"{name} is new" for name in here if name not in recorded]
     problems += [f"{name} is gone" for name in recorded if name not in here]
-    for name in here.keys() & recorded.keys():
+    for name in sorted(here.keys() & recorded.keys()):
         shard, row = here[name].shard, recorded[name]
         if shard.tokens != row["tokens"]:
             problems.append(f"{name} has {shard.tokens:,} tokens, had {row['tokens']:,}")

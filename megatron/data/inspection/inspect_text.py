@@ -49,8 +49,8 @@ def step_lines(
         yield from _records(step, pieces, style)
         return
     yield (
-        f"step {step}: samples {samples[0]} to {samples[-1]} ({origin}); steps count from 1, as in metrics.jsonl. "
-        f"A sample trains on {inspector.order.seq_length} tokens, and has one more as the last target"
+        f"step {step}: samples {samples[0]} to {samples[-1]} ({origin}); steps count from 1, as in metrics.jsonl\n"
+        f"a sample trains on {inspector.order.seq_length} tokens, and has one more as the last target"
     )
     for sample, group in itertools.groupby(pieces, key=lambda piece: piece.sample):
         yield from _sample_lines(sample, list(group), width)

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from megatron.data.indexed import bin_path
-from megatron.data.inspection.copy_shards import Report, Source, SourceFiles, copy_shards
+from megatron.data.inspection.copy_shards import Report, Source, SourceFiles, copy_shards, strangers_in
 from megatron.data.inspection.merge_record import (
     MergedFile,
     MergeError,
@@ -33,7 +32,7 @@ from megatron.data.manifest import (
     load_manifest,
     save_manifest,
 )
-from megatron.utils.files import write_text
+from megatron.utils.files import remove_abandoned, write_text
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
@@ -76,6 +75,7 @@ def merge(
     containers = list(_containers(sources, folder, None if max_file_gb is None else max_file_gb * 1e9))
     _check(loaded, sources, folder, containers)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder)
     files = SourceFiles()
     shards: list[ShardInfo] = []
     total = sum(source.size_bytes for source in sources)
@@ -135,9 +135,7 @@ def _check(
         seen[key] = source
     if any(folder.resolve() == manifest.root.resolve() for manifest in manifests):
         problems.append(f"{folder}: holds a manifest that is to be merged; give another --output")
-    known = {bin_path(container.prefix) for container in containers}
-    strangers = sorted(path.name for path in folder.glob("*.bin") if path not in known)
-    if strangers:
+    if strangers := strangers_in(folder, [container.prefix for container in containers]):
         problems.append(f"{folder}: holds other shards ({', '.join(strangers[:5])}); give another --output")
     if not manifests:
         problems.append("no manifest is given")

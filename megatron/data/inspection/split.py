@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from megatron.data.inspection.copy_shards import Report, Source, SourceFiles, copy_shards
+from megatron.data.indexed import idx_path
+from megatron.data.inspection.copy_shards import Report, Source, SourceFiles, copy_shards, strangers_in
 from megatron.data.inspection.merge_record import MergeError, is_whole, read_record, sidecar_in
 from megatron.data.manifest import (
     MANIFEST_NAME,
@@ -23,6 +24,7 @@ from megatron.data.manifest import (
     save_sidecar,
     sidecar_path,
 )
+from megatron.utils.files import remove_abandoned
 
 
 def split(
@@ -40,7 +42,8 @@ def split(
         show_progress: draw a progress bar on standard error.
 
     Raises:
-        MergeError: no corpus has such a name, two shards would get one name, or ``folder`` is the manifest's own.
+        MergeError: no corpus has such a name, two shards would get one name, ``folder`` is the manifest's own, or it
+            holds shards that this call would not write.
         ManifestError: the manifest cannot be read.
         ShardError: a file is damaged.
     """
@@ -53,6 +56,7 @@ def split(
     records = {path: read_record(path) for path in {source.prefix for source in chosen}}
     sidecars = [sidecar_in(records[source.prefix], source) for source in chosen]
     _check_split(loaded, chosen, sidecars, folder, corpora)
+    remove_abandoned(folder)
     files, shards = SourceFiles(), []
     total = sum(source.size_bytes for source in chosen)
     with tqdm(total=total, desc="split", unit="B", unit_scale=True, disable=not show_progress) as bar:
@@ -76,18 +80,20 @@ def _check_split(
         if path in owners:
             problems.append(f"{name} and {owners[path]} would both be written to {folder / path}; split them apart")
         owners[path] = name
+        if _is_another(folder / path, _entry(source, sidecar), sidecar):
+            problems.append(f"{folder / path}: is there and is not {name} of the manifest; give another --output")
+    if strangers := strangers_in(folder, [folder / path for path in owners]):
+        problems.append(f"{folder}: holds other shards ({', '.join(strangers[:5])}); give another --output")
     if problems:
         raise MergeError("\n".join(problems))
 
 
 def _write_shard(source: Source, sidecar: Sidecar, folder: Path, files: SourceFiles, report: Report) -> ShardInfo:
     """Write one corpus and its sidecar, unless they are there, and return its entry."""
-    prefix = folder / sidecar.shard.path
-    entry = replace(source.shard, path=prefix.name, first_document=0, first_token=0)
+    prefix, entry = folder / sidecar.shard.path, _entry(source, sidecar)
     try:
         before = load_sidecar(sidecar_path(prefix))
-        same = replace(entry, content_hash=before.shard.content_hash) == before.shard
-        if same and before.made_from == sidecar.made_from and is_whole(prefix, [before.shard]):
+        if _describes(before, entry, sidecar) and is_whole(prefix, [before.shard]):
             report(source.size_bytes)
             return before.shard
     except ManifestError:
@@ -97,3 +103,26 @@ def _write_shard(source: Source, sidecar: Sidecar, folder: Path, files: SourceFi
     entry = replace(entry, content_hash=copy_shards([source], prefix, files=files, report=report))
     save_sidecar(replace(sidecar, shard=entry), prefix)
     return entry
+
+
+def _entry(source: Source, sidecar: Sidecar) -> ShardInfo:
+    return replace(source.shard, path=Path(sidecar.shard.path).name, first_document=0, first_token=0)
+
+
+def _is_another(prefix: Path, entry: ShardInfo, sidecar: Sidecar) -> bool:
+    """Tell whether a finished shard lies at a prefix which is not the one to be written there.
+
+    One whose index is missing is no shard; one whose sidecar is missing may be what an interruption has left.
+    """
+    if not idx_path(prefix).exists():
+        return False
+    try:
+        return not _describes(load_sidecar(sidecar_path(prefix)), entry, sidecar)
+    except ManifestError:
+        return not is_whole(prefix, [entry])
+
+
+def _describes(before: Sidecar, entry: ShardInfo, sidecar: Sidecar) -> bool:
+    """Tell whether a sidecar is that of the shard which is to be written."""
+    same = replace(entry, content_hash=before.shard.content_hash) == before.shard
+    return same and before.made_from == sidecar.made_from

@@ -188,7 +188,8 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
     if len(ranked) > _SHOWN:
         yield f"({len(ranked) - _SHOWN:,} smaller files are not listed)"
     if problems := sum(len(verdict.problems) for verdict in verdicts):
-        raise VerifyError(f"{problems:,} problems in {sum(bool(verdict.problems) for verdict in verdicts):,} files")
+        files = sum(bool(verdict.problems) for verdict in verdicts)
+        raise VerifyError(f"{problems:,} problem{'s' * (problems > 1)} in {files:,} file{'s' * (files > 1)}")
 
 
 def _row(name: str, verdicts: Sequence[Verdict]) -> tuple[str, ...]:

@@ -52,6 +52,8 @@ class _Phase:
 
     def pour(self, held: Sequence[bool]) -> None:
         """Give the corpora that are not held what those that are held leave."""
+        if not any(held[corpus] for _, corpora in self.sources for corpus in corpora):
+            return  # else its shares would change in their last bits
         shares, wanted = self.shares, self.wanted
         flowing, used = [], []
         for share, corpora in self.sources:

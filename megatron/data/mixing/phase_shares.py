@@ -13,7 +13,7 @@ from megatron.data.mixing.selection import selected, selection_problems, unknown
 from megatron.data.mixing.tiers import BELOW, Powers, alpha_of, has_language, max_epochs_of, rate_of, tiers_of
 
 if TYPE_CHECKING:
-    from megatron.config.schema import MixtureConfig, SourceConfig
+    from megatron.config.mixture_schema import MixtureConfig, SourceConfig
     from megatron.data.manifest import ShardInfo
 
 BELOW_LOWEST = "below the lowest tier"
@@ -167,6 +167,11 @@ def _source_problems(
             yield (
                 f"{key} gives {source!r} a share, but all its {corpora[source]} corpora are below the lowest tier or "
                 f"in a tier of rate 0; take it out, exclude it, or lower `above` in {_tiers_key(config, source, phase)}"
+            )
+        elif source not in kept and "sources" in phase.replaced:
+            yield (
+                f"{key} names {source!r}, but {phase.key('include')} and {phase.key('exclude')} leave all of it out; "
+                f"take it out, or give the phase its own selection (`exclude: {{}}` takes everything back)"
             )
         if config.tiers is not None and source in corpora and source not in spoken:
             yield f"{key}.{source}.tiers has no effect: the source has no text in a language; take it out"

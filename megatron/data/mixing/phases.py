@@ -7,8 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from megatron.data.phased_interleaving import ramp_samples
+
 if TYPE_CHECKING:
-    from megatron.config.schema import MixtureConfig, PhaseConfig
+    from megatron.config.mixture_schema import MixtureConfig, PhaseConfig
 
 _REPLACED = ("tiers", "alpha", "weights", "sources", "include", "exclude")
 
@@ -124,8 +126,7 @@ def samples_of(starts: Sequence[PhaseStart], total: int) -> list[int]:
     for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
         length = max(0, min(end, total) - start.first)
         ramp = min(length, start.ramp)
-        # As megatron.data.order shares out a ramp: of its first t samples, t*t/(2*ramp) are the new phase's.
-        new = (ramp * ramp + start.ramp) // (2 * start.ramp) if ramp else 0
+        new = ramp_samples(ramp, start.ramp) if ramp else 0
         samples[number] += length - ramp + new
         if ramp:
             samples[number - 1] += ramp - new

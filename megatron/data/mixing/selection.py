@@ -11,7 +11,7 @@ from megatron.config.problems import did_you_mean
 from megatron.data.mixing.tiers import has_language
 
 if TYPE_CHECKING:
-    from megatron.config.schema import MixtureConfig, SelectionConfig
+    from megatron.config.mixture_schema import MixtureConfig, SelectionConfig
     from megatron.data.manifest import ShardInfo
 
 NOT_INCLUDED = "not included"

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING
 
-from megatron.config.schema import MALA_TIERS
+from megatron.config.mixture_schema import MALA_TIERS
 
 if TYPE_CHECKING:
-    from megatron.config.schema import MixtureConfig, SourceConfig, TierConfig
+    from megatron.config.mixture_schema import MixtureConfig, SourceConfig, TierConfig
     from megatron.data.manifest import ShardInfo
 
 BELOW = "unseen"
 """Tier of corpora that are too small to be trained on (MaLA's word for them)."""
 
 UNTIERED = "untiered"
-"""Tier of every corpus of a run without a mixture, or with weights and no tiers."""
+"""Tier of every corpus of a run without a mixture, or with weights or alpha and no tiers."""
 
 _NO_LANGUAGE = "zxx"
 _DIGITS = 24
@@ -112,13 +112,14 @@ class Powers:
 
 
 def _size_tiers(section: MixtureConfig, source: str) -> Mapping[str, TierConfig] | None:
-    """Return the tiers that a source's corpora fall into; None where weights decide and no tiers are given."""
+    """Return the tiers that a source's corpora fall into; None where weights or alpha decide and none are given."""
     own = source_section(section, source)
     if own is not None and own.tiers is not None:
         return own.tiers
     if section.tiers is not None:
         return section.tiers
-    return MALA_TIERS if section.weights is None else None
+    # Weights and temperature say themselves how much is taken of small corpora.
+    return MALA_TIERS if section.weights is None and alpha_of(section, source) is None else None
 
 
 def _tier_config(shard: ShardInfo, tier: str, section: MixtureConfig | None) -> TierConfig | None:

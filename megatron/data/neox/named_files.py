@@ -55,37 +55,45 @@ def open_files(data: DataConfig) -> tuple[list[NamedFile], list[str]]:
     problems: list[str] = []
     for split, paths in _paths_by_split(data).items():
         problems += _repeated(paths)
-        opened = []
         for key, path in paths.items():
             try:
-                opened.append(_open(key, path, split, cache))
+                files.append(_open(key, path, split, cache))
             except (ShardError, ManifestError) as error:
                 problems.append(f"{key}: {error}")
-        names = corpus_names([file.path for file in opened], [file.name for file in opened])
-        files += [dataclasses.replace(file, name=name) for file, name in zip(opened, names, strict=True)]
+    names = corpus_names(
+        [file.path for file in files], [file.name for file in files], [file.split for file in files]
+    )
     _warn_of_overlap(data)
-    return files, problems
+    return [dataclasses.replace(file, name=name) for file, name in zip(files, names, strict=True)], problems
 
 
-def corpus_names(paths: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Make names unique: where two are equal, as many folders as needed are put before them.
+def corpus_names(paths: Sequence[str], names: Sequence[str], splits: Sequence[Split]) -> list[str]:
+    """Make names unique in their split: where two are equal, as many folders as needed are put before them.
+
+    A name that comes twice in one split is changed in both, so that held-out text keeps the name of its corpus.
 
     Args:
-        paths: where the corpora lie, no two the same.
+        paths: where the corpora lie, no two of a split the same.
         names: what they would be called.
+        splits: what they are for.
     """
     folders = [[part for part in Path(path).parts[:-1] if part != "/"] for path in paths]
     result = list(names)
     for depth in range(1, max(map(len, folders), default=0) + 1):
-        counts = Counter(result)
-        if max(counts.values(), default=0) < 2:
+        if not (twice := _twice(result, splits)):
             return result
         result = [
-            "/".join((*parts[-depth:], name)) if counts[old] > 1 else old
+            "/".join((*parts[-depth:], name)) if old in twice else old
             for old, name, parts in zip(result, names, folders, strict=True)
         ]
-    counts = Counter(result)
-    return [path if counts[name] > 1 else name for name, path in zip(result, paths, strict=True)]
+    twice = _twice(result, splits)
+    return [path if name in twice else name for name, path in zip(result, paths, strict=True)]
+
+
+def _twice(names: Sequence[str], splits: Sequence[Split]) -> set[str]:
+    """Return the names that come more than once in a split."""
+    counts = Counter(zip(names, splits, strict=True))
+    return {name for (name, _), count in counts.items() if count > 1}
 
 
 def name_of(path: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from megatron.config.derive import parse_split
-from megatron.config.schema import MixtureConfig
+from megatron.config.mixture_schema import MixtureConfig
 from megatron.data.indexed import ShardError
 from megatron.data.manifest import Manifest, ManifestError, ShardInfo, load_manifest
 from megatron.data.neox.bare_shards import PARTIAL, count_bytes, describe_bare, leading_documents
@@ -134,6 +134,8 @@ def _shards_of(file: NamedFile, split: str) -> list[ShardInfo]:
     if not train:
         raise ManifestError(f"split = {split!r} gives training none of the {whole.documents} documents of {file.path}")
     parts = [_part(file, whole, 0, train)]
+    if not parts[0].tokens:
+        raise ManifestError(f"split = {split!r}: the {train} documents of {file.path} for training hold no tokens")
     if valid > train:
         parts.append(dataclasses.replace(_part(file, whole, train, valid), split="valid"))
     return parts

@@ -15,7 +15,8 @@ from megatron.data.planning.counts import read_counts, read_tokens_per_word
 from megatron.data.planning.plan_groups import SourcePhase, source_phases
 
 if TYPE_CHECKING:
-    from megatron.config.schema import BatchConfig, DataConfig, MixtureConfig, TokenizerConfig, TrainConfig
+    from megatron.config.mixture_schema import MixtureConfig
+    from megatron.config.schema import BatchConfig, DataConfig, TokenizerConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)

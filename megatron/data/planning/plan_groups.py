@@ -29,7 +29,7 @@ class Group:
         lost: part of the run that caps took from corpora of the group.
         most_epochs: epochs of the corpus that is repeated most.
         capped: corpora that a cap on epochs holds back.
-        repeats_at: first sample that is of some corpus's second epoch; None when there is none.
+        repeats_at: first sample with text that some corpus has given before; None when there is none.
         estimated: whether the tokens of some corpus are an estimate.
     """
 

@@ -15,6 +15,7 @@ from megatron.data.planning.plan_groups import (
     tiers_of,
     wanted_share,
 )
+from megatron.utils.table import text_table
 
 BY = {"script": by_script, "language": by_language}
 """What else a mixture can be added up by; a pair belongs half to each of its languages."""
@@ -51,7 +52,7 @@ def plan_tables(
     trained = [row for row in rows if not _is_left_out(row)]
     parts = [table.of("source", group_rows(trained, by_source)), table.of("tier", _named_tiers(trained))]
     for name in by:
-        parts.append(_longest(table, f"{name} (of pairs, half each)", group_rows(trained, BY[name]), corpora))
+        parts.append(_longest(table, f"{name} (pairs: half)", group_rows(trained, BY[name]), corpora))
     parts.append(_by_corpus(table, rows, corpora))
     parts += [part for part in (caps_summary(rows), phase_table(phases, batch_size, samples), _left_out(rows)) if part]
     if table.notes():
@@ -80,7 +81,7 @@ def caps_summary(rows: Sequence[Row]) -> str:
         if max(tier.lost, tier.got) > _TINY
     ]
     moved = sum(tier.lost for tier in tiers)
-    lines = [f"caps on epochs hold {capped:,} corpora back; they moved {moved:.2%} of the tokens"]
+    lines = [f"caps on epochs hold {_corpora(capped)} back; they moved {moved:.2%} of the tokens"]
     width = max((len(tier.name) for tier in tiers), default=0)
     for tier in sorted(tiers, key=lambda tier: tier.got - tier.lost):
         told = [f"{verb} {part * total:,.0f} ({part:.3%})" for verb, part in (("lost", tier.lost), ("got", tier.got))
@@ -98,7 +99,7 @@ def phase_table(phases: Sequence[SourcePhase], batch_size: int | None, samples: 
     everywhere = {source: sum(phase.sources.get(source, 0.0) for phase in phases) for source in phases[0].sources}
     sources = sorted(everywhere, key=lambda source: -everywhere[source])
     heads = [f"{source:>{max(8, len(source))}}" for source in sources]
-    lines = [f"{'phase':<6} {'from ' + unit:>12} {'ramp':>9} {' '.join(heads)}"]
+    lines = [f"{'phase':<6} {'after ' + unit:>12} {'ramp':>9} {' '.join(heads)}"]
     for number, phase in enumerate(phases, start=1):
         cells = [
             f"{phase.sources.get(source, 0.0):>{len(head)}.2%}" for source, head in zip(sources, heads, strict=True)
@@ -107,6 +108,11 @@ def phase_table(phases: Sequence[SourcePhase], batch_size: int | None, samples: 
         first, ramp = _quotient(phase.first_sample, size), _quotient(phase.ramp_samples, size)
         lines.append(f"{number:<6} {first:>12} {ramp:>9} {' '.join(cells)}{late}")
     return "\n".join(lines)
+
+
+def _percent(part: float) -> str:
+    """Write a share: two decimals, and for the smallest corpora the first digit that is not 0."""
+    return f"{part:.2%}" if part >= 1e-4 or not part else f"{100 * part:.1g}%"
 
 
 def _quotient(samples: int, size: int) -> str:
@@ -120,27 +126,28 @@ class _Tables:
         self._batch_size = batch_size
         self._moved = any(abs(row["share"] - wanted_share(row)) > _TINY for row in rows)
         self._repeats = any("repeats_at" in row for row in rows)
+        self._trained = sum(row["sampled_tokens"] for row in rows) or 1
         self._rows = rows
 
     def of(self, title: str, groups: Sequence[Group]) -> str:
         """Return one table."""
-        width = max([len(title), *(len(group.name) for group in groups)])
-        unit = "step" if self._batch_size else "sample"
-        head = f"{title:<{width}} {'corpora':>8} {'tokens':>17} {'share':>8}"
-        head += f" {'uncapped':>8}" if self._moved else ""
-        head += f" {'trained tokens':>18} {'epochs':>8} {'most':>9}"
-        head += f" {'repeats at ' + unit:>18}" if self._repeats else ""
-        return "\n".join([head.rstrip(), *(self._line(group, width) for group in groups)])
+        head = [title, "corpora", "tokens", "share", *(["uncapped"] if self._moved else [])]
+        # The space stands where the lines below have the mark of a cap.
+        head += ["trained tokens", "epochs", "most "]
+        head += ["repeats at " + ("step" if self._batch_size else "sample")] if self._repeats else []
+        return text_table([head, *(self._cells(group) for group in groups)])
 
-    def _line(self, group: Group, width: int) -> str:
-        tokens = f"{'~' if group.estimated else ''}{group.tokens:,.0f}"
-        line = f"{group.name:<{width}} {group.corpora:>8,} {tokens:>17} {group.share:>8.2%}"
-        line += f" {group.wanted:>8.2%}" if self._moved else ""
+    def _cells(self, group: Group) -> list[str]:
+        cells = [group.name, f"{group.corpora:,}", f"{'~' if group.estimated else ''}{group.tokens:,.0f}"]
+        # Of what the table shows: a run that has paused, or was planned as part of a longer one, has had other shares.
+        cells += [_percent(group.trained / self._trained), *([_percent(group.wanted)] if self._moved else [])]
         mark = "*" if group.capped else " "
-        line += f" {group.trained:>18,.0f} {group.epochs:>8.2f} {group.most_epochs:>8.2f}{mark}"
-        if self._repeats and group.repeats_at is not None:
-            line += f" {group.repeats_at // (self._batch_size or 1):>17,}"
-        return line.rstrip()
+        cells += [f"{group.trained:,.0f}", f"{group.epochs:.2f}", f"{group.most_epochs:.2f}{mark}"]
+        if self._repeats:
+            # Steps are counted from 1 on, samples from 0.
+            at = group.repeats_at
+            cells.append("" if at is None else f"{at // self._batch_size + 1 if self._batch_size else at:,}")
+        return cells
 
     def notes(self) -> str:
         """Explain the marks that the tables hold."""
@@ -166,14 +173,14 @@ def _by_corpus(table: _Tables, rows: Sequence[Row], number: int) -> str:
     ordered = sorted(rows, key=lambda row: (-row["epochs"], row["corpus"]))
     groups = [group for row in ordered for group in group_rows([row], lambda row: [(str(row["corpus"]), 1.0)])]
     shown = groups[:number] if number else groups
-    more = f"\n... and {len(groups) - len(shown)} corpora with fewer epochs" if len(shown) < len(groups) else ""
+    more = f"\n... and {len(groups) - len(shown):,} corpora with fewer epochs" if len(shown) < len(groups) else ""
     return table.of("corpus", shown) + more
 
 
 def _longest(table: _Tables, title: str, groups: Sequence[Group], number: int) -> str:
     ordered = sorted(groups, key=lambda group: (-group.trained, group.name))
     shown = ordered[:number] if number else ordered
-    more = f"\n... and {len(ordered) - len(shown)} more with fewer tokens" if len(shown) < len(ordered) else ""
+    more = f"\n... and {len(ordered) - len(shown):,} more with fewer tokens" if len(shown) < len(ordered) else ""
     return table.of(title, shown) + more
 
 
@@ -182,13 +189,17 @@ def _is_left_out(row: Row) -> bool:
     return bool(row["share"] == 0 if row.get("reason") is None else row["reason"])
 
 
+def _corpora(number: int) -> str:
+    return "1 corpus" if number == 1 else f"{number:,} corpora"
+
+
 def _left_out(rows: Sequence[Row]) -> str:
     """Count the corpora that are not trained on, by the reason."""
     groups: dict[str, list[Row]] = {}
     for row in filter(_is_left_out, rows):
         groups.setdefault(row.get("reason") or "since their tier is not trained on", []).append(row)
     lines = [
-        f"left out, {reason}: {len(group):,} corpora, {sum(row['tokens'] for row in group):,} tokens"
+        f"left out, {reason}: {_corpora(len(group))}, {sum(row['tokens'] for row in group):,} tokens"
         for reason, group in sorted(groups.items(), key=lambda item: -len(item[1]))
     ]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from megatron.config.problems import ConfigError
 
 TIER = {"above": 1, "rate": 1}
 TWINS = {"a": {"above": 1, "rate": 1}, "b": {"above": 1.0, "rate": 2}}
+RATED = {"a": {"above": 1, "rate": 2}}
 IDLE = {"a": {"above": 1, "rate": 0}}
 PATHS = {"train_data_paths": ["a", "b"]}
 
@@ -76,6 +77,12 @@ def test_split_is_read_as_gpt_neox_reads_it(text, parts):
         ),
         ({"weights": {"a": 1}, "alpha": 0.5}, "alpha", "beside weights"),
         ({"weights": {"a": 1}, "sources": {"code": 1}}, "sources", "beside weights"),
+        ({"weights": {"a": 1}, "tiers": RATED}, "tiers", "gives a a rate, which has no effect beside weights"),
+        (
+            {"weights": {"a": 1}, "phases": [{"from_step": 1, "sources": {"bi": {"tiers": RATED}}}]},
+            "phases.0.sources.bi.tiers",
+            "no effect beside weights",
+        ),
         ({"weights": {"a": 0}}, "weights", "is 0 throughout"),
         ({"phases": [{"from_step": 1, "weights": {"a": 0}}]}, "phases.0.weights", "is 0 throughout"),
         ({"phases": [{"from_step": 1, "weights": {"a": 1}, "alpha": 0.5}]}, "phases.0.alpha", "beside weights"),

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from megatron.config.derive import architecture_of
+from megatron.config.fields import sections_in
 from megatron.config.keys import LATER_KEYS, NEOX_KEYS
 from megatron.config.load import config_from, load
 from megatron.config.reference import reference
-from megatron.config.schema import SECTION_OF_KEY, SECTIONS, sections_in
+from megatron.config.schema import SECTION_OF_KEY, SECTIONS
 
 ROOT = Path(__file__).resolve().parents[3]
 

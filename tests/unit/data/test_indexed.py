@@ -316,6 +316,27 @@ def test_file_cache_keeps_few_files_open(tmp_path: Path) -> None:
     assert readers[3].tokens(0, 2).tolist() == [3, 7]
 
 
+def test_file_cache_leaves_files_to_the_rest_of_the_process() -> None:
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+from megatron.data.indexed import FileCache
+assert FileCache().limit == 75
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_that_is_written_anew_while_it_is_read(tmp_path: Path) -> None:
+    files = FileCache(limit=1)
+    first, second = (ShardReader(write(tmp_path / name, [[5, 6, 7]]), files=files) for name in "ab")
+    assert first.tokens(0, 3).tolist() == [5, 6, 7]
+    write(tmp_path / "a", [[5, 6, 7], [8]])
+    assert first.tokens(0, 3).tolist() == [5, 6, 7]  # the old file, which is still open
+    assert second.tokens(0, 1).tolist() == [5]  # now it is closed
+    with pytest.raises(ShardError, match=r"a\.bin: has 8 bytes, had 6 when it was opened before: it was written anew"):
+        first.tokens(0, 3)
+
+
 def test_a_reader_travels_to_another_process(tmp_path: Path) -> None:
     reader = ShardReader(write(tmp_path / "x", DOCUMENTS), files=FileCache())
     reader.document(0)

@@ -209,6 +209,12 @@ def test_malformed_manifests_name_file_place_and_rule(tmp_path: Path) -> None:
         load_manifest(path)
 
 
+def test_the_prefix_of_a_shard_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "eng_Latn_text_document.idx").touch()
+    with pytest.raises(ManifestError, match="is a shard, and a manifest is needed here"):
+        load_manifest(tmp_path / "eng_Latn_text_document")
+
+
 def test_sidecars_round_trip_and_are_collected(tmp_path: Path) -> None:
     for entry in (shard("swe_Latn"), shard("fin_Latn", "valid"), shard("fin_Latn")):
         sidecar(tmp_path, entry)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron.config.schema import RESERVED_TIERS, MixtureConfig
+from megatron.config.mixture_schema import RESERVED_TIERS, MixtureConfig
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo
 from megatron.data.mixing.tiers import Powers
 from megatron.data.mixture import BELOW, UNTIERED, Mixture, MixtureError, RunSize, plan_mixture

@@ -35,7 +35,8 @@ def test_caps_and_repeats_are_shown(tmp_path: Path) -> None:
     run = load_run(record(tmp_path, used=True, max_epochs=4.0, capped=True, repeats_at=20))
     html = mixture_section(run, TIERS)
     assert "Cap" in html and "<b>4</b>" in html
-    assert "Repeats from step" in html and ">2</td>" in html  # sample 20 of 8 samples a step
+    assert "Limits on epochs held 1 corpus back" in html
+    assert "Repeats from step" in html and ">3</td>" in html  # sample 20 of 8 samples a step
 
 
 def test_records_without_caps_have_no_such_columns(tmp_path: Path) -> None:

@@ -100,3 +100,11 @@ def test_where_the_configuration_comes_from(tmp_path: Path) -> None:
         RecordedSteps(folder)
     write_resolved(config(train_iters=9), folder / "global_step1" / "config.yml")
     assert RecordedSteps(folder).config.train.train_iters == 9
+
+
+def test_a_refused_start_does_not_change_what_a_run_is(tmp_path: Path) -> None:
+    folder = record(tmp_path, [{**start(0, 8), "configuration": "resolved-0123abcd.yml"}, trained(1, 8)])
+    write_resolved(config(seed=7), folder / "configs" / "resolved-ffffffff.yml")
+    assert RecordedSteps(folder).config == config()
+    (folder / "configs" / "resolved-0123abcd.yml").unlink()
+    assert RecordedSteps(folder).config == config(seed=7)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -14,7 +17,8 @@ from megatron.data.mixture import RunSize
 from megatron.data.planning.plan import Plan, plan_counts
 from megatron.data.planning.plan_groups import by_source, group_rows, tiers_of
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+ROOT = Path(__file__).resolve().parents[3]
+CONFIGS = ROOT / "configs"
 LANGUAGES = {"high": 27, "medium-high": 79, "medium": 68, "medium-low": 162, "low": 210}
 PAIRS = {"very high": 4, "high": 83, "medium-high": 67, "medium": 281, "medium-low": 508, "low": 655}
 MONO = {"monolingual": 0.389, "instruction": 0.168, "code": 0.221, "paper": 0.195, "book": 0.026}
@@ -110,3 +114,26 @@ def test_a_group_and_its_control_are_alike(shared: Path, group: str) -> None:
         assert max(row["epochs"] for row in rows) < 8.1
         counted.append(Counter(row["tier"] for row in rows))
     assert counted[0] == counted[1]
+
+
+def blocks_of_the_page(language: str) -> list[str]:
+    page = (ROOT / "docs" / "mixtures.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def test_every_mixture_on_the_page_is_accepted(tmp_path: Path) -> None:
+    blocks = blocks_of_the_page("yaml")
+    assert len(blocks) > 5
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"{number}.yml"
+        path.write_text(block + "seq_length: 4096\n", encoding="utf-8")
+        load_sections([path], (), ["data"])
+
+
+def test_the_plan_on_the_page_can_be_made(shared: Path) -> None:
+    [block] = [block for block in blocks_of_the_page("bash") if "--counts" in block]
+    languages = str(shared / "data" / "mala" / "languages.tsv")
+    words = [languages if word == "languages.tsv" else word for word in shlex.split(block.replace("\\\n", " "))]
+    command = [sys.executable, *words[1:]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and "monolingual, medium-low" in done.stdout

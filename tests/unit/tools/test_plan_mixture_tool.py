@@ -45,7 +45,7 @@ def test_a_mixture_is_planned_from_counts_alone(mix: Path) -> None:
         "--picture", mix / "plan.png", "--tsv", mix / "plan.tsv",
     )  # fmt: skip
     assert "monolingual, low" in text and "0.50*" in text and "~1,000" in text
-    assert "caps on epochs hold 1 corpora back" in text
+    assert "caps on epochs hold 1 corpus back" in text
     assert "in every prefix of the run, each count is within" in text
     assert (mix / "plan.png").read_bytes().startswith(b"\x89PNG")
     assert len((mix / "plan.tsv").read_text().splitlines()) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.config.derive import Batch
-from megatron.config.schema import DataConfig, MixtureConfig
+from megatron.config.mixture_schema import MixtureConfig
+from megatron.config.schema import DataConfig
 from megatron.data.indexed import ShardError
 from megatron.data.loader import Loader
 from megatron.data.manifest import Manifest
@@ -148,3 +150,23 @@ def test_a_damaged_shard_ends_the_step_that_needs_it(tmp_path: Path, tiny_manife
     with batches(loader, batch=Batch(16, 16, 1), world=world) as ahead, pytest.raises(ShardError, match="amh_Ethi"):
         for _ in range(3):
             list(ahead.step())
+
+
+def test_what_cannot_be_read_after_the_last_step_harms_nobody(corpus: tuple[Loader, SampleOrder]) -> None:
+    whole = corpus[0]
+    tried = threading.Event()
+
+    class Ends(Loader):
+        def __init__(self) -> None:
+            pass
+
+        def batch(self, numbers: Sequence[int]) -> Any:
+            if max(numbers) < 16:
+                return whole.batch(numbers)
+            tried.set()
+            raise ShardError("this shard is still being copied")
+
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    with batches(Ends(), batch=Batch(8, 4, 2), world=world) as ahead:
+        assert [len(list(ahead.step())) for _ in range(2)] == [2, 2]
+        assert tried.wait(10)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.checkpoint.store import CheckpointError
-from megatron.config.schema import MixtureConfig
+from megatron.config.mixture_schema import MixtureConfig
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo
 from megatron.data.mixture import RunSize, plan_mixture
 from megatron.data.order import ORDER_VERSION
@@ -92,6 +92,27 @@ def test_a_phase_that_has_begun_may_not_change() -> None:
     )
 
 
+def test_what_limits_do_to_a_later_phase_leaves_the_samples_before_it_as_they_were() -> None:
+    """Shares that differ in their last bits alone break ties between equal corpora otherwise."""
+    corpora = tuple(shard(f"x{i}", 1000, source=f"s{name}") for i, name in enumerate("122233123"))
+    base = {
+        "tiers": {"all": {"above": 0, "rate": 1}},
+        "alpha": 0,
+        "sources": {"s1": 2, "s2": 1, "s3": 1},
+        "exclude": {"corpora": ["x3"]},
+        "max_epochs": 2,
+    }
+    phased = {**base, "phases": [{"from_tokens": 800 * 16, "exclude": {}}]}
+    manifest = Manifest(TokenizerInfo("SPMTokenizer", "f", 100, 2), corpora)
+    mixtures = [plan_mixture(manifest, MixtureConfig.model_validate(values), run=RUN) for values in (base, phased)]
+    drawn = []
+    for mixture in mixtures:
+        order = mixture.order(seed=1, seq_length=16)
+        drawn.append([mixture.trained[corpus].shard.name for corpus in order.interleaving.assign(0, 800)])
+    assert drawn[0] == drawn[1]
+    assert complaint(identity(*corpora, **base), identity(*corpora, **phased), samples=800) == ""
+
+
 def test_corpora_of_later_phases_alone_may_come_and_go() -> None:
     without_code = {"sources": {"monolingual": 1, "code": 1}, "exclude": {"sources": ["code"]}}
     phase = {**LATER, "exclude": {"corpora": ["a"]}}
@@ -116,8 +137,10 @@ def test_what_is_told_of_corpora() -> None:
     assert complaint(before, identity(sizes={"a": 20_000, "b": 5000})) == (
         "c is gone; a has another share (so do 1 more corpora)"
     )
-    assert complaint(before, identity(sizes=dict(reversed(SIZES.items())))) == (
-        "the corpora are listed in another order in the manifest"
+    assert complaint(before, identity(sizes=dict(reversed(SIZES.items())))) == ""
+    even = {"a": 5000, "b": 5000, "c": 2000}
+    assert complaint(identity(sizes=even), identity(sizes=dict(reversed(even.items())))) == (
+        "corpora of equal shares are listed in another order in the manifest"
     )
 
 
@@ -226,3 +249,19 @@ def test_what_may_be_resumed_has_had_the_same_samples(data: st.DataObject) -> No
     )
     assert complaint(state, wanted, samples=300) == ""
     assert complaint(state, wanted, samples=301) != ""
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_the_manifest_s_order_matters_only_where_it_breaks_ties(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.sampled_from([100, 200, 300, 500, 700, 1100]), min_size=1, max_size=7))
+    corpora = [shard(f"m{number}", size) for number, size in enumerate(sizes)]
+    listed = (corpora, data.draw(st.permutations(corpora)))
+    drawn = []
+    for shards in listed:
+        planned = plan_mixture(Manifest(TokenizerInfo("SPMTokenizer", "f", 100, 2), tuple(shards)), None, run=RUN)
+        names = [corpus.shard.name for corpus in planned.trained]
+        order = planned.order(seed=7, seq_length=16)
+        drawn.append([(names[sample.corpus], sample.start) for sample in map(order.sample, range(200))])
+    if complaint(*(identity(*shards) for shards in listed), samples=200) == "":
+        assert drawn[0] == drawn[1]

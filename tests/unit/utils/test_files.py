@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,14 @@ from pathlib import Path
 import pytest
 import xxhash
 
-from megatron.utils.files import atomic_write, exclusive, fingerprint_bytes, fingerprint_file, write_text
+from megatron.utils.files import (
+    atomic_write,
+    exclusive,
+    fingerprint_bytes,
+    fingerprint_file,
+    remove_abandoned,
+    write_text,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,6 +36,25 @@ def test_the_new_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
         file.write(b"new")
         assert not path.exists()
     assert path.read_bytes() == b"new"
+
+
+def test_what_a_killed_writer_has_left_is_removed(tmp_path: Path) -> None:
+    code = """
+import os, sys, signal
+from pathlib import Path
+from megatron.utils.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as file:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path, other = tmp_path / "a[b]", tmp_path / ".a[b].tmpx"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False, cwd=ROOT)
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".a[b].tmp")
+    other.touch()
+    running = tmp_path / f".a[b].tmp{os.getpid()}"
+    running.touch()
+    remove_abandoned(tmp_path)
+    assert set(tmp_path.iterdir()) == {other, running}
 
 
 def test_fingerprints_of_bytes_and_files_agree(tmp_path: Path) -> None:

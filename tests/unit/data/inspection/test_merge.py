@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -27,6 +30,7 @@ from megatron.data.manifest import (
 )
 from megatron.data.parts import Parts
 
+TOOL = Path(__file__).resolve().parents[4] / "tools" / "inspect_data.py"
 TOKENIZER = TokenizerInfo("SPMTokenizer", "ab12", 1000, 2)
 
 
@@ -160,6 +164,62 @@ def test_an_interrupted_split_goes_on(tmp_path: Path) -> None:
     after = {path: path.stat().st_ino for path in (tmp_path / "split").glob("*.bin")}
     assert {path.name for path in before if before[path] != after[path]} == {"swh_Latn_text_document.bin"}
     assert contents(tmp_path / "split") == contents(source)
+
+
+def test_what_killed_processes_have_left_goes_away(tmp_path: Path) -> None:
+    source = corpus(tmp_path / "one", {"eng_Latn": 30})
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    (tmp_path / "merged").mkdir()
+    abandoned = tmp_path / "merged" / f".train-00000.bin.tmp{killed.pid}"
+    abandoned.write_bytes(b"half of it")
+    still_written = tmp_path / "merged" / f".train-00000.bin.tmp{os.getppid()}"
+    still_written.touch()
+    merge([source], tmp_path / "merged", show_progress=False)
+    assert not abandoned.exists()
+    assert still_written.exists()
+
+
+def test_other_shards_are_never_written_over(tmp_path: Path) -> None:
+    source = corpus(tmp_path / "one", {"eng_Latn": 5, "swh_Latn": 3})
+    other = corpus(tmp_path / "other", {"eng_Latn": 9, "amh_Ethi": 2})
+    before = contents(other)
+    with pytest.raises(MergeError) as caught:
+        split(source, other, show_progress=False)
+    assert "eng_Latn_text_document: is there and is not eng_Latn (train)" in str(caught.value)
+    assert "holds other shards (amh_Ethi_text_document.bin, " in str(caught.value)
+    for name in before:  # nor those without sidecars
+        if name.endswith(".json") and name != "manifest.json":
+            (other / name).unlink()
+    with pytest.raises(MergeError, match="is not eng_Latn"):
+        split(source, other, corpora=["eng*"], show_progress=False)
+    assert contents(other).items() <= before.items()
+
+
+def test_a_manifest_of_shards_below_its_folder_stays(tmp_path: Path) -> None:
+    source = corpus(tmp_path / "one", {"swh_Latn": 3})
+    other = corpus(tmp_path / "two" / "inner", {"eng_Latn": 5})
+    listed = [replace(shard, path=f"inner/{shard.path}") for shard in load_manifest(other).shards]
+    save_manifest(Manifest(TOKENIZER, tuple(listed)), tmp_path / "two" / "manifest.json")
+    for act in (lambda: merge([source], tmp_path / "two"), lambda: split(source, tmp_path / "two")):
+        with pytest.raises(MergeError, match=r"holds other shards \(inner/eng_Latn"):
+            act()
+
+
+def test_a_full_disk_is_told_without_a_trace(tmp_path: Path) -> None:
+    source = corpus(tmp_path / "one", {"eng_Latn": 300})
+    code = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    command = [sys.executable, "-c", code, str(TOOL), "merge", str(source), "--output", str(tmp_path / "merged")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: [Errno 27] File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "merged").iterdir()) == []
 
 
 def test_damage_is_never_copied(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_every_problem_is_told(tmp_path: Path) -> None:
         "content hash",
     ):
         assert sum(words in line for line in found) == 1, (words, found)
-    with pytest.raises(VerifyError, match="6 problems in 1 files"):
+    with pytest.raises(VerifyError, match=r"6 problems in 1 file$"):
         list(verdict_lines(verify([tmp_path], show_progress=False)))
 
 

@@ -21,8 +21,8 @@ def one_phase(wanted: Sequence[float], sources: str, limits: Sequence[float]) ->
 
 def solve(total: float, wanted: Sequence[float], limits: Sequence[float]) -> list[float]:
     """Return ``min(level * wanted, limit)`` with the level that makes them add up to ``total``, by bisection."""
-    low, high = 0.0, 1e12
-    for _ in range(110):
+    low, high = 0.0, 1e18
+    for _ in range(150):
         level = (low + high) / 2
         if math.fsum(min(level * value, limit) for value, limit in zip(wanted, limits, strict=True)) < total:
             low = level
@@ -102,6 +102,15 @@ def test_a_phase_of_no_samples_stays_as_it_is() -> None:
     first, second = limited_shares(wanted, samples=[100, 0], sources=["a", "a"], limits=[10, math.inf])
     assert first == pytest.approx([0.1, 0.9])
     assert second == [1.0, 0.0]
+
+
+def test_a_phase_without_a_corpus_at_its_limit_stays_as_it_is_to_the_last_bit() -> None:
+    first = normalised([1.0, 2.0, 3.0, 7.0, 0.0])
+    shares = limited_shares(
+        [first, [0.0, 0.0, 0.25, 0.25, 0.5]], samples=[100, 100], sources=list("aabbb"), limits=[math.inf] * 4 + [10.0]
+    )
+    assert shares[0] == first
+    assert shares[1][4] == pytest.approx(0.1)
 
 
 amounts = st.one_of(st.just(0.0), st.floats(1e-6, 1e6))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from megatron.config.schema import MixtureConfig
+from megatron.config.mixture_schema import MixtureConfig
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo
 from megatron.data.mixture import Mixture, MixtureError, RunSize, plan_mixture
 

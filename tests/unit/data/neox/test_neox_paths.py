@@ -364,10 +364,33 @@ def test_names_of_files(path: str, name: str) -> None:
 
 def test_equal_names_get_folders() -> None:
     paths = ["/m/a/x", "/m/b/x", "/n/a/x", "/n/y", "/n/y_train"]
-    assert corpus_names(paths, ["x", "x", "x", "y", "y"]) == ["m/a/x", "b/x", "n/a/x", "/n/y", "/n/y_train"]
-    assert corpus_names(["x", "y"], ["x", "y"]) == ["x", "y"]
-    assert corpus_names(["x", "x_train"], ["x", "x"]) == ["x", "x_train"]
-    assert corpus_names([], []) == []
+    names = corpus_names(paths, ["x", "x", "x", "y", "y"], ["train"] * 5)
+    assert names == ["m/a/x", "b/x", "n/a/x", "/n/y", "/n/y_train"]
+    assert corpus_names(["x", "y"], ["x", "y"], ["train"] * 2) == ["x", "y"]
+    assert corpus_names(["x", "x_train"], ["x", "x"], ["train"] * 2) == ["x", "x_train"]
+    assert corpus_names([], [], []) == []
+
+
+def test_held_out_text_keeps_the_name_of_its_corpus() -> None:
+    assert corpus_names(["/a/x", "/a/x_valid"], ["x", "x"], ["train", "valid"]) == ["x", "x"]
+    paths = ["/a/x", "/b/x", "/b/x_valid"]
+    assert corpus_names(paths, ["x", "x", "x"], ["train", "train", "valid"]) == ["a/x", "b/x", "b/x"]
+
+
+def test_documents_without_tokens_around_a_split(write: Write, section: TokenizerConfig, tokenizer: Tokenizer) -> None:
+    path = write("swh_text_document", [])
+    with ShardWriter(path, dtype=np.uint16) as writer:
+        for text in ("", "Habari", "dunia", ""):
+            writer.add_document(np.array([*tokenizer.encode(text), tokenizer.eod_id] if text else [], dtype=np.int64))
+    whole = open_corpora(DataConfig(seq_length=8, data_path=path, split="1,0,0"), section)
+    part = open_corpora(DataConfig(seq_length=8, data_path=path, split="3,0,1"), section)
+    (all_four,), (first_three,) = whole.shards, part.shards
+    assert (first_three.documents, first_three.tokens) == (3, all_four.tokens)
+    for manifest, shard in ((whole, all_four), (part, first_three)):
+        opened = Parts(manifest.root).open(shard)
+        assert [len(opened.document(number)) > 0 for number in range(3)] == [False, True, True]
+    with pytest.raises(ManifestError, match=r"the 1 documents of .* for training hold no tokens"):
+        open_corpora(DataConfig(seq_length=8, data_path=path, split="1,3,0"), section)
 
 
 def test_partial_hash_tells_files_apart(write: Write, tmp_path: Path) -> None:

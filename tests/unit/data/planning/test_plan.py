@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from megatron.config.schema import BatchConfig, DataConfig, MixtureConfig, TrainConfig
+from megatron.config.mixture_schema import MixtureConfig
+from megatron.config.schema import BatchConfig, DataConfig, TrainConfig
 from megatron.data.mixture import RunSize
 from megatron.data.planning.counts import CountsError
 from megatron.data.planning.plan import plan_counts, run_size

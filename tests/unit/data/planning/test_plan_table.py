@@ -47,14 +47,27 @@ def line(text: str, start: str) -> list[str]:
 
 def test_tables_add_up_what_is_trained_on() -> None:
     text = plan_tables(ROWS, batch_size=10, samples=100)
-    assert line(text, "monolingual, low") == ["1", "100", "40.00%", "60.00%", "400", "4.00", "4.00*", "2"]
+    assert line(text, "monolingual, low") == ["1", "100", "40.00%", "60.00%", "400", "4.00", "4.00*", "3"]
     assert line(text, "bilingual, high") == ["1", "~300", "20.00%", "10.00%", "200", "0.67", "0.67"]
     assert [line.split()[0] for line in text.splitlines()[1:3]] == ["monolingual", "bilingual"]
     assert "repeats at step" in text
-    assert "left out, below the lowest tier: 1 corpora, 5 tokens" in text
-    assert "left out, excluded: 1 corpora, 50 tokens" in text
+    assert "left out, below the lowest tier: 1 corpus, 5 tokens" in text
+    assert "left out, excluded: 1 corpus, 50 tokens" in text
     assert "* held back" in text and "~ an estimate" in text
     assert "phase" not in text
+
+
+def test_shares_are_those_of_the_tokens_that_are_trained_on() -> None:
+    """A run that has paused in its first phase has not had the shares of the whole."""
+    rows = [
+        row("swh_Latn", 100, 300, share=0.5, **new(wanted=0.5)),
+        row("fra_Latn", 100, 0, share=0.5, **new(wanted=0.5)),
+    ]
+    text = plan_tables(rows)
+    assert line(text, "swh_Latn") == ["1", "100", "100.00%", "300", "3.00", "3.00"]
+    assert line(text, "fra_Latn") == ["1", "100", "0.00%", "0", "0.00", "0.00"]
+    tiny = [row("swh_Latn", 100, 10**9, share=1.0, **new()), row("fra_Latn", 100, 2000, share=2e-6, **new())]
+    assert "0.0002%" in line(plan_tables(tiny), "fra_Latn")
 
 
 def test_rows_of_older_records_have_tables() -> None:
@@ -90,7 +103,7 @@ def test_half_of_a_pair_belongs_to_each_language() -> None:
 
 def test_tables_by_script_and_language() -> None:
     text = plan_tables(ROWS, by=["script", "language"], corpora=2)
-    assert line(text, "script (of pairs, half each)")[0] == "corpora"
+    assert line(text, "script (pairs: half)")[0] == "corpora"
     assert "... and 1 more with fewer tokens" in text
 
 
@@ -103,7 +116,7 @@ def test_tiers_go_from_large_corpora_to_small_ones() -> None:
 
 def test_caps_tell_who_lost_and_who_got() -> None:
     text = caps_summary(ROWS)
-    assert text.splitlines()[0] == "caps on epochs hold 1 corpora back; they moved 20.00% of the tokens"
+    assert text.splitlines()[0] == "caps on epochs hold 1 corpus back; they moved 20.00% of the tokens"
     assert line(text, "  monolingual, low") == ["lost", "200", "(20.000%);", "1", "of", "1", "corpora", "capped"]
     assert line(text, "  monolingual, high") == ["got", "100", "(10.000%)"]
     assert line(text, "  bilingual, high") == ["got", "100", "(10.000%)"]
@@ -114,12 +127,12 @@ def test_phases_are_told_in_steps() -> None:
     phases = [SourcePhase(0, 0, {"a": 0.75, "b": 0.25}), SourcePhase(95, 20, {"a": 0.1, "b": 0.9}),
               SourcePhase(1000, 0, {"a": 1.0, "b": 0.0})]  # fmt: skip
     lines = phase_table(phases, 10, 1000).splitlines()
-    assert lines[0].split() == ["phase", "from", "step", "ramp", "a", "b"]
+    assert lines[0].split() == ["phase", "after", "step", "ramp", "a", "b"]
     assert lines[1].split() == ["1", "0", "0", "75.00%", "25.00%"]
     assert lines[2].split() == ["2", "9.5", "2", "10.00%", "90.00%"]
     assert lines[3].split() == ["3", "100", "0", "100.00%", "0.00%", "not", "reached"]
     assert phase_table(phases[:1], 10, 1000) == ""
-    assert "from sample" in phase_table(phases, None, None)
+    assert "after sample" in phase_table(phases, None, None)
 
 
 @pytest.mark.parametrize("rows", [ROWS, OLD])
