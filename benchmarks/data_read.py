@@ -2,10 +2,10 @@
 """Tokens per second of one process that reads samples, beside megatron-core's ``GPTDataset.__getitem__``.
 
 Eight corpora of random uint16 tokens in files that lie in the page cache; samples of 4,096 tokens in each side's own
-random order. Both sides end with inputs and targets apart, as int64: ours as a micro-batch of eight rows, theirs as
-eight dicts, which its ``DataLoader`` would still have to stack. Corpora of one document each are the peer's best case,
-for it looks up and copies every document of a sample by itself. The last row but one is ours against reading the same
-files from start to end.
+random order. Both sides end with inputs and targets as int64: ours, as the trainer has them, two views of a micro-batch
+of eight rows; theirs eight dicts of copies, which its ``DataLoader`` would still have to stack. Corpora of one document
+each are the peer's best case, for it looks up and copies every document of a sample by itself. The last row but one is
+ours against reading the same files from start to end.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def our_batches(loader: Loader, numbers: range) -> Iterator[tuple[torch.Tensor, 
     """Read samples as micro-batches of inputs and targets."""
     for micro_batch in micro_batches(numbers):
         tokens = loader.batch(micro_batch)
-        yield torch.from_numpy(tokens[:, :-1].copy()), torch.from_numpy(tokens[:, 1:].copy())
+        yield torch.from_numpy(tokens[:, :-1]), torch.from_numpy(tokens[:, 1:])
 
 
 def drain(items: Iterator[Any]) -> None:
@@ -147,26 +147,22 @@ def peer_sides(manifest: Manifest, samples: int, total: int) -> tuple[Side | Non
     return direct, lambda _: drain(itertools.islice(batches, samples // ROWS))
 
 
-def our_sides(manifest: Manifest, samples: int, total: int) -> tuple[Side, Side, Side]:
-    """Return our ways to read a repetition: in line, by a thread that reads ahead, and without parting targets off."""
+def our_sides(manifest: Manifest, samples: int, total: int) -> tuple[Side, Side]:
+    """Return our ways to read a repetition: in line, and by a thread that reads ahead."""
     loader = our_loader(manifest, samples=total)
 
     def ahead(repetition: int) -> None:
         with Prefetcher(our_batches(loader, samples_of(repetition, samples)), 4) as batches:
             drain(batches)
 
-    def whole(repetition: int) -> None:
-        for numbers in micro_batches(samples_of(repetition, samples)):
-            loader.batch(numbers)
-
-    return lambda repetition: drain(our_batches(loader, samples_of(repetition, samples))), ahead, whole
+    return lambda repetition: drain(our_batches(loader, samples_of(repetition, samples))), ahead
 
 
 def compare(folder: Path, *, one_document: bool, repetitions: int, samples: int) -> list[Comparison]:
     """Measure all cases on one kind of corpora."""
     manifest = write_corpora(folder, one_document=one_document)
     total = samples * (repetitions + 1)
-    direct, ahead, whole = our_sides(manifest, samples, total)
+    direct, ahead = our_sides(manifest, samples, total)
     peer_direct, peer_worker = peer_sides(manifest, samples, total)
     unit, worker_name = "million tokens/s", f"{peer_name()} in one DataLoader worker"
     kind = "one document" if one_document else f"documents of {MEAN_DOCUMENT_TOKENS}"
@@ -174,7 +170,7 @@ def compare(folder: Path, *, one_document: bool, repetitions: int, samples: int)
     if not one_document:
         cases += [
             ("read ahead", ahead, peer_worker, worker_name),
-            ("share of plain reads", whole, read_plainly(manifest, samples), "sequential readinto of the same files"),
+            ("share of plain reads", direct, read_plainly(manifest, samples), "sequential readinto of the same files"),
         ]
     return [
         Comparison(case, *alternate(ours, peer, repetitions=repetitions, amount=samples * LENGTH / 1e6), name, unit)

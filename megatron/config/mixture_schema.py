@@ -62,8 +62,8 @@ MALA_TIERS: Mapping[str, TierConfig] = MappingProxyType(
 class SourceConfig(Section):
     """One source of text; a bare number is its share."""
 
-    share: Positive | None = None
-    """Share of the training tokens (shares need not add up to 1). All sources have one, or none has."""
+    share: PositiveOrZero | None = None
+    """Share of the training tokens (they need not add up to 1); 0 leaves the source out. All have one, or none has."""
     tiers: Tiers | None = None
     """Tiers of this source alone, as for pairs of languages, whose sizes differ from those of languages."""
     alpha: Fraction | None = None

@@ -7,10 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from megatron.evaluation.report_charts import compact
+from megatron.evaluation.report_charts import Line, compact, lines_chart
 from megatron.evaluation.report_data import Run, language_name
 from megatron.evaluation.report_tables import Column, cell, name_cell, percent, table, tier_cell
+from megatron.monitor.mixture_plot import course
 from megatron.monitor.summary import NO_TIER, Row
+
+_COLOURS = 8  # of lines in report.css
 
 
 @dataclasses.dataclass
@@ -67,6 +70,7 @@ def mixture_section(run: Run, tiers: Mapping[str, str]) -> str:
     ]
     if len(by_source) > 1:
         parts += ["<h3>By source</h3>", _group_table("Source", by_source, {})]
+    parts.append(_over_the_run(run))
     parts.append(
         f"<details><summary>All {len(corpora):,} corpora</summary>"
         f"{_corpus_table(corpora, tiers, _samples_per_step(run))}</details></section>"
@@ -74,9 +78,28 @@ def mixture_section(run: Run, tiers: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
+def _over_the_run(run: Run) -> str:
+    """Draw the share of every source over the steps, when the mixture has phases."""
+    batch_size = _samples_per_step(run)
+    if len(run.phases) < 2 or batch_size is None or run.start is None:
+        return ""
+    samples = round(run.start["train_iters"] * batch_size)
+    phases = [(phase["first_sample"], phase["ramp_samples"], phase["sources"]) for phase in run.phases]
+    corners = course(phases, samples)
+    names = {name: None for _, shares in corners for name in shares}
+    lines = [
+        Line(name, [shares.get(name, 0.0) for _, shares in corners], f"t{number % _COLOURS}")
+        for number, name in enumerate(names)
+    ]
+    steps = [round(sample / batch_size) for sample, _ in corners]
+    chart = lines_chart(steps, lines, title="Shares of the sources as planned", form=percent, css="wide")
+    return f'<div class="charts">{chart}</div>'
+
+
 def corpus_parts(planned: Sequence[Row], used: Sequence[Row]) -> list[Part]:
     """Join the two mixtures on the corpus name. A corpus that only one of them names has a share of 0 in the other."""
     parts: dict[str, Part] = {}
+    drawn = sum(float(row["sampled_tokens"]) for row in used) or 1.0
     for rows, share, sampled in ((planned, "planned", "planned_tokens"), (used, "used", "used_tokens")):
         for row in rows:
             name = str(row["corpus"])
@@ -84,7 +107,8 @@ def corpus_parts(planned: Sequence[Row], used: Sequence[Row]) -> list[Part]:
                 name, Part(name, row["tier"] or NO_TIER, str(row["source"]), str(row["code"]), corpora=1)
             )
             part.tokens = float(row["tokens"])
-            setattr(part, share, float(row["share"]))
+            # Of what was used, the share is counted: the rows' own is that of the planned run.
+            setattr(part, share, float(row["share"]) if rows is planned else float(row["sampled_tokens"]) / drawn)
             setattr(part, sampled, float(row["sampled_tokens"]))
             part.max_epochs, part.repeats_at = row.get("max_epochs"), row.get("repeats_at")
             part.capped = bool(row.get("capped"))

@@ -207,7 +207,7 @@ def _draw_caps(axes: Axes, parts: Sequence[_Part]) -> None:
 
 def _draw_phases(axes: Axes, parts: Sequence[_Part], phases: Sequence[Phase], *, batch_size: int, samples: int) -> None:
     """Draw the share of every source over the steps."""
-    points = _course(phases, samples)
+    points = course(phases, samples)
     sources = [part for part in parts if part.is_source]
     steps = [first / batch_size for first, _ in points]
     heights = [[shares.get(part.name, 0.0) for _, shares in points] for part in sources]
@@ -223,7 +223,7 @@ def _draw_phases(axes: Axes, parts: Sequence[_Part], phases: Sequence[Phase], *,
     _tidy(axes, grid=None)
 
 
-def _course(phases: Sequence[Phase], samples: int) -> list[tuple[int, Mapping[str, float]]]:
+def course(phases: Sequence[Phase], samples: int) -> list[tuple[int, Mapping[str, float]]]:
     """Return the corners of the sources' shares over the samples of a run, which may end within a ramp."""
     now = phases[0][2]
     points = [(0, now)]

@@ -29,7 +29,7 @@ class MicroBatch:
     """What a forward and backward pass works on.
 
     Attributes:
-        inputs: int64 ids ``[rows, seq_length]``.
+        inputs: int64 ids ``[rows, seq_length]``; may share memory with ``targets``.
         targets: int64 ids ``[rows, seq_length]`` that each position should predict; ``IGNORE`` for none.
         positions: int64 ``[rows, seq_length]``; None where they count through each row.
         documents: borders that attention does not cross; None where there are none.
@@ -42,7 +42,7 @@ class MicroBatch:
 
     def pinned(self) -> MicroBatch:
         """Return a copy in page-locked memory, from which a GPU copies without stopping the host."""
-        return self._mapped(Tensor.pin_memory)
+        return self._mapped(lambda tensor: tensor.contiguous().pin_memory())
 
     def to(self, device: torch.device) -> MicroBatch:
         """Return a copy on ``device``; the host does not wait for it."""
@@ -119,7 +119,7 @@ class Batches:
 
     def _read(self, numbers: range) -> MicroBatch:
         section, tokens = self._section, self._loader.batch(numbers)
-        inputs, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]  # views of the same ids
         if section.eod_mask_loss:
             targets = mask_targets(targets, inputs, eod_id=self._eod_id, ignore=IGNORE)
         micro_batch = MicroBatch(torch.from_numpy(inputs), torch.from_numpy(targets))

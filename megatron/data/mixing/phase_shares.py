@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BELOW_LOWEST = "below the lowest tier"
 RATE_ZERO = "rate 0"
 NO_WEIGHT = "no weight"
+SHARE_ZERO = "share 0 of its source"
 
 
 class MixtureError(ValueError):
@@ -81,6 +82,7 @@ def _amounts(
 ) -> tuple[list[float], list[str]]:
     """Return how much of each corpus is wanted in relation to the others, and why nothing is of some."""
     weights = section.weights if section is not None else None
+    without = {source for source, share in (source_shares(section) or {}).items() if share == 0}
     alphas = {source: alpha_of(section, source) for source in {shard.source for shard in shards}}
     amounts, reasons = [], list(chosen)
     for number, (shard, tier) in enumerate(zip(shards, tiers, strict=True)):
@@ -89,6 +91,8 @@ def _amounts(
             continue
         if weights is not None:
             amount, nothing = weights.get(shard.name, 0.0), NO_WEIGHT
+        elif shard.source in without:
+            amount, nothing = 0.0, SHARE_ZERO
         else:
             rate = rate_of(shard, tier, section)
             amount = powers.of(shard.tokens, alphas[shard.source]) * rate if rate else 0.0
@@ -163,7 +167,7 @@ def _source_problems(
                 f"{key} names {source!r}, but the data has no such source "
                 f"(it has: {', '.join(sorted(corpora))}); take it out"
             )
-        elif config.share is not None and source in kept - trainable:
+        elif config.share and source in kept - trainable:
             yield (
                 f"{key} gives {source!r} a share, but all its {corpora[source]} corpora are below the lowest tier or "
                 f"in a tier of rate 0; take it out, exclude it, or lower `above` in {_tiers_key(config, source, phase)}"
@@ -190,8 +194,7 @@ def _shares_missing(sources: Mapping[str, SourceConfig], trainable: set[str], ke
             yield f"{key}.{source} has no share, but other sources have one; give all of them a share, or none"
     for source in sorted(trainable - sources.keys()):
         yield (
-            f"the data has the source {source!r}, but {key} gives it no share; "
-            "add one, or name it in mixture.exclude.sources"
+            f"the data has the source {source!r}, but {key} gives it no share; add one, which may be 0"
         )
 
 

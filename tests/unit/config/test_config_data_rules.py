@@ -109,7 +109,7 @@ def test_split_is_read_as_gpt_neox_reads_it(text, parts):
         ({"phases": {"from_step": 1}}, "phases", "is not a list"),
         ({"alpha": 1.5}, "alpha", "is above 1"),
         ({"max_epochs": 0}, "max_epochs", "is not above 0"),
-        ({"sources": {"a": {"share": 0}}}, "sources.a.share", "is not above 0"),
+        ({"sources": {"a": {"share": -1}}}, "sources.a.share", "is below 0"),
         ({"sources": {"a": "much"}}, "sources.a", "is not a mapping"),
     ],
 )

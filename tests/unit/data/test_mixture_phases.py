@@ -261,3 +261,14 @@ def test_a_temperature_without_tiers_leaves_nothing_out() -> None:
     assert [corpus.reason for corpus in plan(manifest(c=50, b=20), tiers=None, max_epochs=900).corpora] == [
         "", "below the lowest tier",
     ]  # fmt: skip
+
+
+def test_share_0_leaves_a_source_out() -> None:
+    corpora = manifest(a=20_000, c=20_000)
+    sources = {"monolingual": 1, "code": 0}
+    planned = plan(corpora, sources=sources)
+    assert [corpus.reason for corpus in planned.corpora] == ["", "share 0 of its source"]
+    planned = plan(corpora, sources=sources, phases=[{"from_step": 50, "sources": {"monolingual": 1, "code": 3}}])
+    assert shares(planned) == [{"a": 1.0, "c": 0.0}, {"a": 0.25, "c": 0.75}]
+    with pytest.raises(MixtureError, match=r"no corpus is left to train on .of 2 corpora, 2 share 0 of its source"):
+        plan(corpora, sources={"monolingual": 0, "code": 0})

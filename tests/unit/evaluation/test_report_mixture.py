@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ def rows(**changes: Any) -> list[dict[str, Any]]:
     ]
 
 
-def record(folder: Path, *, used: bool, **changes: Any) -> Path:
+def record(folder: Path, *, used: bool, phases: Sequence[dict[str, Any]] = (), **changes: Any) -> Path:
     with MetricsWriter(folder / "metrics.jsonl") as writer:
         writer.write("start", 0, tokens_per_step=80, train_iters=10, resumed_from=None)
-        writer.write("mixture", 0, kind="planned", rows=rows(**changes))
+        writer.write("mixture", 0, kind="planned", rows=rows(**changes), phases=list(phases))
         if used:
             writer.write("mixture", 10, kind="used", rows=rows(**changes))
             writer.write("end", 10, reason="finished")
@@ -59,6 +60,32 @@ def test_the_used_mixture_has_the_shape_of_a_plan(tmp_path: Path) -> None:
     plan = used_plan(record(tmp_path, used=True, repeats_at=20))
     assert (plan.batch_size, plan.samples, plan.bound, list(plan.phases)) == (8, 80, None, [])
     assert [row["corpus"] for row in plan.rows] == ["eng_Latn", "swh_Latn"]
+
+
+PHASES = (
+    {"first_sample": 0, "ramp_samples": 0, "sources": {"monolingual": 1.0}},
+    {"first_sample": 40, "ramp_samples": 16, "sources": {"monolingual": 0.5, "code": 0.5}},
+)
+
+
+def test_phases_are_drawn_and_listed(tmp_path: Path) -> None:
+    folder = record(tmp_path, used=True, phases=PHASES)
+    html = mixture_section(load_run(folder), TIERS)
+    assert "Shares of the sources as planned" in html and "code" in html
+    assert [(phase.first_sample, phase.sources["monolingual"]) for phase in used_plan(folder).phases] == [
+        (0, 1.0), (40, 0.5),
+    ]  # fmt: skip
+
+
+def test_one_phase_needs_no_chart(tmp_path: Path) -> None:
+    run = load_run(record(tmp_path, used=True, phases=PHASES[:1]))
+    assert "Shares of the sources" not in mixture_section(run, TIERS)
+
+
+def test_the_used_share_is_counted() -> None:
+    used = rows()
+    used[0]["sampled_tokens"] = 1200
+    assert [(part.planned, part.used) for part in corpus_parts(rows(), used)] == [(0.5, 0.75), (0.5, 0.25)]
 
 
 def test_a_run_that_is_not_over_has_no_used_mixture(tmp_path: Path) -> None:

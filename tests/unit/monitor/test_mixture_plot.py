@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from megatron.monitor.mixture_plot import _course, draw_mixture
+from megatron.monitor.mixture_plot import course, draw_mixture
 
 TIERS = {"high": (10**9, 0.1), "medium": (10**7, 2.0), "low": (10**5, 8.0)}
 
@@ -86,6 +86,6 @@ def test_no_window_system_is_touched(tmp_path: Path) -> None:
 
 def test_a_run_may_end_within_a_ramp() -> None:
     phases = [(0, 0, {"a": 1.0}), (40, 80, {"a": 0.5, "b": 0.5}), (200, 0, {"b": 1.0})]
-    assert _course(phases, 80) == [(0, {"a": 1.0}), (40, {"a": 1.0}), (80, {"a": 0.75, "b": 0.25}),
+    assert course(phases, 80) == [(0, {"a": 1.0}), (40, {"a": 1.0}), (80, {"a": 0.75, "b": 0.25}),
                                    (80, {"a": 0.75, "b": 0.25})]  # fmt: skip
-    assert [first for first, _ in _course(phases, 300)] == [0, 40, 120, 200, 200, 300]
+    assert [first for first, _ in course(phases, 300)] == [0, 40, 120, 200, 200, 300]
