@@ -76,7 +76,7 @@ def peer_step(precision: str, device: torch.device, *, autocast: bool) -> Callab
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

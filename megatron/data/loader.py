@@ -42,24 +42,23 @@ class Loader:
         """Return the samples ``numbers`` as rows: int64 ``[len(numbers), seq_length + 1]``."""
         rows = np.empty((len(numbers), self._order.seq_length + 1), dtype=np.int64)
         for number, row in zip(numbers, rows, strict=True):
-            where = self._order.sample(number)
-            self._part(where.corpus).read_into(where.start, row)
+            corpus, _, _, start = self._order.sample(number)
+            part = self._opened.get(corpus) or self._open(corpus)
+            part.read_into(start, row)
         # One pass for both rules: a negative id is, as an unsigned number, larger than any vocabulary.
         if rows.size and rows.view(np.uint64).max() >= self._vocab_size:
             self._refuse(numbers, rows)
         return rows
 
-    def _part(self, corpus: int) -> ShardPart:
-        part = self._opened.get(corpus)
-        if part is None:
-            part = self._opened[corpus] = self._parts.open(self._shards[corpus])
+    def _open(self, corpus: int) -> ShardPart:
+        part = self._opened[corpus] = self._parts.open(self._shards[corpus])
         return part
 
     def _refuse(self, numbers: Sequence[int], rows: NDArray[np.int64]) -> None:
         """Say which shard holds the first id that is not in the vocabulary."""
         row, column = map(int, np.argwhere((rows < 0) | (rows >= self._vocab_size))[0])
         where = self._order.sample(numbers[row])
-        part = self._part(where.corpus)
+        part = self._opened[where.corpus]
         raise ShardError(
             f"{part.prefix}: holds the id {rows[row, column]} at token {(where.start + column) % part.num_tokens} of "
             f"{part.shard.name}, but the tokenizer has only {self._vocab_size}; the file is damaged: tokenise this "

@@ -13,6 +13,7 @@ Nothing is built, stored or exchanged. Two ideas make that possible:
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ ORDER_VERSION = 3
 """Goes up whenever the same seed gives another order; a run cannot be resumed across that."""
 
 _ROUNDS = 6
+_ROUNDS_OF_FEW = 16  # with few places it takes more until all orders come equally often
+_FEW = 256
 _MASK64 = (1 << 64) - 1
 
 
@@ -43,16 +46,17 @@ def permute(index: int, *, size: int, key: int) -> int:
     """Return the place of ``index`` in a random order of ``range(size)`` chosen by ``key``, in constant time."""
     if not 0 <= index < size:
         raise ValueError(f"index {index} is not in range({size})")
-    bits = max(1, (size - 1).bit_length())
-    low = (bits + 1) // 2
-    left_mask, right_mask = (1 << (bits - low)) - 1, (1 << low) - 1
+    # The cipher works on a rectangle of width x height, the smallest near a square that holds the range.
+    width = math.isqrt(size - 1) + 1
+    height = -(-size // width)
+    rounds = _ROUNDS if size > _FEW else _ROUNDS_OF_FEW
     while True:
-        left, right = index >> low, index & right_mask
-        for turn in range(0, _ROUNDS, 2):
-            left ^= _mix(key + (turn << 56) + right & _MASK64) & left_mask
-            right ^= _mix(key + (turn + 1 << 56) + left & _MASK64) & right_mask
-        index = left << low | right
-        # The cipher works on a power of two; walking on from values outside keeps it one-to-one inside.
+        left, right = divmod(index, width)
+        for turn in range(0, rounds, 2):
+            left = (left + _mix(key + (turn << 56) + right & _MASK64)) % height
+            right = (right + _mix(key + (turn + 1 << 56) + left & _MASK64)) % width
+        index = left * width + right
+        # Walking on from the few values outside keeps it one-to-one inside.
         if index < size:
             return index
 

@@ -85,12 +85,12 @@ class PhasedInterleaving:
 
     def locate(self, sample: int) -> tuple[int, int]:
         """Return (corpus, how many earlier samples that corpus has had, in all phases) of a sample number."""
-        active = self._active(sample)
-        if len(active) == 1:
-            ((number, turn),) = active
-            corpus, ordinal = self._trees[number].locate(turn)
+        number = bisect.bisect_right(self._firsts, sample) - 1
+        # Nearly every sample is outside of ramps; the loader's speed depends on this way being short.
+        if number >= 0 and sample - self._firsts[number] >= self._phases[number].ramp:
+            corpus, ordinal = self._trees[number].locate(sample + self._shifts[number])
             return corpus, ordinal + self._earlier[number][corpus]
-        (old, _), (new, taken_over) = active
+        (old, _), (new, taken_over) = active = self._active(sample)
         phase = self._phases[new]
         is_new = ramp_samples(sample + 1 - phase.first, phase.ramp) > taken_over
         number, turn = active[is_new]
