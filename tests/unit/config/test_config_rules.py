@@ -73,7 +73,7 @@ def test_rules(changes, key, rule, problems_with):
             "is a name kept for corpora below the lowest tier",
         ),
         ({"mixture": {"tiers": {"untiered": {"above": 1, "rate": 1}}}}, "mixture.tiers.untiered", "without a mixture"),
-        ({"mixture": {"sources": {"code": 0}}}, "mixture.sources.code", "is not above 0"),
+        ({"mixture": {"sources": {"code": -1}}}, "mixture.sources.code", "is below 0"),
         ({"mixture": {"sources": {True: 1}}}, "mixture.sources.1", "is not text"),
         ({"extra_save_iters": 5, "save": "out", "checkpoint_factor": 1}, "extra_save_iters", "is not a list"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2}}, "rope_scaling.rope_type", "is not one of"),
