@@ -9,6 +9,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from megatron.config.architecture import Architecture
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -32,6 +34,20 @@ class Comparison:
     def ratio(self) -> float | None:
         """Median of ours over median of the peer; above 1 ours is better."""
         return statistics.median(self.ours) / statistics.median(self.peer) if self.peer else None
+
+
+def small_llama(*, vocab_size: int, positions: int) -> Architecture:
+    """Return the small shape of the benchmarks: hidden size 288, 6 layers."""
+    return Architecture(
+        vocab_size=vocab_size,
+        hidden_size=288,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        num_key_value_heads=6,
+        head_dim=48,
+        max_position_embeddings=positions,
+    )
 
 
 def parse_arguments(

@@ -12,24 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from common import Comparison, alternate, parse_arguments, show
+from common import Comparison, alternate, parse_arguments, show, small_llama
 
-from megatron.config.architecture import Architecture
 from megatron.data.documents import positions
 from megatron.model.attention import Documents
 from megatron.model.llama import Llama
 from megatron.parallel.precision import compute_dtype
 
-SHAPE = Architecture(
-    vocab_size=2_000,
-    hidden_size=288,
-    intermediate_size=768,
-    num_hidden_layers=6,
-    num_attention_heads=6,
-    num_key_value_heads=6,
-    head_dim=48,
-    max_position_embeddings=4_096,
-)
+SHAPE = small_llama(vocab_size=2_000, positions=4_096)
 WINDOWS = ((4, 512), (2, 2_048), (1, 4_096))
 MEAN_LENGTHS = (50, 300, 1_500)
 

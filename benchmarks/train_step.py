@@ -11,9 +11,8 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from common import Comparison, alternate, parse_arguments, show
+from common import Comparison, alternate, parse_arguments, show, small_llama
 
-from megatron.config.architecture import Architecture
 from megatron.model.llama import Llama
 from megatron.optim.adamw import build_adamw
 from megatron.parallel.precision import compute_dtype
@@ -21,16 +20,7 @@ from megatron.parallel.process import World
 from megatron.train.batches import MicroBatch
 from megatron.train.step import TrainStep
 
-SHAPE = Architecture(
-    vocab_size=32_000,
-    hidden_size=288,
-    intermediate_size=768,
-    num_hidden_layers=6,
-    num_attention_heads=6,
-    num_key_value_heads=6,
-    head_dim=48,
-    max_position_embeddings=512,
-)
+SHAPE = small_llama(vocab_size=32_000, positions=512)
 BATCH, LENGTH, LEARNING_RATE = 4, 512, 1e-4
 
 

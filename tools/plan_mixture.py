@@ -24,6 +24,7 @@ from megatron.evaluation.used_mixture import used_plan
 from megatron.launch.local import this_machine
 from megatron.launch.plan import num_processes
 from megatron.monitor.mixture_plot import draw_mixture
+from megatron.utils.files import write_text
 
 
 def main() -> int:
@@ -42,8 +43,7 @@ def main() -> int:
     if plan.bound is not None:
         print(f"\nin every prefix of the run, each count is within {plan.bound:.2f} samples of its share")
     if arguments.tsv:
-        arguments.tsv.parent.mkdir(parents=True, exist_ok=True)
-        arguments.tsv.write_text(plan_tsv(plan.rows), encoding="utf-8")
+        write_text(arguments.tsv, plan_tsv(plan.rows))
     return 0
 
 

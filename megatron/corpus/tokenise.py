@@ -31,6 +31,7 @@ from megatron.data.manifest import (
 from megatron.tokenizer.base import Tokenizer, TokenizerError
 from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.log import get_logger
+from megatron.utils.table import text_table
 
 __all__ = ["TokeniseError", "TokeniseOptions", "TokenizerFile", "summary_table", "tokenise_corpora"]
 
@@ -136,11 +137,7 @@ def summary_table(manifest: Manifest, *, corpora: int = 0) -> str:
     cells: list[tuple[str, ...]] = [("corpus", "documents", "words", "tokens", "bytes", "bytes/token", "held out")]
     cells += [_summary_row(name, shards_of[name]) for name in shown]
     cells.append(_summary_row(f"all {len(names)}", manifest.shards))
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(row, widths, strict=True)) for row in cells)
-    ]
+    lines = text_table(cells).splitlines()
     if len(shown) < len(names):
         lines.insert(-1, f"... and {len(names) - len(shown):,} more")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import xxhash
 
 from megatron.data.index_format import CODES, ShardError, bin_path, dtype_for, idx_path, write_index
-from megatron.data.shard_files import FileCache, ShardFile
+from megatron.data.shard_files import FileCache, ShardFile, file_chunks
 from megatron.data.shard_index import ShardIndex
 from megatron.utils.files import atomic_write
 
@@ -32,12 +32,8 @@ def content_hash(prefix: Path | str) -> str:
     """Return the XXH3 128-bit hash of a shard's ``.bin`` bytes followed by its ``.idx`` bytes, in hexadecimal."""
     digest = xxhash.xxh3_128()
     for path in (bin_path(prefix), idx_path(prefix)):
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-        except OSError as error:
-            raise ShardError(f"{path}: cannot be read ({error.strerror}); tokenise the corpus again") from error
+        for chunk in file_chunks(path):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

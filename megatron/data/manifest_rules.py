@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from megatron.data.manifest import ShardInfo
 
-_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}(-[a-z]{3}_[A-Z][a-z]{3})?")
+CORPUS_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}(-[a-z]{3}_[A-Z][a-z]{3})?")
+"""A language and its script, or two of them."""
 
 
 def shards_problems(shards: Sequence[ShardInfo]) -> Iterator[str]:
@@ -33,7 +34,7 @@ def path_problems(shard: ShardInfo) -> Iterator[str]:
 
 
 def _shard_problems(shard: ShardInfo) -> Iterator[str]:
-    if not _CODE.fullmatch(shard.code):
+    if not CORPUS_CODE.fullmatch(shard.code):
         yield f"code {shard.code!r} is not like eng_Latn or eng_Latn-fra_Latn"
     if min(shard.documents, shard.tokens) < 1 or min(shard.words, shard.bytes, shard.unk_tokens) < 0:
         yield "needs at least one document and token, and no count below 0"

@@ -6,6 +6,7 @@ only its own part, numbered from 0, so that nothing that reads corpora needs to 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,14 @@ class ShardPart:
                 "the index is damaged, tokenise the corpus again"
             )
         return start, stop
+
+    def length_blocks(self) -> Iterator[Array]:
+        """Yield the tokens of every document, a bounded number of documents at a time.
+
+        Raises:
+            ShardError: the index is damaged.
+        """
+        return self._reader.length_blocks(self._first_document, self._first_document + self.num_documents)
 
     def document_at(self, token: int) -> int:
         """Return the number of the document that holds a token.

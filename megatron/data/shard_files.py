@@ -82,6 +82,20 @@ def _default_limit() -> int:
     return _MOST_OPEN if allowed == resource.RLIM_INFINITY else max(1, min(_MOST_OPEN, allowed // 4))
 
 
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a whole file, 1 MiB at a time.
+
+    Raises:
+        ShardError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                yield chunk
+    except OSError as error:
+        raise ShardError(f"{path}: cannot be read ({error.strerror}); tokenise the corpus again") from error
+
+
 class ShardFile:
     """One file of a shard, read at any place; every failure is a :class:`ShardError`.
 

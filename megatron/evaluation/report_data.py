@@ -68,6 +68,15 @@ class Run:
     wall_seconds: float
 
     @property
+    def samples_per_step(self) -> float | None:
+        """The batch size as the record tells it; None where it does not."""
+        rows = self.used or self.planned
+        samples, tokens = (sum(row.get(key, 0) for row in rows) for key in ("samples", "sampled_tokens"))
+        if self.start is None or not samples or not tokens or "tokens_per_step" not in self.start:
+            return None
+        return float(self.start["tokens_per_step"] * samples / tokens)
+
+    @property
     def step(self) -> int:
         """Number of finished steps."""
         return int(self.train[-1]["step"]) if self.train else int(self.start["step"] if self.start else 0)

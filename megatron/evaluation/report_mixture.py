@@ -73,14 +73,14 @@ def mixture_section(run: Run, tiers: Mapping[str, str]) -> str:
     parts.append(_over_the_run(run))
     parts.append(
         f"<details><summary>All {len(corpora):,} corpora</summary>"
-        f"{_corpus_table(corpora, tiers, _samples_per_step(run))}</details></section>"
+        f"{_corpus_table(corpora, tiers, run.samples_per_step)}</details></section>"
     )
     return "".join(parts)
 
 
 def _over_the_run(run: Run) -> str:
     """Draw the share of every source over the steps, when the mixture has phases."""
-    batch_size = _samples_per_step(run)
+    batch_size = run.samples_per_step
     if len(run.phases) < 2 or batch_size is None or run.start is None:
         return ""
     samples = round(run.start["train_iters"] * batch_size)
@@ -152,15 +152,6 @@ def _group_table(label: str, parts: Sequence[Part], tiers: Mapping[str, str]) ->
             )
         )  # fmt: skip
     return table(columns, rows)
-
-
-def _samples_per_step(run: Run) -> float | None:
-    """Return the batch size as the record tells it; None where it does not."""
-    rows = run.used or run.planned
-    samples, tokens = (sum(row.get(key, 0) for row in rows) for key in ("samples", "sampled_tokens"))
-    if run.start is None or not samples or not tokens or "tokens_per_step" not in run.start:
-        return None
-    return float(run.start["tokens_per_step"] * samples / tokens)
 
 
 def _corpus_table(parts: Sequence[Part], tiers: Mapping[str, str], batch_size: float | None) -> str:

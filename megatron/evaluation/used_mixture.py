@@ -26,12 +26,9 @@ def used_plan(folder: Path) -> Plan:
             "The plan of the run is shown from its configuration"
         )
     rows = [dict(row) for row in run.used]
-    samples = sum(int(row["samples"]) for row in rows)
-    seq_length = sum(int(row["sampled_tokens"]) for row in rows) // max(1, samples)
-    tokens_per_step = int(run.start["tokens_per_step"]) if run.start is not None else 0
     return Plan(
         rows,
-        batch_size=tokens_per_step // max(1, seq_length) or 1,
-        samples=max(1, samples),
+        batch_size=int(run.samples_per_step or 1),
+        samples=max(1, sum(int(row["samples"]) for row in rows)),
         phases=[SourcePhase(**phase) for phase in run.phases],
     )

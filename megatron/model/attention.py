@@ -119,13 +119,19 @@ def attention_packed(
     options: dict[str, Any] = {"window_size": (-1, 0)}  # causal: everything to the left, nothing to the right
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
-        if "enable_gqa" in inspect.signature(kernel).parameters:
+        if _groups_heads(kernel):
             options["enable_gqa"] = True
         else:  # torch 2.11
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     offsets, longest = documents.offsets, documents.longest
     mixed: Tensor = kernel(query, key, value, offsets, offsets, longest, longest, **options)
     return mixed
+
+
+@functools.cache
+def _groups_heads(kernel: PackedKernel) -> bool:
+    """Whether a kernel takes fewer key heads than query heads; asked once, not in every layer of every step."""
+    return "enable_gqa" in inspect.signature(kernel).parameters
 
 
 def attention_by_piece(documents: Documents, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

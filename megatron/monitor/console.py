@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from megatron.monitor.record import Event
-from megatron.monitor.summary import Row, format_table, macro_means, num_unscored, order_tiers, text_table, tier_table
+from megatron.monitor.summary import Row, format_table, macro_means, num_unscored, order_tiers, tier_table
 from megatron.utils.log import get_logger
+from megatron.utils.table import text_table
 
 logger = get_logger(__name__)
 
@@ -130,7 +131,7 @@ def validation_table(
         if lines:
             return format_table(lines)
     counts = {name: f"{value:.4f}" for name, value in macro_means(rows, by="tier", tiers=tiers).items()}
-    return text_table(("tier", "bits per byte"), list(counts.items()))
+    return text_table([("tier", "bits per byte"), *counts.items()], ruled=True)
 
 
 def format_duration(seconds: float) -> str:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from megatron.utils.table import text_table
+
 Row = Mapping[str, Any]
 """One row of a ``validation`` event: corpus, code, tier, source, nats, bytes, tokens."""
 
@@ -198,18 +200,7 @@ def format_table(lines: Sequence[TierLine]) -> str:
         )
         for line in lines
     ]
-    return text_table(header, body)
-
-
-def text_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Align cells: the first column to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in (header, *body)) for column in range(len(header))]
-
-    def lay_out(row: Sequence[str]) -> str:
-        numbers = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        return "  ".join([row[0].ljust(widths[0]), *numbers]).rstrip()
-
-    return "\n".join([lay_out(header), lay_out(["-" * width for width in widths]), *map(lay_out, body)])
+    return text_table([header, *body], ruled=True)
 
 
 def _sorted_tiers(names: Iterable[str], tiers: Sequence[str]) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from megatron.data.indexed import FileCache, ShardReader
-from megatron.data.manifest import Manifest, ShardInfo, check_shard
+from megatron.data.manifest import Manifest, ShardInfo
+from megatron.data.parts import Parts
 from megatron.data.shard_files import Array
 from megatron.utils.files import write_text
 from megatron.utils.table import text_table
@@ -136,12 +136,10 @@ def write_tsv(stats: Iterable[Stats], path: Path) -> None:
 
 
 def _lengths(manifest: Manifest, show_progress: bool) -> dict[ShardInfo, Lengths]:
-    files, found = FileCache(), {}
+    parts, found = Parts(manifest.root), {}
     for shard in tqdm(manifest.shards, desc="stats", unit="shard", delay=2, disable=not show_progress):
-        reader = ShardReader(manifest.prefix(shard), files=files)
-        check_shard(reader, shard)
         found[shard] = Lengths()
-        for block in reader.length_blocks(shard.first_document, shard.first_document + shard.documents):
+        for block in parts.open(shard).length_blocks():
             found[shard].add(block)
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from megatron.data.index_format import file_bytes
 from megatron.data.indexed import ShardError, ShardReader, bin_path, idx_path
 from megatron.data.inspection.merge_record import record_problems
 from megatron.data.inspection.verify_content import scan
@@ -297,6 +298,6 @@ def _hash_problems(target: Target, found: str) -> Iterator[str]:
 
 def _size_bytes(prefix: Path) -> int:
     try:
-        return bin_path(prefix).stat().st_size + idx_path(prefix).stat().st_size
-    except (OSError, ValueError):
+        return file_bytes(bin_path(prefix)) + file_bytes(idx_path(prefix))
+    except ShardError:
         return 0  # opening it says what is wrong

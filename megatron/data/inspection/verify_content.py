@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import xxhash
 
-from megatron.data.indexed import ShardError, ShardReader, idx_path
+from megatron.data.indexed import ShardReader, idx_path
 from megatron.data.manifest import TokenizerInfo
-from megatron.data.shard_files import Array
+from megatron.data.shard_files import Array, file_chunks
 
 _BLOCK_TOKENS = 1 << 20
 _EXAMPLES = 5
@@ -55,7 +55,7 @@ def scan(
             _check_block(block, start, documents, tokenizer, findings)
         documents.drop(start + len(block))
     documents.load(reader.num_tokens + 1)  # documents without tokens at the very end
-    for data in _index_bytes(reader):
+    for data in file_chunks(idx_path(reader.prefix)):
         digest.update(data)
         report(len(data))
     return Scan(digest.hexdigest(), tuple(findings.lines()))
@@ -134,13 +134,3 @@ class _Borders:
         """Return the first tokens in ``[start, stop)`` and the numbers of their documents."""
         first, last = np.searchsorted(self._starts, [start, stop], side="left")
         return self._starts[first:last], self._numbers[first:last]
-
-
-def _index_bytes(reader: ShardReader) -> Iterator[bytes]:
-    path = idx_path(reader.prefix)
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                yield chunk
-    except OSError as error:
-        raise ShardError(f"{path}: cannot be read ({error.strerror})") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,17 +33,22 @@ class MadeBy:
     Attributes:
         info: its description.
         section: where its file is.
+        loaded: the tokenizer itself, where it was needed to find this out.
     """
 
     info: TokenizerInfo
     section: TokenizerConfig
+    loaded: Tokenizer | None = None
 
-    def load(self) -> Tokenizer:
-        """Return the tokenizer itself.
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer itself, loaded at most once.
 
         Raises:
             TokenizerError: the file cannot be used.
         """
+        if self.loaded is not None:
+            return self.loaded
         return load_tokenizer(self.section.tokenizer_type, self.section.vocab_file, eod_id=self.info.eod_id)
 
 
@@ -87,7 +93,7 @@ def made_by(
     prepend_bos = infos[0].prepend_bos if infos else bool(ends) and all(end.begin_with_bos for end in ends.values())
     _warn_of_beginnings(ends, prepend_bos=prepend_bos)
     problems += _unmarked_ends(ends, data, tokenizer)
-    return MadeBy(TokenizerInfo.of(tokenizer, prepend_bos=prepend_bos), section), problems
+    return MadeBy(TokenizerInfo.of(tokenizer, prepend_bos=prepend_bos), section, tokenizer), problems
 
 
 def _foreign_sidecars(files: Sequence[NamedFile], section: TokenizerConfig, fingerprint: str) -> Iterator[str]:

@@ -174,7 +174,7 @@ def _measured(
         part = leading_documents(reader, shard, max_tokens=limit // len(held_out))
         if part != shard or shard.path not in whole:
             count = count_bytes(
-                reader, part, maker.load(), prepend_bos=maker.info.prepend_bos, show_progress=show_progress
+                reader, part, maker.tokenizer, prepend_bos=maker.info.prepend_bos, show_progress=show_progress
             )
             if not count:
                 raise ShardError(f"{shard.path}: its held-out documents hold no text, so there is nothing to score")

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo
+from megatron.data.manifest_rules import CORPUS_CODE
 
 NO_LANGUAGE = "zxx_Zyyy"
 """Code of text without a language, such as code."""
 
-_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}(-[a-z]{3}_[A-Z][a-z]{3})?")
 _COUNT = re.compile(r"~?(\d+)")
 _GENERIC = ("name", "code", "source", "documents", "words", "tokens", "bytes", "note")
 _MOST_SHOWN = 20
@@ -241,7 +241,7 @@ def _entry(row: Row, where: str, problems: list[str], tokens_per_word: TokensPer
     entry = maker(row, where, found, tokens_per_word)
     if not entry.name:
         found.append(f"{where}: has no name")
-    if not _CODE.fullmatch(entry.code):
+    if not CORPUS_CODE.fullmatch(entry.code):
         found.append(f"{where}: code {entry.code!r} is not like eng_Latn or eng_Latn-fra_Latn")
     if not found and not entry.tokens and not entry.words:
         found.append(f"{where}: {entry.name} has neither words nor tokens")
@@ -277,7 +277,7 @@ def _pair(row: Row, where: str, problems: list[str], tokens_per_word: TokensPerW
 
 def _generic(row: Row, where: str, problems: list[str], tokens_per_word: TokensPerWord) -> _Entry:
     name = row["name"]
-    code = row.get("code", "") or (name if _CODE.fullmatch(name) else NO_LANGUAGE)
+    code = row.get("code", "") or (name if CORPUS_CODE.fullmatch(name) else NO_LANGUAGE)
     if not row["source"]:
         problems.append(f"{where}: {name} has no source; give one, such as monolingual, bilingual or code")
     columns = ("documents", "words", "tokens", "bytes")
