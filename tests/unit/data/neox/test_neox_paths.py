@@ -409,3 +409,18 @@ def test_counting_is_shown_when_there_is_much(
     assert "bytes of v" in capfd.readouterr().err
     open_corpora(data, section, max_valid_tokens=1000)
     assert "bytes of v" not in capfd.readouterr().err
+
+
+def test_the_tokenizer_is_loaded_once_for_many_held_out_shards(
+    write: Write, section: TokenizerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = config(train_data_paths=[write("t", TEXTS)], valid_data_paths=[write(name, TEXTS) for name in "abcd"])
+    loads = []
+
+    def counted(*arguments: Any, **options: Any) -> Tokenizer:
+        loads.append(arguments)
+        return load_tokenizer(*arguments, **options)
+
+    monkeypatch.setattr("megatron.data.neox.made_by.load_tokenizer", counted)
+    open_corpora(data, section, max_valid_tokens=1000)
+    assert len(loads) == 1
