@@ -16,7 +16,6 @@ from megatron.config.fields import (
     Seed,
     Switch,
     Text,
-    Texts,
     as_tuple,
 )
 
@@ -32,17 +31,21 @@ class InputConfig(Section):
     """One place that raw text comes from, and how to read it."""
 
     path: Text
-    """A file, or a folder in MaLA's layout: `<name>/<files>`, `<name>.jsonl` or `<group>/<name>/<files>`."""
+    """A file, or a folder in MaLA's layout: `<name>/<files>`, `<name>.jsonl` or `<group>/<name>/<files>`. Of two files
+    that are a Moses pair either may be named."""
     format: Format = "auto"
-    """`auto` goes by the ending of each file. `text` is a file of plain text that is one document, `lines` one with a
-    document a line; `moses` are two files of lines, `<name>.<code>` twice; the others say themselves."""
+    """`auto` goes by the ending of each file: `.jsonl`, `.ndjson`, `.txt` and `.tmx`, plain or with `.gz` or `.zst`,
+    `.json.gz`, `.json.zst`, `.parquet`, `.arrow`, and OPUS's `NAME.en-sw.en` with `NAME.en-sw.sw`. `text` is a file of
+    plain text that is one document, as `auto` reads `.txt`; `lines` is one with a document a line; `moses` are any two
+    files of lines, `<name>.<code>` twice. A file that is named by `path` itself may have any ending."""
     source: SourceName | None = None
     """What the text is; the name of each corpus says it when absent."""
     language: Text | None = None
-    """The code of all its documents, for text that carries none; any code that the stage `languages` understands, and
-    two of them joined by a blank for pairs."""
+    """The code of its documents that carry none; any code that the stage `languages` understands, and two of them
+    joined by a blank for pairs. Two codes replace those that the names of Moses files end in, and choose the sides of
+    TMX units that have more."""
     text_key: Text = "text"
-    """Field that holds the text; `content` is also looked for where a document of code has no such field."""
+    """Field that holds the text; of a record without any of these fields `content` is read, as code."""
     code_key: Text = "original_code"
     """Field that holds the language code of a document."""
     src_text_key: Text = "src_text"
@@ -54,8 +57,8 @@ class InputConfig(Section):
     tgt_lang_key: Text = "tgt_lang"
     """Field that holds the code of the second side."""
     prompt_key: Text = "prompt"
-    """Field that holds the prompt of an instruction; `instruction` (with `input`), `inputs` and `question` are also
-    looked for."""
+    """Field that holds the prompt of an instruction; `instruction`, `inputs` and `question` are also looked for.
+    `input` or `context` is added to it, and `system` goes before it."""
     response_key: Text = "response"
     """Field that holds the answer; `output`, `targets`, `completion` and `answer` are also looked for."""
     messages_key: Text = "messages"
@@ -69,8 +72,8 @@ class ReadConfig(Section):
     """Stage `read`."""
 
     broken_records: Annotated[Literal["drop", "stop"], AnyCase()] = "drop"
-    """What to do with a line that is no JSON, no UTF-8, too long, or lacks its fields: leave it out and count it, or
-    stop the file with an error."""
+    """What to do with a record that is no JSON, no UTF-8, too long, or lacks its fields: leave it out and count it, or
+    stop the file with an error. Where nothing can be read after it (XML, Parquet, Arrow), it is always an error."""
     cut_short: Annotated[Literal["stop", "drop"], AnyCase()] = "stop"
     """What to do with a compressed file that ends in the middle: an error for this file, or keep what could be read."""
     max_document_bytes: Count = 64 << 20
@@ -79,18 +82,28 @@ class ReadConfig(Section):
     """Text of a corpus that makes one piece; pieces are the units of work of all later stages."""
 
 
+def _no_switch(value: object) -> object:
+    """Refuse what YAML makes of an unquoted `no`, the code of Norwegian."""
+    if isinstance(value, bool):
+        raise ValueError("YAML reads no, yes, on and off as switches: write a language code among them in quotes, 'no'")
+    return value
+
+
+LanguageCode = Annotated[Text, BeforeValidator(_no_switch)]
+
+
 class LanguagesConfig(Section):
     """Stage `languages`: any code to ISO 639-3."""
 
-    aliases: dict[Text, Text] = Field(default_factory=dict)
-    """Codes of yours to codes that are known, before anything else is looked up: `{cn: zho, jp: jpn}`."""
-    map: dict[Text, Text] = Field(default_factory=dict)
-    """ISO 639-3 to ISO 639-3, after everything else: `{cmn: zho, arb: ara}` joins members to their macrolanguage,
-    `{swa: swh}` does the opposite."""
+    aliases: dict[LanguageCode, LanguageCode] = Field(default_factory=dict)
+    """Codes of yours to codes or names that are known, before anything else is looked up: `{cn: zho, jp: jpn}`."""
+    map: dict[LanguageCode, LanguageCode] = Field(default_factory=dict)
+    """ISO 639-3 to ISO 639-3, after everything else, once: `{cmn: zho, arb: ara}` joins members to their
+    macrolanguage, `{swa: swh}` does the opposite."""
     macrolanguages: Annotated[Literal["keep", "map"], AnyCase()] = "keep"
     """`map` replaces every member of a macrolanguage by the macrolanguage, unless `map` names it."""
-    drop: Texts = ()
-    """Languages to leave out, such as `[und]`."""
+    drop: Annotated[tuple[LanguageCode, ...], BeforeValidator(as_tuple)] = ()
+    """Languages to leave out, by the code that comes out, such as `[und]`."""
 
 
 class ScriptConfig(Section):
@@ -98,13 +111,17 @@ class ScriptConfig(Section):
 
     known: Annotated[Literal["correct", "drop", "keep"], AnyCase()] = "correct"
     """What to do where the text contradicts its label, and is in a script that the language is known to be written
-    in: correct the label, leave the document out, or leave the label."""
+    in: correct the label, leave the document out, or leave the label. Of a language that no table lists, every script
+    counts as known."""
     unknown: Annotated[Literal["correct", "drop", "keep"], AnyCase()] = "drop"
-    """The same for a script that the language is not known to be written in."""
+    """The same for a script that the language is not known to be written in, also where the label names no script."""
     han: Annotated[Literal["Hani", "keep"], AnyCase()] = "Hani"
     """`Hani` writes the labels Hans and Hant as Hani, as MaLA does; `keep` keeps them."""
     min_letters: Count = 10
     """Texts with fewer characters of any script do not contradict their label."""
+    min_share: Fraction = 0.2
+    """A script with at least this share of the characters of any script is one of the text's: a text that has two is
+    mixed, and does not contradict a label that names one of them."""
 
 
 class CleanConfig(Section):
@@ -191,24 +208,25 @@ class DedupConfig(Section):
     """Stage `dedup`: of texts that are equal or nearly so only the first is kept."""
 
     exact: Switch = True
-    """Leave out texts that are equal but for case and white space."""
+    """Leave out texts that are equal but for case, white space and invisible characters."""
     near: Switch = True
-    """Leave out texts that share most of their n-grams (MinHash LSH)."""
+    """Leave out texts that share most of their n-grams (MinHash LSH); texts of less than about 12 words never."""
     paragraphs: Switch = False
     """Before that, remove paragraphs that came before in the same language."""
     min_paragraph_characters: Count = 60
-    """Shorter paragraphs are never removed."""
+    """Shorter paragraphs are never removed. A paragraph is a line."""
     scope: Annotated[Literal["language", "corpus"], AnyCase()] = "language"
     """Compare all text of one language in one script, whatever its source, or each corpus with itself."""
     bands: Count = 14
     """Bands of the signature: texts that agree in all hashes of one band are near-duplicates."""
     rows: Count = 8
     """Hashes of a band. Texts with Jaccard similarity s are found with probability 1 - (1 - s^rows)^bands."""
-    ngram_characters: Count = 24
-    """Characters of the n-grams that are compared."""
+    ngram_characters: Count = 12
+    """Letters and digits of the n-grams that are compared; blanks and punctuation do not count. Longer ones find fewer
+    copies with scattered changes."""
     script_ngram_characters: dict[Text, Count] = Field(default_factory=dict)
-    """The same for one script, where a character is a syllable or a word: the defaults are those of
-    `megatron/corpus/dedup/ngrams.py`."""
+    """The same for one script (ISO 15924), where a character is a syllable or a word: `{Hani: 5}`. The defaults are
+    those of `megatron/corpus/dedup/ngrams.py`."""
 
 
 class SplitConfig(Section):
@@ -233,28 +251,41 @@ class ParallelConfig(Section):
     pairs_per_document: Count = 10
     """Pairs that make one document."""
     template: Text = "tagged"
-    """`plain`, `tagged`, `translation`, `code-switched`, or a template of your own: see docs/corpus.md."""
+    r"""`tagged` marks every sentence with its code, `translation` with the name of its language after a line that asks
+    for a translation, `plain` not at all, and `code-switched` takes one side of every pair. Or a template of your own
+    for each pair, with `{source}`, `{target}` and any of `{source_code}`, `{target_code}`, `{source_name}`,
+    `{target_name}`; `\n` is a line feed."""
+    header: str | None = None
+    """Text before the pairs, with the placeholders of codes and names; the template's own when absent."""
+    separator: str | None = None
+    """What stands between pairs; the template's own when absent, and a line feed for one of yours."""
     direction: Annotated[Literal["both", "forward", "backward"], AnyCase()] = "both"
-    """`both` draws the direction of every document by a hash of its text."""
+    """Which side comes first; `both` draws it for every document by a hash of its text."""
     seed: Seed = 0
-    """Key of that hash."""
+    """Key of the hash that draws."""
     max_length_ratio: Positive = 3.0
-    """Largest ratio of the lengths of both sides, each in the share of its language's usual length."""
+    """How many times as long one side may be as the other. Lengths are in characters of English here and below: what
+    takes 27 characters in Chinese takes 100 in English."""
     min_characters: CountOrZero = 3
     """Fewest characters of a side."""
     max_characters: Count = 2000
     """Most characters of a side."""
     max_overlap: Fraction = 0.9
-    """Largest share of a side's words that the other has too; above it a side is a copy."""
+    """Largest share of the words of the shorter side that the other has too, where both are in one script."""
     min_script: Fraction = 0.5
     """Smallest share of a side's letters that are of its label's script."""
+    same_numbers: Switch = False
+    """Leave out pairs whose numbers differ; languages that write them in words or in 12 hours lose much."""
 
 
 class InstructionsConfig(Section):
-    """How instructions become text."""
+    """How instructions become text, when they are read."""
 
     template: Text = "plain"
-    """`plain`, `chatml`, `alpaca`, or a template of your own: see docs/corpus.md."""
+    r"""`plain`, `chatml`, `alpaca`, or a template of your own: with `{role}` and `{content}` for each message, or with
+    `{prompt}`, `{response}` and perhaps `{system}` for each turn. `\n` is a line feed."""
+    separator: str | None = None
+    """What stands between messages or turns; the template's own when absent, and an empty line for those of yours."""
 
 
 class TokenizerConfig(Section):

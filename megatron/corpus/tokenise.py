@@ -1,22 +1,29 @@
-"""Raw text to token shards and their manifest: many corpora at a time, in parallel, restartable."""
+"""Raw text to token shards and their manifest, in one step: many corpora at a time, in parallel, restartable."""
 
 from __future__ import annotations
 
-import functools
-import multiprocessing
-import queue
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from functools import partial
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
-
-from megatron.corpus.encode import CorpusJob, TokeniseOptions, finished, tokenise_corpus
-from megatron.corpus.read import CorpusError, CorpusFiles, find_corpora
-from megatron.data.indexed import ShardError
+from megatron.corpus.document import CorpusError
+from megatron.corpus.engine.backend import Backend, Here, Pool
+from megatron.corpus.engine.run import Runner
+from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
+from megatron.corpus.held_out import HeldOutChooser, text_hash
+from megatron.corpus.passes.tokenise import (
+    SPLITS,
+    ShardJob,
+    finished,
+    made_from,
+    remove_shard,
+    shard_prefix,
+    tokenise_jobs,
+)
+from megatron.corpus.pieces import CorpusName
+from megatron.corpus.read import CorpusFiles, ReadCounts, find_corpora, read_documents
 from megatron.data.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -28,15 +35,14 @@ from megatron.data.manifest import (
     load_sidecar,
     save_manifest,
 )
-from megatron.tokenizer.base import Tokenizer, TokenizerError
-from megatron.tokenizer.load import load_tokenizer
+from megatron.tokenizer.load import TokenizerFile
+from megatron.utils.files import fingerprint_file
 from megatron.utils.log import get_logger
 from megatron.utils.table import text_table
 
 __all__ = ["TokeniseError", "TokeniseOptions", "TokenizerFile", "summary_table", "tokenise_corpora"]
 
-_POLL_SECONDS = 0.2
-_PROBLEMS = (CorpusError, TokenizerError, ShardError, OSError)  # of one corpus; the others go on
+_WORK = ".tokenise"  # folder of what is not finished, inside that of the shards
 
 _logger = get_logger(__name__)
 
@@ -46,16 +52,119 @@ class TokeniseError(ValueError):
 
 
 @dataclass(frozen=True)
-class TokenizerFile:
-    """Which tokenizer to load, in every worker process (see :func:`megatron.tokenizer.load.load_tokenizer`)."""
+class TokeniseOptions:
+    """What decides the content of shards besides text and tokenizer.
 
-    tokenizer_type: str
-    vocab_file: Path
-    eod_token: str | None = None
+    Attributes:
+        text_key: the JSON field that holds the text.
+        prepend_bos: begin every document with the beginning-of-text id.
+        valid_bytes: hold out this much text of every corpus, 0 for none ...
+        valid_fraction: ... but not more than this part of it (see :mod:`megatron.corpus.held_out`).
+        fix_text: mend every text with ftfy, as GPT-NeoX's ``--ftfy`` does.
+    """
 
-    def load(self) -> Tokenizer:
-        """Load it."""
-        return load_tokenizer(self.tokenizer_type, self.vocab_file, eod_token=self.eod_token)
+    text_key: str = "text"
+    prepend_bos: bool = False
+    valid_bytes: int = 16384
+    valid_fraction: float = 0.1
+    fix_text: bool = False
+
+    def __post_init__(self) -> None:
+        if self.valid_bytes < 0 or not 0 < self.valid_fraction <= 0.5:
+            raise TokeniseError(
+                f"--valid-bytes {self.valid_bytes} must not be negative, and --valid-fraction {self.valid_fraction} "
+                "must be above 0 and at most 0.5 (valid_fraction); to hold out nothing give --valid-bytes 0"
+            )
+
+    def chooser(self) -> HeldOutChooser:
+        """Return what chooses the texts to hold out."""
+        return HeldOutChooser(valid_bytes=self.valid_bytes, max_fraction=self.valid_fraction)
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file of documents as its author wrote it (see :class:`megatron.corpus.passes.tokenise.TextFile`).
+
+    Attributes:
+        path: the file.
+        number: its place in its corpus.
+        fingerprint: hash of its bytes, empty where it is not known yet.
+        options: how to read it.
+    """
+
+    path: Path
+    number: int
+    options: TokeniseOptions
+    fingerprint: str = ""
+    split: None = None
+
+    @property
+    def name(self) -> str:
+        """Unique in its corpus."""
+        return f"{self.number:05d}"
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes on disk."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def texts(self, counts: ReadCounts | None = None) -> Iterator[str]:
+        """Yield its texts; after the last, its content must still be that of the fingerprint."""
+        for document in read_documents(self.path, text_key=self.options.text_key, counts=counts):
+            yield _fixed(document.text) if self.options.fix_text else document.text
+        if self.fingerprint and fingerprint_file(self.path) != self.fingerprint:
+            raise CorpusError(f"{self.path}: the file changed while it was read; tokenise it again")
+
+
+@dataclass(frozen=True)
+class HashWork:
+    """Takes the hash of a file's bytes."""
+
+    path: Path
+
+    def __call__(self, outputs: Outputs, report: Report) -> Mapping[str, Any]:
+        """See :class:`megatron.corpus.engine.task.Work`."""
+        try:
+            hashed = fingerprint_file(self.path)
+        except OSError as error:
+            raise CorpusError(f"{self.path}: cannot be read ({error.strerror}); check the path") from error
+        report(0, self.path.stat().st_size)
+        return {"hash": hashed}
+
+
+@dataclass(frozen=True)
+class ScanWork:
+    """Counts the documents of a file, and finds those that may be held out."""
+
+    file: RawFile
+
+    def __call__(self, outputs: Outputs, report: Report) -> Mapping[str, Any]:
+        """See :class:`megatron.corpus.engine.task.Work`."""
+        chooser, counts = self.file.options.chooser(), ReadCounts()
+        for text in self.file.texts(counts):
+            data = text.encode("utf-8")
+            chooser.add(text_hash(data), size_bytes=len(data))
+        report(counts.documents, self.file.size_bytes)
+        return {
+            "documents": counts.documents,
+            "blank": counts.blank,
+            "total_bytes": chooser.total_bytes,
+            "candidates": chooser.candidates(),
+        }
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """A corpus to tokenise: what it is, and its files."""
+
+    name: CorpusName
+    files: tuple[RawFile, ...]
+
+    def task_names(self) -> list[str]:
+        return [f"{self.name.name}/{file.name}" for file in self.files]
+
+    def paths(self) -> str:
+        return ", ".join(str(file.path) for file in self.files)
 
 
 def tokenise_corpora(
@@ -78,7 +187,7 @@ def tokenise_corpora(
             it is the folder of the shards ``<corpus>_<key>_document.*``. The manifest lies in the same folder.
         tokenizer: the tokenizer.
         options: what else decides the shards; None for the defaults.
-        workers: processes; a corpus is the unit of work.
+        workers: processes; a file is the unit of work.
         show_progress: draw a progress bar on standard error.
 
     Returns:
@@ -93,33 +202,112 @@ def tokenise_corpora(
     if workers < 1:
         raise TokeniseError(f"--workers {workers}: must be at least 1")
     info = TokenizerInfo.of(tokenizer.load(), prepend_bos=options.prepend_bos)
-    folder, jobs, problems = _plan(inputs, output_prefix, options)
-    _refuse_other_tokenizers(folder, jobs, info)
-    # Delayed: only many finished corpora take time here, because their files are read.
-    with tqdm(jobs, desc="compare", unit="corpus", delay=2, leave=False, disable=not show_progress) as compared:
-        todo = [job for job in compared if finished(job, info) is None]
-    if len(todo) < len(jobs):
-        _logger.info("%d of %d corpora are finished already and are skipped", len(jobs) - len(todo), len(jobs))
-    if todo:
-        # From here to the end the folder is in between: a manifest of the old shards must not lead to the new ones.
-        (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    todo.sort(key=lambda job: (-job.size_bytes, job.name))  # the largest first, so that no worker is left with it alone
-    total_bytes = sum(job.size_bytes for job in todo)
-    with tqdm(
-        total=total_bytes, desc="tokenise", unit="B", unit_scale=True, disable=not (show_progress and todo)
-    ) as bar:
-        run = _run_here if workers == 1 or len(todo) < 2 else partial(_run_in_pool, workers=workers)
-        for job, result in run(todo, tokenizer, bar.update):
-            if isinstance(result, str):
-                problems.append(result)
-            else:
-                _log_finished(job, result)
+    folder, corpora, problems = _plan(inputs, output_prefix, options)
+    _refuse_other_tokenizers(folder, corpora, options, info)
+    if corpora:
+        work = folder / _WORK
+        with _backend(workers, sum(len(corpus.files) for corpus in corpora)) as backend:
+            problems += _tokenise(corpora, folder, tokenizer, info, Runner(backend, show_progress=show_progress))
+        shutil.rmtree(work, ignore_errors=True)
     manifest = _write_manifest(folder)
     if manifest is None or problems:
         listed = "\n".join(sorted(problems)) or "--input names nothing"
         state = f"{folder / MANIFEST_NAME} lists the finished ones" if manifest else "none is finished"
         raise TokeniseError(f"{len(problems)} corpora or inputs could not be tokenised ({state}):\n{listed}")
     return manifest
+
+
+def _backend(workers: int, files: int) -> Backend:
+    workers = min(workers, files)
+    return Here() if workers == 1 else Pool(workers)
+
+
+def _tokenise(
+    corpora: Sequence[_Corpus], folder: Path, tokenizer: TokenizerFile, info: TokenizerInfo, runner: Runner
+) -> list[str]:
+    """Make the shards of corpora that are not finished; return what went wrong, a message for each corpus."""
+    work, key = folder / _WORK, corpora[0].files[0].options.text_key
+    hashed, problems = _hashed(corpora, runner, work)
+    prints = {corpus.name.name: _made_from(corpus, info) for corpus in hashed}
+    todo = [corpus for corpus in hashed if not finished(folder, corpus.name.name, key, prints[corpus.name.name])]
+    if len(todo) < len(corpora):
+        _logger.info("%d of %d corpora are finished already and are skipped", len(hashed) - len(todo), len(corpora))
+    if todo or problems:
+        # From here to the end the folder is in between: a manifest of the old shards must not lead to the new ones.
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+    jobs, failed = _scanned(todo, prints, folder, runner, work)
+    problems |= failed
+    problems |= tokenise_jobs(jobs, tokenizer, info, runner, work)
+    for corpus in corpora:
+        if corpus.name.name in problems:
+            for split in reversed(SPLITS):
+                remove_shard(shard_prefix(folder, corpus.name.name, key, split))
+    for job in jobs:
+        if job.corpus.name not in problems:
+            _log_finished(job, load_sidecar(Path(f"{job.prefix('train')}.json")))
+    return [message if message.startswith(f"{name}:") else f"{name}: {message}" for name, message in problems.items()]
+
+
+def _hashed(corpora: Sequence[_Corpus], runner: Runner, work: Path) -> tuple[list[_Corpus], dict[str, str]]:
+    """Return the corpora with the hashes of their files, and what went wrong with the others.
+
+    Files are read whole, since size and time say too little: an edit may keep the size, and a copy changes the time.
+    Reading is a hundred times faster than tokenising.
+    """
+    shutil.rmtree(work / "hashes", ignore_errors=True)
+    tasks = [
+        Task(name, "", file.size_bytes, HashWork(file.path))
+        for corpus in corpora
+        for name, file in zip(corpus.task_names(), corpus.files, strict=True)
+    ]
+    records, failed = runner.attempt("compare", work / "hashes", tasks)
+    hashed: list[_Corpus] = []
+    problems: dict[str, str] = {}
+    for corpus in corpora:
+        names = corpus.task_names()
+        if of_files := [failed[name] for name in names if name in failed]:
+            problems[corpus.name.name] = of_files[0]
+        else:
+            files = zip(corpus.files, names, strict=True)
+            with_hash = (replace(file, fingerprint=records[name].result["hash"]) for file, name in files)
+            hashed.append(_Corpus(corpus.name, tuple(with_hash)))
+    return hashed, problems
+
+
+def _made_from(corpus: _Corpus, info: TokenizerInfo) -> str:
+    options = asdict(corpus.files[0].options)
+    return made_from(corpus.name, [(file.path.name, file.fingerprint) for file in corpus.files], info, options)
+
+
+def _scanned(
+    corpora: Sequence[_Corpus], prints: Mapping[str, str], folder: Path, runner: Runner, work: Path
+) -> tuple[list[ShardJob], dict[str, str]]:
+    """Choose what to hold out of each corpus; return what is to be done, and what went wrong."""
+    tasks = [
+        Task(name, fingerprint_of("scan", file.fingerprint, asdict(file.options)), file.size_bytes, ScanWork(file))
+        for corpus in corpora
+        for name, file in zip(corpus.task_names(), corpus.files, strict=True)
+    ]
+    records, failed = runner.attempt("scan", work / "scanned", tasks)
+    jobs: list[ShardJob] = []
+    problems: dict[str, str] = {}
+    for corpus in corpora:
+        name, names = corpus.name.name, corpus.task_names()
+        if of_files := [failed[each] for each in names if each in failed]:
+            problems[name] = of_files[0]
+            continue
+        found = [records[each].result for each in names]
+        blank, options = sum(each["blank"] for each in found), corpus.files[0].options
+        if not sum(each["documents"] for each in found):
+            note = f"; {blank} documents are blank" if blank else ""
+            problems[name] = f"{name}: no documents in {corpus.paths()}{note}; remove the corpus"
+            continue
+        chooser = options.chooser()
+        for each in found:
+            chooser.merge(each["candidates"], total_bytes=each["total_bytes"])
+        held_out = frozenset(chooser.choose())
+        jobs.append(ShardJob(corpus.name, folder, options.text_key, corpus.files, held_out, blank, prints[name]))
+    return jobs, problems
 
 
 def summary_table(manifest: Manifest, *, corpora: int = 0) -> str:
@@ -154,8 +342,8 @@ def _summary_row(name: str, shards: Sequence[ShardInfo]) -> tuple[str, ...]:
 
 def _plan(
     inputs: Sequence[Path], output_prefix: Path, options: TokeniseOptions
-) -> tuple[Path, list[CorpusJob], list[str]]:
-    """Return the folder of the shards, a job per corpus, and what is wrong with inputs that cannot be used."""
+) -> tuple[Path, list[_Corpus], list[str]]:
+    """Return the folder of the shards, the corpora, and what is wrong with inputs that cannot be used."""
     one_file = len(inputs) == 1 and inputs[0].is_file()
     folder = output_prefix.parent if one_file else output_prefix
     found: list[CorpusFiles] = []
@@ -165,23 +353,30 @@ def _plan(
             found += find_corpora(path, text_key=options.text_key)
         except CorpusError as error:
             problems.append(str(error))
-    names = [output_prefix.name] if one_file else [corpus.name for corpus in found]
-    jobs = [CorpusJob(name, corpus, folder, options) for name, corpus in zip(names, found, strict=False)]
-    owners: dict[Path, CorpusJob] = {}
-    for job in jobs:
-        for prefix in (job.prefix("train"), job.prefix("valid")):
+    corpora = []
+    owners: dict[Path, Path] = {}
+    for files in found:
+        name = output_prefix.name if one_file else files.name
+        raw = tuple(RawFile(path, number, options) for number, path in enumerate(files.paths))
+        corpora.append(_Corpus(CorpusName(name, files.source, files.code), raw))
+        for split in SPLITS:
+            prefix = shard_prefix(folder, name, options.text_key, split)
             if prefix in owners:
                 raise TokeniseError(
-                    f"two corpora would be written to {prefix}: {owners[prefix].files.paths[0]} and "
-                    f"{job.files.paths[0]}; rename one, or tokenise them into different folders"
+                    f"two corpora would be written to {prefix}: {owners[prefix]} and {files.paths[0]}; rename one, or "
+                    "tokenise them into different folders"
                 )
-            owners[prefix] = job
-    return folder, jobs, problems
+            owners[prefix] = files.paths[0]
+    return folder, corpora, problems
 
 
-def _refuse_other_tokenizers(folder: Path, jobs: Sequence[CorpusJob], info: TokenizerInfo) -> None:
+def _refuse_other_tokenizers(
+    folder: Path, corpora: Sequence[_Corpus], options: TokeniseOptions, info: TokenizerInfo
+) -> None:
     """Find out before the work, not after it, that the folder's manifest could not be written."""
-    replaced = {job.prefix(split).name for job in jobs for split in ("train", "valid")}
+    replaced = {
+        shard_prefix(folder, corpus.name.name, options.text_key, split).name for corpus in corpora for split in SPLITS
+    }
     for path in sorted(folder.glob("*_document.json")):
         if path.stem not in replaced and load_sidecar(path).tokenizer != info:
             raise ManifestError(
@@ -200,75 +395,13 @@ def _write_manifest(folder: Path) -> Manifest | None:
     return manifest
 
 
-def _log_finished(job: CorpusJob, sidecar: Sidecar) -> None:
+def _log_finished(job: ShardJob, sidecar: Sidecar) -> None:
     blank = f", {sidecar.blank_documents:,} blank ones left out" if sidecar.blank_documents else ""
     documents = sidecar.shard.documents + sidecar.held_out_documents
-    _logger.info("%s (%s): %s documents%s", job.name, sidecar.shard.code, f"{documents:,}", blank)
+    _logger.info("%s (%s): %s documents%s", job.corpus.name, job.corpus.code, f"{documents:,}", blank)
 
 
-def _tokenise(job: CorpusJob, tokenizer: Tokenizer, report: Callable[[float], object]) -> Sidecar | str:
-    """Do one corpus; return what went wrong with it as a message, so that the others go on.
+def _fixed(text: str) -> str:
+    import ftfy  # a tenth of a second, for those who ask for it
 
-    Args:
-        job: the corpus.
-        tokenizer: its tokenizer.
-        report: is told of progress in bytes of the input files.
-    """
-    try:
-        return tokenise_corpus(job, tokenizer, report=lambda part: report(part * job.size_bytes))
-    except _PROBLEMS as error:
-        message = str(error)
-        return message if message.startswith(f"{job.name}:") else f"{job.name}: {message}"
-
-
-def _run_here(
-    jobs: Sequence[CorpusJob], tokenizer: TokenizerFile, report: Callable[[float], object]
-) -> Iterator[tuple[CorpusJob, Sidecar | str]]:
-    loaded = tokenizer.load()
-    for job in jobs:
-        yield job, _tokenise(job, loaded, report)
-
-
-def _run_in_pool(
-    jobs: Sequence[CorpusJob], tokenizer: TokenizerFile, report: Callable[[float], object], *, workers: int
-) -> Iterator[tuple[CorpusJob, Sidecar | str]]:
-    # Spawned, not forked: a forked child inherits the locks of threads that it does not have, and waits forever.
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        reports = manager.Queue()
-        waiting = {pool.submit(_work, job, tokenizer, reports): job for job in jobs}
-        try:
-            while waiting:
-                done, _ = wait(waiting, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-                _drain(reports, report)
-                for future in done:
-                    job = waiting.pop(future)
-                    yield job, _result(future, job)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _result(future: Future[Sidecar | str], job: CorpusJob) -> Sidecar | str:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return f"{job.name}: not done, because a worker process died (out of memory?); run again with fewer --workers"
-
-
-def _drain(reports: queue.Queue[float], report: Callable[[float], object]) -> None:
-    """Pass on the progress that workers have sent."""
-    while True:
-        try:
-            report(reports.get_nowait())
-        except queue.Empty:
-            return
-
-
-def _work(job: CorpusJob, tokenizer: TokenizerFile, reports: queue.Queue[float]) -> Sidecar | str:
-    return _tokenise(job, _loaded(tokenizer), reports.put)
-
-
-@functools.cache
-def _loaded(tokenizer: TokenizerFile) -> Tokenizer:
-    """Load the tokenizer once in each worker process."""
-    return tokenizer.load()
+    return ftfy.fix_text(text)

@@ -111,6 +111,8 @@ class ShardInfo:
         first_document: the shard's first document in the file at ``path``, which several shards may share: they are
             parts of it that do not overlap.
         first_token: the shard's first token in the file.
+        characters: code points of the raw text; 0 where they were not counted.
+        byte_tokens: tokens that stand for a part of a character; 0 also where they were not counted.
     """
 
     name: str
@@ -129,6 +131,8 @@ class ShardInfo:
     code: str = ""
     first_document: int = 0
     first_token: int = 0
+    characters: int = 0
+    byte_tokens: int = 0
 
     def __post_init__(self) -> None:
         if not self.code:

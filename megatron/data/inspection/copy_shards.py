@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import xxhash
-
-from megatron.data.index_format import write_index
-from megatron.data.indexed import FileCache, ShardReader, bin_path, idx_path
+from megatron.data.indexed import FileCache, ShardReader, bin_path
+from megatron.data.joining import Span, join_spans
 from megatron.data.manifest import (
     Manifest,
     ManifestError,
@@ -22,12 +19,9 @@ from megatron.data.manifest import (
     load_sidecar,
     sidecar_path,
 )
-from megatron.data.shard_files import Array
-from megatron.utils.files import atomic_write, fingerprint_bytes
+from megatron.utils.files import fingerprint_bytes
 
 Report = Callable[[int], object]
-
-_BLOCK_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -94,32 +88,12 @@ def copy_shards(
     Raises:
         ShardError: a source is damaged, or is not the one that its manifest lists. Nothing is left behind.
     """
-    digest = xxhash.xxh3_128()
-    readers = [files.open(source) for source in sources]
-    with atomic_write(bin_path(prefix)) as file:
-        for source, reader in zip(sources, readers, strict=True):
-            for block in _tokens(source.shard, reader):
-                data = block.data.cast("B")
-                digest.update(data)
-                file.write(data)
-                report(len(data))
-        # Without its index a shard does not exist, so an old index must never stand beside the new tokens.
-        idx_path(prefix).unlink(missing_ok=True)
-
-    def lengths() -> Iterator[Array]:
-        return itertools.chain.from_iterable(
-            reader.length_blocks(source.shard.first_document, source.shard.first_document + source.shard.documents)
-            for source, reader in zip(sources, readers, strict=True)
-        )
-
-    with atomic_write(idx_path(prefix)) as file:
-
-        def write(data: bytes) -> None:
-            digest.update(data)
-            file.write(data)
-
-        write_index(write, readers[0].dtype, sum(source.shard.documents for source in sources), lengths)
-    return digest.hexdigest()
+    spans = [
+        Span(files.open(source), shard.first_document, shard.documents, shard.first_token, shard.tokens)
+        for source in sources
+        for shard in [source.shard]
+    ]
+    return join_spans(spans, prefix, report=report)
 
 
 def strangers_in(folder: Path, prefixes: Iterable[Path]) -> list[str]:
@@ -153,9 +127,3 @@ def sidecar_of(source: Source) -> Sidecar:
         made_from=fingerprint_bytes("\n".join(sorted(content)).encode()),
         held_out_documents=sum(other.documents for other in both if other.split == "valid"),
     )
-
-
-def _tokens(shard: ShardInfo, reader: ShardReader) -> Iterator[Array]:
-    last = shard.first_token + shard.tokens
-    for start in range(shard.first_token, last, _BLOCK_TOKENS):
-        yield reader.tokens(start, min(start + _BLOCK_TOKENS, last))

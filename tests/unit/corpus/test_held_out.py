@@ -14,8 +14,8 @@ WANTED = st.integers(1, 200)
 FRACTION = st.floats(0.001, 0.5)
 
 
-def choose(texts: list[str], *, valid_bytes: int = 16384, valid_fraction: float = 0.1) -> set[str]:
-    chooser = HeldOutChooser(valid_bytes=valid_bytes, valid_fraction=valid_fraction)
+def choose(texts: list[str], *, valid_bytes: int = 16384, max_fraction: float = 0.1) -> set[str]:
+    chooser = HeldOutChooser(valid_bytes=valid_bytes, max_fraction=max_fraction)
     for text in texts:
         chooser.add(text_hash(text.encode()), size_bytes=len(text.encode()))
     hashes = chooser.choose()
@@ -23,9 +23,9 @@ def choose(texts: list[str], *, valid_bytes: int = 16384, valid_fraction: float 
 
 
 @settings(max_examples=300, deadline=None)
-@given(texts=TEXTS, valid_bytes=WANTED, valid_fraction=FRACTION, order=st.randoms())
-def test_rules(texts: list[str], valid_bytes: int, valid_fraction: float, order: object) -> None:
-    chosen = choose(texts, valid_bytes=valid_bytes, valid_fraction=valid_fraction)
+@given(texts=TEXTS, valid_bytes=WANTED, max_fraction=FRACTION, order=st.randoms())
+def test_rules(texts: list[str], valid_bytes: int, max_fraction: float, order: object) -> None:
+    chosen = choose(texts, valid_bytes=valid_bytes, max_fraction=max_fraction)
     sizes = Counter()
     for text in texts:
         sizes[text] += len(text.encode())
@@ -34,7 +34,7 @@ def test_rules(texts: list[str], valid_bytes: int, valid_fraction: float, order:
     assert (len(chosen) >= 1) == (len(sizes) >= 2)
     assert chosen < set(texts) or not texts
     # The smallest hashes first, passing over only texts that are more than half of the corpus.
-    wanted = min(valid_bytes, valid_fraction * total)
+    wanted = min(valid_bytes, max_fraction * total)
     expected, held = set(), 0
     for text in sorted(sizes, key=lambda text: text_hash(text.encode())):
         if held < wanted and 2 * sizes[text] <= total and len(sizes) > 1:
@@ -44,21 +44,21 @@ def test_rules(texts: list[str], valid_bytes: int, valid_fraction: float, order:
     # The order of documents does not matter.
     shuffled = list(texts)
     order.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert choose(shuffled, valid_bytes=valid_bytes, valid_fraction=valid_fraction) == chosen
+    assert choose(shuffled, valid_bytes=valid_bytes, max_fraction=max_fraction) == chosen
 
 
 @settings(max_examples=200, deadline=None)
-@given(texts=TEXTS, valid_bytes=WANTED, valid_fraction=FRACTION)
-def test_forgetting_changes_nothing(texts: list[str], valid_bytes: int, valid_fraction: float) -> None:
-    expected = choose(texts, valid_bytes=valid_bytes, valid_fraction=valid_fraction)
+@given(texts=TEXTS, valid_bytes=WANTED, max_fraction=FRACTION)
+def test_forgetting_changes_nothing(texts: list[str], valid_bytes: int, max_fraction: float) -> None:
+    expected = choose(texts, valid_bytes=valid_bytes, max_fraction=max_fraction)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_SPARE_ENTRIES", 1)
-        assert choose(texts, valid_bytes=valid_bytes, valid_fraction=valid_fraction) == expected
+        assert choose(texts, valid_bytes=valid_bytes, max_fraction=max_fraction) == expected
 
 
 def test_forgetting_allows_for_a_text_that_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SPARE_ENTRIES", 1)
-    chooser = HeldOutChooser(valid_bytes=10, valid_fraction=0.5)
+    chooser = HeldOutChooser(valid_bytes=10, max_fraction=0.5)
     for text in [30, 31, 32, *range(2, 20), 1]:
         chooser.add(text, size_bytes=1000 if text == 1 else 3)
     for text in range(40, 80):
@@ -67,7 +67,7 @@ def test_forgetting_allows_for_a_text_that_is_passed_over(monkeypatch: pytest.Mo
 
 
 def test_memory_does_not_grow_with_the_corpus() -> None:
-    chooser = HeldOutChooser(valid_bytes=1000, valid_fraction=0.1)
+    chooser = HeldOutChooser(valid_bytes=1000, max_fraction=0.1)
     for number in range(50_000):
         chooser.add(text_hash(b"%d" % number), size_bytes=10)
     assert len(chooser._bytes_of) < 2000
@@ -91,7 +91,7 @@ def test_nothing_is_held_out_when_nothing_is_asked_for() -> None:
     assert choose(["a", "b", "c"], valid_bytes=0) == set()
 
 
-@pytest.mark.parametrize(("valid_bytes", "valid_fraction"), [(-1, 0.1), (5, 0.0), (5, 0.6), (5, -0.1)])
-def test_impossible_settings_are_refused(valid_bytes: int, valid_fraction: float) -> None:
-    with pytest.raises(ValueError, match="valid_fraction"):
-        HeldOutChooser(valid_bytes=valid_bytes, valid_fraction=valid_fraction)
+@pytest.mark.parametrize(("valid_bytes", "max_fraction"), [(-1, 0.1), (5, 0.0), (5, 0.6), (5, -0.1)])
+def test_impossible_settings_are_refused(valid_bytes: int, max_fraction: float) -> None:
+    with pytest.raises(ValueError, match="max_fraction"):
+        HeldOutChooser(valid_bytes=valid_bytes, max_fraction=max_fraction)

@@ -1,0 +1,1 @@
+"""Stage clean: small named rules that take from a text what is no text."""

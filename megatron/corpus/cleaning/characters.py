@@ -1,0 +1,50 @@
+"""The rules over single characters: Unicode normalisation and control characters."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Literal
+
+import regex
+
+from megatron.corpus.cleaning.scan import CONTROLS
+
+_CONTROLS = regex.compile(f"(?V1){CONTROLS}+")
+_KEEPS_ZERO_WIDTH = "Thai Laoo Khmr Mymr Tibt Java Bali Lana Tale Talu Tavt Cham Sund Batk Bugi Tglg Kthi Limb Ahom"
+_UNSPACED = r"[\p{M}" + "".join(rf"\p{{Script={script}}}" for script in _KEEPS_ZERO_WIDTH.split()) + "]"
+_ZERO_WIDTH_SPACES = regex.compile(rf"(?V1)(?<={_UNSPACED})(\u200b)\u200b*(?={_UNSPACED})|\u200b+")
+# Unicode's stream-safe text format (UAX #15) allows as many.
+_MORE_MARKS = regex.compile(r"(\p{M}{30})\p{M}+")
+
+_ZERO_WIDTH_SPACE = "\u200b"
+
+
+def cut_marks(text: str) -> str:
+    """Leave at most 30 combining marks in a row, as Unicode's stream-safe format does.
+
+    No language stacks as many; but sorting them takes Python's ``unicodedata`` a time that grows with their square.
+    """
+    return _MORE_MARKS.sub(r"\1", text)
+
+
+def normalise(text: str, form: Literal["NFC", "NFKC"]) -> str:
+    """Return ``text`` in a Unicode normal form; NFC writes a letter and its accent as one character where it can."""
+    return text if unicodedata.is_normalized(form, text) else unicodedata.normalize(form, text)
+
+
+def remove_controls(text: str) -> str:
+    """Remove control and format characters, lone surrogates and noncharacters.
+
+    What stays: line feed, tab (and the line ends that ``whitespace`` replaces); the joiners U+200C and U+200D, which
+    Persian, Indic scripts and emoji need; format characters that can be seen, such as the signs around Arabic numbers;
+    the Mongolian vowel separator; private use, which some orthographies rely on. The zero-width space U+200B stays
+    between two characters of scripts that write no spaces (Thai, Khmer, Myanmar, Tibetan, Javanese ...), where it marks
+    words or line breaks. What goes: soft hyphens, byte order marks, word joiners, and marks of writing direction, which
+    say how a text is laid out, not what it says.
+    """
+    text = _CONTROLS.sub(_kept_zero_width, text)
+    return _ZERO_WIDTH_SPACES.sub(r"\1", text) if _ZERO_WIDTH_SPACE in text else text
+
+
+def _kept_zero_width(run: regex.Match[str]) -> str:
+    return _ZERO_WIDTH_SPACE if _ZERO_WIDTH_SPACE in run[0] else ""

@@ -1,0 +1,1 @@
+"""Parallel text: which sentence pairs are kept, and how they become documents."""
