@@ -32,16 +32,15 @@ def parse() -> argparse.Namespace:
     add("--valid-fraction", type=float, default=0.1, help="hold out at most about this part of a corpus")
     add("--jsonl-keys", nargs="+", default=["text"], help="the JSON field that holds the text")
     add("--dataset-impl", default="mmap", choices=["mmap"])
-    add("--ftfy", action="store_true", help="not supported yet")
-    add("--workers", type=int, default=1, help="processes; a corpus is the unit of work")
+    add("--ftfy", action="store_true", help="mend every text with ftfy")
+    add("--workers", type=int, default=1, help="processes; a file is the unit of work")
+    add("--fast", action="store_true", help="encode with gigatoken, and check samples against the tokenizer itself")
     add("--num-docs", type=int, help="accepted; progress is counted in bytes, which are known")
     add("--log-interval", type=int, default=100, help="accepted; the bar redraws by time; 0 hides it")
     add("--table", default="short", choices=["short", "all"], help=f"corpora to list: the {_SHORT} largest, or all")
     args = parser.parse_args()
     if args.merge_file is not None:
         parser.error(f"--merge-file {args.merge_file}: no tokenizer here has one; give tokenizer.json as --vocab-file")
-    if args.ftfy:
-        parser.error("--ftfy: not supported yet; clean the text before this step")
     if len(args.jsonl_keys) > 1:
         parser.error(f"--jsonl-keys {' '.join(args.jsonl_keys)}: one field a run; run again for the others")
     return args
@@ -55,8 +54,10 @@ def main() -> int:
         manifest = tokenise_corpora(
             [Path(path) for path in args.input.split(",") if path],
             args.output_prefix,
-            tokenizer=TokenizerFile(args.tokenizer_type, args.vocab_file, args.eod_token),
-            options=TokeniseOptions(args.jsonl_keys[0], args.prepend_bos, args.valid_bytes, args.valid_fraction),
+            tokenizer=TokenizerFile(args.tokenizer_type, args.vocab_file, args.eod_token, args.fast),
+            options=TokeniseOptions(
+                args.jsonl_keys[0], args.prepend_bos, args.valid_bytes, args.valid_fraction, args.ftfy
+            ),
             workers=args.workers,
             show_progress=args.log_interval > 0,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import numpy.typing as npt
 
 from megatron.data.indexed import ShardWriter, dtype_for
 from megatron.tokenizer.base import Ids, Tokenizer, TokenizerError
@@ -61,16 +62,19 @@ class TextShardWriter:
         prefix: path of the shard without ``.bin``.
         tokenizer: encodes.
         prepend_bos: begin every document with the beginning-of-text id.
+        is_byte_token: the tokenizer's :meth:`~megatron.tokenizer.base.Tokenizer.byte_token_mask`, which takes a while.
 
     Attributes:
         counts: of the documents added so far, complete when the context ends.
     """
 
-    def __init__(self, prefix: Path, tokenizer: Tokenizer, *, prepend_bos: bool) -> None:
+    def __init__(
+        self, prefix: Path, tokenizer: Tokenizer, *, prepend_bos: bool, is_byte_token: npt.NDArray[np.bool_]
+    ) -> None:
         self.counts = EncodeCounts()
         self._name = prefix.name
         self._tokenizer, self._prepend_bos = tokenizer, prepend_bos
-        self._is_byte_token = tokenizer.byte_token_mask()
+        self._is_byte_token = is_byte_token
         self._writer = ShardWriter(prefix, dtype=dtype_for(tokenizer.vocab_size))
         self._batch = _Batch()
 

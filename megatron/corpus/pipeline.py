@@ -30,7 +30,7 @@ from megatron.corpus.passes.tokenise import ShardJob, finished, made_from, token
 from megatron.corpus.pieces import CorpusName, Piece, by_corpus, pieces_of, read_piece
 from megatron.corpus.reading.find import find_inputs
 from megatron.corpus.stats import TextSizes
-from megatron.corpus.tally import Tally, merged
+from megatron.corpus.tally import Tally
 from megatron.data.manifest import (
     Manifest,
     ManifestError,
@@ -261,7 +261,8 @@ class Pipeline:
 
     def _counted(self, records: Sequence[TaskRecord]) -> list[Piece]:
         """Add up what a pass has counted, and return its pieces."""
-        self.tally.merge(merged((Tally.from_json(r.result["tally"]) for r in records), keep=self.config.explain))
+        for record in records:
+            self.tally.merge(Tally.from_json(record.result["tally"], keep=self.config.explain))
         return pieces_of(records)
 
 

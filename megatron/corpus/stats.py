@@ -160,7 +160,7 @@ def write_tsv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def _heading(heading: str, tokenizers: Sequence[str]) -> tuple[str, ...]:
-    each = [f"{name}: {column}" for name in tokenizers for column in ("tokens", "bytes/token", "unk", "byte tokens")]
+    each = [column for name in tokenizers for column in (f"{name}: tokens", "bytes/token", "unk", "byte tokens")]
     return (heading, "source", "tier", "documents", "held out", "bytes", "characters", "words", *each)
 
 

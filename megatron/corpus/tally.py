@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -62,8 +62,6 @@ class Tally:
 
     def show(self, key: Key, id: str, text: str, detail: str) -> None:
         """Offer an example."""
-        if not self.keep:
-            return
         self._offer((key.stage, key.rule), xxhash.xxh3_64_intdigest(text.encode()), Example(id, _cut(text), _cut(detail)))
 
     def merge(self, other: Tally) -> None:
@@ -75,6 +73,8 @@ class Tally:
                 self._offer(place, digest, example)
 
     def _offer(self, place: tuple[str, str], digest: int, example: Example) -> None:
+        if not self.keep:
+            return
         kept = self.examples.setdefault(place, {})
         if len(kept) < self.keep or digest < max(kept):
             kept[digest] = min(example, kept.get(digest, example))
@@ -107,14 +107,6 @@ class Tally:
         for key in sorted(self.documents):
             if stage in (None, key.stage) and kind in (None, key.kind):
                 yield key, self.documents[key], self.bytes[key]
-
-
-def merged(tallies: Iterable[Tally], *, keep: int = 0) -> Tally:
-    """Return the sum of tallies."""
-    total = Tally(keep=keep)
-    for tally in tallies:
-        total.merge(tally)
-    return total
 
 
 def _cut(text: str) -> str:

@@ -359,7 +359,7 @@ def _plan(
         name = output_prefix.name if one_file else files.name
         raw = tuple(RawFile(path, number, options) for number, path in enumerate(files.paths))
         corpora.append(_Corpus(CorpusName(name, files.source, files.code), raw))
-        for split in SPLITS:
+        for split in reversed(SPLITS):
             prefix = shard_prefix(folder, name, options.text_key, split)
             if prefix in owners:
                 raise TokeniseError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -47,6 +47,15 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``; special ids give no text, and broken UTF-8 gives U+FFFD."""
 
+    def byte_token_mask(self) -> npt.NDArray[np.bool_]:
+        """Return which ids stand for a part of a character: bytes of what the vocabulary has no token for.
+
+        Of byte-level vocabularies these are the tokens whose bytes are not valid UTF-8 by themselves.
+
+        Returns:
+            A read-only array of shape ``[vocab_size]``.
+        """
+
     def save(self, folder: Path, *, prepend_bos: bool) -> None:
         """Write the files from which ``transformers.AutoTokenizer`` gives the same ids.
 
@@ -65,6 +74,23 @@ def read_model_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise TokenizerError(f"{path}: cannot be read ({error.strerror}); vocab_file must name the file") from error
+
+
+def byte_mask(vocab_size: int, tokens: Iterable[tuple[int, bytes]]) -> npt.NDArray[np.bool_]:
+    """Return which ids have bytes that are not valid UTF-8 by themselves.
+
+    Args:
+        vocab_size: length of the mask.
+        tokens: id and bytes of each token that stands for text.
+    """
+    mask = np.zeros(vocab_size, dtype=np.bool_)
+    for token, data in tokens:
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError:
+            mask[token] = True
+    mask.flags.writeable = False
+    return mask
 
 
 def check_eod(eod_id: int | None, *, unk_id: int | None, wanted: str, path: Path) -> int:

@@ -101,7 +101,7 @@ def tiktoken_json(ranks: Mapping[bytes, int], *, special_tokens: Sequence[str], 
         special_tokens: the tokens that follow, in the order of their ids.
         pattern: the regular expression that cuts text into words.
     """
-    letters = _byte_letters()
+    letters = byte_letters()
 
     def spell(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
@@ -163,7 +163,7 @@ def write_hf_files(
     write_text(folder / "special_tokens_map.json", json.dumps(special, ensure_ascii=False, indent=2) + "\n")
 
 
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """Return the printable character that stands for each byte in byte-level vocabularies (GPT-2's table).
 
     Printable Latin-1 characters stand for themselves; the others get the characters from U+0100 on, in order.

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tokenizers
+from tokenizers import decoders
 
 from megatron.tokenizer import export
-from megatron.tokenizer.base import Ids, TokenizerError, check_eod, read_model_file, token_of_eod
+from megatron.tokenizer.base import Ids, TokenizerError, byte_mask, check_eod, read_model_file, token_of_eod
 from megatron.utils.files import fingerprint_bytes
 
 _CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 # What else a model's users rely on; the rest of a tokenizer_config.json belongs to one class of one library version.
 _KEPT_SETTINGS = ("chat_template", "model_max_length", "pad_token", "padding_side", "additional_special_tokens")
+
+_BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 class HFTokenizer:
@@ -71,6 +77,16 @@ class HFTokenizer:
         """Return the text of ``ids``; special tokens give no text."""
         return self._tokenizer.decode([int(token) for token in ids], skip_special_tokens=True)
 
+    def byte_token_mask(self) -> npt.NDArray[np.bool_]:
+        """Return which ids stand for a part of a character; shape ``[vocab_size]``."""
+        vocab = self._tokenizer.get_vocab(with_added_tokens=False)
+        if isinstance(self._tokenizer.decoder, decoders.ByteLevel):
+            return byte_mask(self.vocab_size, ((token, _byte_level(text)) for text, token in vocab.items()))
+        mask = np.zeros(self.vocab_size, dtype=np.bool_)
+        mask[[token for text, token in vocab.items() if _BYTE_PIECE.fullmatch(text)]] = True
+        mask.flags.writeable = False
+        return mask
+
     def save(self, folder: Path, *, prepend_bos: bool) -> None:
         """Write the same ``tokenizer.json``, except that it adds the special tokens asked for and no others."""
         unk_token = None if self.unk_id is None else self._tokenizer.id_to_token(self.unk_id)
@@ -113,3 +129,17 @@ def _read_settings(folder: Path) -> dict[str, Any]:
             raise TokenizerError(f"{path}: is not a JSON object; mend it or delete it and give --eod-token")
         settings.update({key: value for key, value in content.items() if value is not None})
     return settings
+
+
+def _byte_level(text: str) -> bytes:
+    """Return the bytes that a token of a byte-level vocabulary is spelled for; what is no spelling stays as it is."""
+    byte_of = _bytes_of_letters()
+    try:
+        return bytes(byte_of[character] for character in text)
+    except KeyError:
+        return text.encode("utf-8")
+
+
+@functools.cache
+def _bytes_of_letters() -> dict[str, int]:
+    return {letter: byte for byte, letter in enumerate(export.byte_letters())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from megatron.tokenizer.base import Tokenizer, TokenizerError
@@ -42,3 +43,29 @@ def load_tokenizer(
 
         return TiktokenTokenizer(path, eod_token=eod_token, eod_id=eod_id)
     raise TokenizerError(f"tokenizer_type {tokenizer_type!r} is not known; use one of {', '.join(TOKENIZER_TYPES)}")
+
+
+@dataclass(frozen=True)
+class TokenizerFile:
+    """Which tokenizer to load, in every worker process.
+
+    Attributes:
+        tokenizer_type: see :func:`load_tokenizer`.
+        vocab_file: see :func:`load_tokenizer`.
+        eod_token: see :func:`load_tokenizer`.
+        fast: encode batches with gigatoken (see :mod:`megatron.tokenizer.fast`).
+    """
+
+    tokenizer_type: str
+    vocab_file: Path
+    eod_token: str | None = None
+    fast: bool = False
+
+    def load(self) -> Tokenizer:
+        """Load it."""
+        tokenizer = load_tokenizer(self.tokenizer_type, self.vocab_file, eod_token=self.eod_token)
+        if not self.fast:
+            return tokenizer
+        from megatron.tokenizer.fast import FastTokenizer
+
+        return FastTokenizer(tokenizer)

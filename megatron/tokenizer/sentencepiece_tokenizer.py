@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import sentencepiece
 
 from megatron.tokenizer import export
@@ -58,6 +60,12 @@ class SentencePieceTokenizer:
         """Return the text of ``ids``; control pieces such as ``</s>`` give no text."""
         text: str = self._processor.decode([int(token) for token in ids])
         return text
+
+    def byte_token_mask(self) -> npt.NDArray[np.bool_]:
+        """Return which ids are byte pieces, ``<0x00>`` to ``<0xFF>``; shape ``[vocab_size]``."""
+        mask = np.array([self._processor.is_byte(token) for token in range(self.vocab_size)], dtype=np.bool_)
+        mask.flags.writeable = False
+        return mask
 
     def save(self, folder: Path, *, prepend_bos: bool) -> None:
         """Write ``tokenizer.json``, its two configuration files and the unchanged ``tokenizer.model``."""

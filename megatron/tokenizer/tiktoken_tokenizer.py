@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import tiktoken
 
 from megatron.tokenizer import export
-from megatron.tokenizer.base import Ids, TokenizerError, check_eod, read_model_file, token_of_eod
+from megatron.tokenizer.base import Ids, TokenizerError, byte_mask, check_eod, read_model_file, token_of_eod
 from megatron.utils.files import fingerprint_bytes
 
 #: How Llama 3 cuts a text into words before BPE (llama3's ``tokenizer.py``): contractions, letters with one sign before
@@ -82,6 +83,10 @@ class TiktokenTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``; special tokens give no text."""
         return self._encoding.decode([int(token) for token in ids if int(token) < len(self._ranks)])
+
+    def byte_token_mask(self) -> npt.NDArray[np.bool_]:
+        """Return which ids stand for a part of a character; shape ``[vocab_size]``."""
+        return byte_mask(self.vocab_size, ((rank, data) for data, rank in self._ranks.items()))
 
     def save(self, folder: Path, *, prepend_bos: bool) -> None:
         """Write ``tokenizer.json`` and its two configuration files."""

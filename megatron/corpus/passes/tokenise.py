@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from megatron.corpus.encode import EncodeCounts, TextShardWriter
 from megatron.corpus.engine.run import Runner
 from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
@@ -140,7 +143,7 @@ class EncodeWork:
 
     def __call__(self, outputs: Outputs, report: Report) -> Mapping[str, Any]:
         """See :class:`megatron.corpus.engine.task.Work`."""
-        tokenizer = _loaded(self.tokenizer)
+        tokenizer, is_byte_token = _loaded(self.tokenizer)
         writers: dict[Split, TextShardWriter] = {}
         total_bytes = unreported = 0
         with ExitStack() as stack:
@@ -150,7 +153,9 @@ class EncodeWork:
                 writer = writers.get(split)
                 if writer is None:
                     prefix = outputs.path(f"{self.corpus}/{self.file.name}.{split}")
-                    writer = TextShardWriter(prefix, tokenizer, prepend_bos=self.prepend_bos)
+                    writer = TextShardWriter(
+                        prefix, tokenizer, prepend_bos=self.prepend_bos, is_byte_token=is_byte_token
+                    )
                     writers[split] = stack.enter_context(writer)
                 writer.add(text, size_bytes=len(data))
                 total_bytes += len(data)
@@ -270,6 +275,7 @@ def tokenise_jobs(
 
 
 @functools.cache
-def _loaded(tokenizer: TokenizerFile) -> Tokenizer:
-    """Load the tokenizer once in each process."""
-    return tokenizer.load()
+def _loaded(file: TokenizerFile) -> tuple[Tokenizer, npt.NDArray[np.bool_]]:
+    """Load a tokenizer, and which of its tokens are bytes, once in each process."""
+    tokenizer = file.load()
+    return tokenizer, tokenizer.byte_token_mask()

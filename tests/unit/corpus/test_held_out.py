@@ -63,7 +63,7 @@ def test_forgetting_allows_for_a_text_that_is_passed_over(monkeypatch: pytest.Mo
         chooser.add(text, size_bytes=1000 if text == 1 else 3)
     for text in range(40, 80):
         chooser.add(text, size_bytes=3)
-    assert chooser.choose() == {2, 3, 4, 5}
+    assert chooser.choose() == dict.fromkeys([2, 3, 4, 5], "valid")
 
 
 def test_memory_does_not_grow_with_the_corpus() -> None:
@@ -95,3 +95,39 @@ def test_nothing_is_held_out_when_nothing_is_asked_for() -> None:
 def test_impossible_settings_are_refused(valid_bytes: int, max_fraction: float) -> None:
     with pytest.raises(ValueError, match="max_fraction"):
         HeldOutChooser(valid_bytes=valid_bytes, max_fraction=max_fraction)
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts=TEXTS, wanted=st.tuples(WANTED, WANTED), fraction=FRACTION, parts=st.integers(1, 4))
+def test_parts_of_a_corpus_can_be_looked_at_one_by_one(
+    texts: list[str], wanted: tuple[int, int], fraction: float, parts: int
+) -> None:
+    def chooser() -> HeldOutChooser:
+        return HeldOutChooser(valid_bytes=wanted[0], test_bytes=wanted[1], max_fraction=fraction)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_SPARE_ENTRIES", 1)
+        whole, merged = chooser(), chooser()
+        for text in texts:
+            whole.add(text_hash(text.encode()), size_bytes=len(text.encode()))
+        for part in range(parts):
+            one = chooser()
+            for text in texts[part::parts]:
+                one.add(text_hash(text.encode()), size_bytes=len(text.encode()))
+            merged.merge(one.candidates(), total_bytes=one.total_bytes)
+    assert merged.total_bytes == whole.total_bytes
+    assert merged.choose() == whole.choose()
+    # Something is always left to train on, and a text is held out for one thing.
+    assert len(whole.choose()) < max(1, len(set(texts)))
+
+
+def test_a_test_set_comes_after_the_validation_set() -> None:
+    def chosen(test_bytes: int) -> dict[int, str]:
+        chooser = HeldOutChooser(valid_bytes=100, test_bytes=test_bytes, max_fraction=0.1)
+        for number in range(1000):
+            chooser.add(text_hash(b"%d" % number), size_bytes=10)
+        return dict(chooser.choose())
+
+    without, both = chosen(0), chosen(50)
+    assert {text for text, split in both.items() if split == "valid"} == set(without)
+    assert sum(split == "test" for split in both.values()) == 5

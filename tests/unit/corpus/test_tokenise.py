@@ -21,12 +21,21 @@ from hypothesis import strategies as st
 
 from megatron.corpus import encode
 from megatron.corpus.balanced import balanced_texts
+from megatron.corpus.passes import tokenise as passes
 from megatron.corpus.read import CorpusError
-from megatron.corpus.tokenise import TokeniseError, TokeniseOptions, TokenizerFile, summary_table, tokenise_corpora
+from megatron.corpus.tokenise import (
+    RawFile,
+    TokeniseError,
+    TokeniseOptions,
+    TokenizerFile,
+    summary_table,
+    tokenise_corpora,
+)
 from megatron.data.indexed import ShardReader, ShardWriter
 from megatron.data.manifest import Manifest, ManifestError, ShardInfo, load_manifest, load_sidecar
 from megatron.tokenizer.base import Tokenizer, TokenizerError
 from megatron.tokenizer.train import train_sentencepiece
+from megatron.utils.files import fingerprint_file
 
 ROOT = Path(__file__).resolve().parents[3]
 FINNISH = [f"Kaikki ihmiset syntyvät vapaina {number} ja tasavertaisina." for number in range(40)]
@@ -230,8 +239,8 @@ def test_an_interrupted_corpus_is_done_again(tmp_path: Path, tokenizer: Tokenize
             raise KeyboardInterrupt
         save(sidecar, prefix)
 
-    save = encode.save_sidecar
-    with mock.patch.object(encode, "save_sidecar", interrupt), pytest.raises(KeyboardInterrupt):
+    save = passes.save_sidecar
+    with mock.patch.object(passes, "save_sidecar", interrupt), pytest.raises(KeyboardInterrupt):
         run(source, tmp_path / "out", tokenizer)
     assert not (tmp_path / "out" / "fin_Latn_text_document.json").exists()  # so it does not count as finished
     run(source, tmp_path / "out", tokenizer)
@@ -351,55 +360,57 @@ class Fake:
         return [np.array(self.ids, dtype=np.int32) for _ in texts]
 
 
-def job(tmp_path: Path, **options: Any) -> encode.CorpusJob:
-    write(tmp_path / "in" / "fin_Latn.jsonl", ["a", "b", "c"])
-    files = encode_files(tmp_path / "in")
-    return encode.CorpusJob("fin_Latn", files, tmp_path / "out", TokeniseOptions(**options))
+    def byte_token_mask(self) -> np.ndarray:
+        mask = np.zeros(self.vocab_size, dtype=bool)
+        mask[69999] = True
+        return mask
 
 
-def encode_files(folder: Path) -> Any:
-    from megatron.corpus.read import find_corpora
+def encoded(tmp_path: Path, tokenizer: Any, texts: list[str], **options: Any) -> encode.EncodeCounts:
+    mask = tokenizer.byte_token_mask()
+    options = {"prepend_bos": False, **options}
+    with encode.TextShardWriter(tmp_path / "x", tokenizer, is_byte_token=mask, **options) as writer:
+        for text in texts:
+            writer.add(text, size_bytes=len(text.encode()))
+    return writer.counts
 
-    return find_corpora(folder)[0]
 
-
-def test_unknown_tokens_are_counted_and_large_vocabularies_get_int32(tmp_path: Path) -> None:
-    tokenizer: Any = Fake([7, 69999, 7])
-    sidecar = encode.tokenise_corpus(job(tmp_path, valid_bytes=0), tokenizer)
-    assert (sidecar.shard.unk_tokens, sidecar.shard.tokens, sidecar.shard.dtype) == (6, 12, "int32")
+def test_what_a_shard_holds_is_counted_and_large_vocabularies_get_int32(tmp_path: Path) -> None:
+    counts = encoded(tmp_path, Fake([7, 69999, 7]), ["a b", "ä", "c"])
+    assert counts == encode.EncodeCounts(3, 6, 5, 4, tokens=12, unk_tokens=6, byte_tokens=3)
+    assert ShardReader(tmp_path / "x").dtype == np.int32
     with pytest.raises(TokenizerError, match="needs a beginning-of-text token"):
-        encode.tokenise_corpus(job(tmp_path, prepend_bos=True), tokenizer)
+        encoded(tmp_path, Fake([7]), ["a"], prepend_bos=True)
 
 
 def test_ids_outside_the_vocabulary_are_an_error(tmp_path: Path) -> None:
-    tokenizer: Any = Fake([70000])
     with pytest.raises(TokenizerError, match="gave ids 5 to 70000, its vocabulary has 70000"):
-        encode.tokenise_corpus(job(tmp_path), tokenizer)
-    assert not list((tmp_path / "out").iterdir())
-
-
-def test_progress_adds_up_to_one(tmp_path: Path) -> None:
-    parts: list[float] = []
-    tokenizer: Any = Fake([1])
-    with mock.patch.object(encode, "_BATCH_CHARACTERS", 1):
-        encode.tokenise_corpus(job(tmp_path), tokenizer, report=parts.append)
-    assert len(parts) > 2
-    assert sum(parts) == pytest.approx(1)
+        encoded(tmp_path, Fake([70000]), ["a"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
-    corpus = job(tmp_path, valid_bytes=0)
+    path = write(tmp_path / "fin_Latn.jsonl", ["a", "b", "c"])
+    raw = RawFile(path, 0, TokeniseOptions(), fingerprint_file(path))
+    assert list(raw.texts()) == ["a", "b", "c"]
+    texts = raw.texts()
+    next(texts)
+    with path.open("a") as file:
+        file.write('{"text": "d"}\n')
+    with pytest.raises(CorpusError, match="changed while it was read"):
+        list(texts)
 
-    class Appending(Fake):
-        def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
-            with corpus.files.paths[0].open("a") as file:
-                file.write('{"text": "d"}\n')
-            return super().encode_batch(texts)
 
-    tokenizer: Any = Appending([1])
-    with pytest.raises(CorpusError, match="changed while they were read"):
-        encode.tokenise_corpus(corpus, tokenizer)
-    assert not list((tmp_path / "out").glob("*.json"))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_large_corpora_are_divided_among_the_workers(tmp_path: Path, tokenizer: TokenizerFile, workers: int) -> None:
+    for number in range(4):
+        write(tmp_path / "in" / "fin_Latn" / f"{number}.jsonl", FINNISH[10 * number : 10 * number + 10])
+    write(tmp_path / "one.jsonl", FINNISH)
+    many = run(tmp_path / "in", tmp_path / "many", tokenizer, workers=workers)
+    one = run(tmp_path / "one.jsonl", tmp_path / "one" / "fin_Latn", tokenizer)
+    for split in ("train", "valid"):
+        (a,), (b,) = many.split(split), one.split(split)
+        assert a.content_hash == b.content_hash
 
 
 def test_names_must_differ(tmp_path: Path, tokenizer: TokenizerFile) -> None:
@@ -465,6 +476,14 @@ def test_a_short_summary_lists_the_largest_corpora_and_the_sum_of_all(tmp_path: 
     assert summary_table(manifest, corpora=4).splitlines() == whole
 
 
+def test_text_is_mended_where_it_is_asked_for(tmp_path: Path, tokenizer: TokenizerFile) -> None:
+    write(tmp_path / "in" / "fin_Latn.jsonl", ["syntyvÃ¤t vapaina"])
+    for fix, expected in ((True, "syntyvät vapaina"), (False, "syntyvÃ¤t vapaina")):
+        manifest = run(tmp_path / "in", tmp_path / str(fix), tokenizer, fix_text=fix)
+        (shard,) = manifest.shards
+        assert texts_of(manifest, shard, tokenizer.load()) == [expected]
+
+
 def test_balanced_texts_take_as_much_of_each_corpus(tmp_path: Path) -> None:
     write(tmp_path / "fin_Latn.jsonl", ["ä" * 10, "ö" * 10, "rest"])
     write(tmp_path / "eng_Latn.jsonl", ["abc"])
@@ -498,7 +517,6 @@ def test_the_tools(tmp_path: Path) -> None:
     assert short.stdout.splitlines()[-2] == "... and 9 more"
     for extra, reason in (
         (["--merge-file", "merges.txt"], "no tokenizer here has one"),
-        (["--ftfy"], "not supported yet"),
         (["--jsonl-keys", "text", "title"], "one field a run"),
         (["--jsonl-keys", "title"], "no field 'title'"),
         (["--vocab-file", source], "cannot be read"),
