@@ -24,7 +24,13 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_namespace_packages(include=["megatron.*"]),
-    package_data={"megatron.evaluation": ["*.html", "*.css", "*.js"]},
+    package_data={"megatron.evaluation": ["*.html", "*.css", "*.js"], "megatron.corpus": ["tables/*.tsv"]},
     install_requires=pinned("requirements.txt"),
-    extras_require={"test": pinned("requirements-test.txt")},
+    extras_require={
+        "mpi": ["mpi4py==4.1.2"],
+        "fast": ["gigatoken==0.10.0"],
+        "parquet": ['pyarrow==25.0.1; python_version < "3.11"', 'pyarrow==26.0.1; python_version >= "3.11"'],
+        "lid": ["fasttext-predict==0.9.2.4"],
+        "test": pinned("requirements-test.txt"),
+    },
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write docs/configuration.md, the page of all keys."""
+"""Write docs/configuration.md and docs/corpus-settings.md, the pages of all keys."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from megatron.config.reference import reference
+from megatron.config.reference import corpus_reference, reference
 from megatron.utils.files import write_text
 
 
 def main() -> None:
-    """Parse the command line and write the page."""
+    """Parse the command line and write the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "configuration.md", help="file to write")
-    write_text(parser.parse_args().output, reference())
+    parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder to write to")
+    folder = parser.parse_args().output
+    write_text(folder / "configuration.md", reference())
+    write_text(folder / "corpus-settings.md", corpus_reference())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The reference page of all keys, ``docs/configuration.md``, written from the schema and the key table."""
+"""The reference pages of all keys, written from the schemas and the key table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from megatron.config.corpus_schema import CorpusConfig
 from megatron.config.fields import Section, sections_in
 from megatron.config.keys import GROUPS, LATER_KEYS, NEOX_KEYS, NeoxKey, Status
 from megatron.config.schema import SECTIONS
@@ -43,6 +44,22 @@ def reference() -> str:
     """Return the whole page as Markdown."""
     blocks = [_INTRODUCTION, "## Keys", *map(_section, SECTIONS, SECTIONS.values()), *_later(), *_neox()]
     return "\n\n".join(blocks) + "\n"
+
+
+_CORPUS_INTRODUCTION = """\
+# Settings of the corpus pipeline
+
+Written by `tools/config_reference.py` from `megatron/config/corpus_schema.py`: change that, not this page.
+
+    tools/corpus.py STAGE --config corpus.yml more.yml [key=value ...]
+
+Files merge and values are written as on [the page of a run's keys](configuration.md). [corpus.md](corpus.md) says what
+the stages do."""
+
+
+def corpus_reference() -> str:
+    """Return the page of the corpus pipeline's settings as Markdown."""
+    return "\n\n".join([_CORPUS_INTRODUCTION, _section("All settings", CorpusConfig)]) + "\n"
 
 
 def _section(name: str, section: type[Section]) -> str:
@@ -92,6 +109,8 @@ def _type(schema: Mapping[str, Any]) -> str:
     """Say in words what a JSON schema allows."""
     if "anyOf" in schema:
         return " or ".join(_type(choice) for choice in schema["anyOf"] if choice.get("type") != "null")
+    if not schema:
+        return "any"
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{choice}`" for choice in schema.get("enum", [schema.get("const")]))
     reference_to = schema.get("$ref", "").rpartition("/")[2]

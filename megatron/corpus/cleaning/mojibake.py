@@ -8,12 +8,10 @@ was once a no-break space (``voil√É le``) is switched off: it turns the letter √
 from __future__ import annotations
 
 import functools
-import re
 
 import numpy as np
 import numpy.typing as npt
 
-_LATIN_1_CONTROL = re.compile("[\x80-\x9f]")
 _CODEPOINTS = 0x110000
 _PIECE_CHARACTERS = 1 << 20
 _LONGEST_SEQUENCE = 4
@@ -32,7 +30,8 @@ _ENCODINGS = (
 # bytes in this encoding, or a further byte.
 _LEADS = (0, 8, 16)
 _FURTHER = 24
-_FIELD = np.uint32(0xFF)
+_FIELD = np.uint32(0x7F)
+_CONTROL = np.uint32(0x80)  # the control characters U+0080 to U+009F, in the field that the eighth row would have
 
 
 def mend(text: str) -> str:
@@ -50,8 +49,6 @@ def mend(text: str) -> str:
 
 def is_suspect(text: str) -> bool:
     """Whether ``text`` holds what a character beyond ASCII becomes when its UTF-8 is decoded wrongly."""
-    if _LATIN_1_CONTROL.search(text):
-        return True
     step = _PIECE_CHARACTERS
     return any(
         _holds_sequence(text[start : start + step + _LONGEST_SEQUENCE - 1]) for start in range(0, len(text), step)
@@ -60,22 +57,26 @@ def is_suspect(text: str) -> bool:
 
 def _holds_sequence(piece: str) -> bool:
     entries = _sequence_table().take(np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), dtype="<u4"))
-    further = entries >> np.uint32(_FURTHER)
-    following: npt.NDArray[np.uint32] | None = None  # the encodings in which the next characters are further bytes
+    places = np.flatnonzero(entries >> np.uint32(_FURTHER))
+    if not len(places):
+        return False
+    # At the ends of the piece the character before or after is a wrong one: it may be suspected for nothing.
+    before = entries[places - 1]
+    following = entries[places]
+    if (following & _CONTROL).any():
+        return True
+    following = following >> np.uint32(_FURTHER)
     for length, shift in enumerate(_LEADS, start=1):
-        if len(entries) <= length:
-            break
-        ahead = further[length:]
-        following = ahead if following is None else following[: len(ahead)] & ahead
-        if ((entries[: len(following)] >> np.uint32(shift)) & following & _FIELD).any():
+        if ((before >> np.uint32(shift)) & following & _FIELD).any():
             return True
+        following = following & (entries.take(places + length, mode="clip") >> np.uint32(_FURTHER))
     return False
 
 
 def lead_characters() -> str:
     """Return all characters that a sequence may begin with, and the control characters U+0080 to U+009F."""
     leads = np.uint32((1 << _FURTHER) - 1)
-    return "".join(map(chr, np.flatnonzero(_sequence_table() & leads))) + "\x80-\x9f"
+    return "".join(map(chr, np.flatnonzero(_sequence_table() & leads)))
 
 
 @functools.cache
@@ -90,5 +91,6 @@ def _sequence_table() -> npt.NDArray[np.uint32]:
         ):  # fmt: skip
             for character in "".join(bytes(range(first, last + 1)).decode(encoding) for encoding in encodings):
                 table[ord(character)] |= np.uint32(1 << (bit + shift))
+    table[0x80:0xA0] |= _CONTROL
     table.flags.writeable = False
     return table

@@ -45,16 +45,14 @@ SIGNS = "|>»›·•→@©/"
 
 _CODEPOINTS = 0x110000
 _PIECE_CHARACTERS = 1 << 20
-_MANY_MARKS = 30
-_STRIDE = 15  # two places so far apart lie in every run of more than 30 marks
+_OVERLAP = 31  # for what lies across the border of two pieces
 
 
 def scan(text: str) -> int:
-    """Return the traits that ``text`` has, joined by ``|``; a superset of them only for MANY_MARKS."""
+    """Return the traits that ``text`` has, joined by ``|``."""
     traits = 0
     for start in range(0, len(text), _PIECE_CHARACTERS):
-        overlap = 1 if start else 0  # a blank may stand on the border
-        piece = text[start - overlap : start + _PIECE_CHARACTERS].encode("utf-32-le", "surrogatepass")
+        piece = text[max(start - _OVERLAP, 0) : start + _PIECE_CHARACTERS].encode("utf-32-le", "surrogatepass")
         traits |= _scan_piece(_traits().take(np.frombuffer(piece, dtype="<u4")))
     return traits
 
@@ -66,11 +64,18 @@ def _scan_piece(characters: npt.NDArray[np.uint16]) -> int:
         left, right = edges[:-1], edges[1:]
         if ((left & right) == BLANK).any() or ((left | right) == BLANK | LINE_FEED).any():
             traits |= LOOSE_BLANK
-    if traits & MARK:
-        marks = characters[::_STRIDE] & np.uint16(MARK)
-        if (marks[:-1] & marks[1:]).any():
-            traits |= MANY_MARKS
+    if traits & MARK and _holds_many_marks((characters & np.uint16(MARK)) != 0):
+        traits |= MANY_MARKS
     return traits
+
+
+def _holds_many_marks(marks: npt.NDArray[np.bool_]) -> bool:
+    """Whether 31 places in a row are true; each step looks at runs of 2, 4, 8, 16 and 31."""
+    for shift in (1, 2, 4, 8, 15):
+        marks = marks[:-shift] & marks[shift:]
+        if not marks.any():
+            return False
+    return True
 
 
 @functools.cache

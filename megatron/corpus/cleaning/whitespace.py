@@ -43,4 +43,5 @@ def _one_blank(run: re.Match[str]) -> str:
 
 def collapse_empty_lines(text: str) -> str:
     """Leave at most one empty line in a row, and none at the ends of the text."""
-    return _EMPTY_LINES.sub("\n\n", text).strip(_BLANKS_AND_FEEDS)
+    text = text.strip(_BLANKS_AND_FEEDS)
+    return _EMPTY_LINES.sub("\n\n", text) if "\n\n\n" in text else text

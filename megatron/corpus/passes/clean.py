@@ -21,6 +21,7 @@ from megatron.corpus.tally import Key, Tally
 
 _RECIPE = 1  # raise it when the same input gives another result, so that it is made again
 _BLANK = Dropped("blank")
+_BOTH_LANGUAGES = "mul_Zyyy"  # of documents that hold a text and its translation: no script is the right one
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,22 @@ class CleanWork:
 
     def _check(self, corpus: CorpusName) -> tuple[Callable[[Document], Dropped | None], Sequence[str]]:
         """Return the filters of a corpus, and the rules that have a limit but no model."""
-        if corpus.is_pair:
-            source, target = corpus.labels
-            pairs = PairFilters(self.parallel, source=source, target=target)
-            return lambda document: pairs.check(document.text, document.target or ""), ()
         resolver = LanguageResolver(self.languages)
+        code = _BOTH_LANGUAGES if corpus.is_pair else corpus.code
         filters = Filters(
-            self.filters, code=corpus.code, source=corpus.source, resolve=lambda code: resolver.resolve(code).code
+            self.filters, code=code, source=corpus.source, resolve=lambda code: resolver.resolve(code).code
         )
-        return lambda document: filters.check(document.text), filters.not_applied
+        if not corpus.is_pair:
+            return lambda document: filters.check(document.text), filters.not_applied
+        source, target = corpus.labels
+        pairs = PairFilters(self.parallel, source=source, target=target)
+
+        def check(document: Document) -> Dropped | None:
+            if document.target is None:
+                return filters.check(document.text)
+            return pairs.check(document.text, document.target)
+
+        return check, ()
 
 
 def _cleaned(document: Document, cleaner: Cleaner, corpus: CorpusName, tally: Tally, size_bytes: int) -> Document:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from megatron.corpus.dedup.buckets import duplicates
-from megatron.corpus.dedup.keys import DocumentKeys, paragraph_keys
+from megatron.corpus.dedup.keys import DocumentKeys, paragraph_keys, split_paragraphs
 
 from megatron.config.corpus_schema import DedupConfig
 from megatron.corpus.document import Document
@@ -71,8 +71,8 @@ class KeysWork:
         first = 0
         for document in read_piece(self.folder / self.piece.path):
             paragraphs, keys = paragraph_keys(document.text, self.settings)
-            has_key = np.flatnonzero(keys).astype(np.uint64)
-            yield keys[has_key], has_key + np.uint64(first)
+            has_key = np.flatnonzero(keys)
+            yield keys[has_key], (has_key + first).astype(np.uint64)
             first += len(paragraphs)
             report(1, document.size_bytes)
 
@@ -158,7 +158,7 @@ class ApplyWork:
             report(1, size_bytes)
             rule, kept = (doubles.get(row, ""), document) if self.unit == "documents" else ("", document)
             if self.unit == "paragraphs":
-                paragraphs, _ = paragraph_keys(document.text, self.settings)
+                paragraphs = split_paragraphs(document.text)
                 numbers = range(item, item + len(paragraphs))
                 left = [text for number, text in zip(numbers, paragraphs, strict=True) if number not in doubles]
                 item += len(paragraphs)

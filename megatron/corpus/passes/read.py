@@ -108,8 +108,10 @@ class Labelling:
 
     def corpus_of(self, document: Document, size_bytes: int) -> CorpusName | None:
         """Return the corpus of a document; None where it is dropped."""
-        if self._file.source == "code" or (self._is_unlabelled(document)):
+        if self._file.source == "code" or self._is_unlabelled(document):
             return self._corpus((self._file.label or Label("zxx", "Zyyy"),))
+        if self._file.pair is not None and document.target is None:
+            return self._corpus(self._file.pair)  # both languages are in one text already
         sides = self._file.pair or (self._file.label, self._file.label)
         codes = (document.original_code, document.target_code)
         found = []

@@ -150,7 +150,7 @@ class _SplitWriter:
         self._template = PairTemplate(settings, source=labels[0], target=labels[1]) if len(labels) == 2 else None
 
     def add(self, split: str, document: Document) -> None:
-        if self._template is None:
+        if self._template is None or document.target is None:
             self._write(split, document)
             return
         pairs = self._pairs.setdefault(split, [])

@@ -10,7 +10,7 @@ from megatron.config.derive import architecture_of
 from megatron.config.fields import sections_in
 from megatron.config.keys import LATER_KEYS, NEOX_KEYS
 from megatron.config.load import config_from, load
-from megatron.config.reference import reference
+from megatron.config.reference import corpus_reference, reference
 from megatron.config.schema import SECTION_OF_KEY, SECTIONS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,6 +30,8 @@ PARAMETERS = {
 def test_page_is_up_to_date():
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert page == reference(), "run tools/config_reference.py"
+    page = (ROOT / "docs" / "corpus-settings.md").read_text(encoding="utf-8")
+    assert page == corpus_reference(), "run tools/config_reference.py"
 
 
 def test_page_names_every_key_once_in_its_part():
@@ -63,9 +65,9 @@ def test_all_shipped_shapes_are_tested():
 
 
 def test_tool_writes_the_page(tmp_path):
-    command = [sys.executable, str(ROOT / "tools" / "config_reference.py"), "--output", str(tmp_path / "page.md")]
+    command = [sys.executable, str(ROOT / "tools" / "config_reference.py"), "--output", str(tmp_path)]
     subprocess.run(command, check=True, timeout=60)
-    assert (tmp_path / "page.md").read_text(encoding="utf-8") == reference()
+    assert (tmp_path / "configuration.md").read_text(encoding="utf-8") == reference()
 
 
 def test_packages_import_without_torch(minimal):

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from megatron.config.keys import NEOX_KEYS
+from megatron.config.corpus_load import load_corpus
 from megatron.config.load import load
 from megatron.config.read import normal_name
 from megatron.config.schema import SECTION_OF_KEY, SHAPE_KEYS
@@ -24,6 +25,7 @@ from megatron.config.schema import SECTION_OF_KEY, SHAPE_KEYS
 ROOT = Path(__file__).resolve().parents[3]
 README = ROOT / "README.md"
 GUIDES = (README, ROOT / "docs" / "quick-start.md")
+_COMMAND_PAGES = (*GUIDES, ROOT / "docs" / "corpus.md")
 
 # What a part of a configuration needs around it to be one.
 COMPLEMENT = {
@@ -196,7 +198,21 @@ def loads_with_complement(part: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("part", shipped_configurations(), ids=name_of)
 def test_shipped_configuration_loads(part: Path, tmp_path: Path) -> None:
+    if part.is_relative_to(ROOT / "configs" / "corpus"):
+        load_corpus([part])
+        return
     loads_with_complement(part, tmp_path)
+
+
+def test_corpus_configurations_in_the_guide_load(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "corpus.md").read_text(encoding="utf-8")
+    blocks = [text for kind, text in _FENCE.findall(page) if kind == "yaml"]
+    assert len(blocks) > 3
+    for block in blocks:
+        given = yaml.safe_load(block)
+        part = tmp_path / "block.yml"
+        part.write_text(yaml.safe_dump({"inputs": [{"path": "raw"}], "output": "corpus", **given}), encoding="utf-8")
+        load_corpus([part])
 
 
 def test_demo_configuration_is_whole() -> None:
@@ -228,7 +244,7 @@ class Command(NamedTuple):
 
 def commands() -> list[Command]:
     found = []
-    for page in GUIDES:
+    for page in _COMMAND_PAGES:
         text = page.read_text(encoding="utf-8")
         lines = [line for kind, block in _FENCE.findall(text) if kind == "bash" for line in joined(block)]
         lines += _INLINE.findall(_FENCE.sub("", text))

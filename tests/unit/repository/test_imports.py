@@ -37,7 +37,7 @@ ALLOWED = {
 # Modules that must import without torch: they run on login nodes, in corpus jobs and in every dry run.
 WITHOUT_TORCH = ["config", "corpus", "launch", "tokenizer", "monitor", "utils", "data", "optim.schedule"]
 # Scripts that may look at the environment: they hand it to megatron.launch, which picks what a run may know.
-READ_THE_ENVIRONMENT = {"deepy.py", "tools/plan_mixture.py"}
+READ_THE_ENVIRONMENT = {"deepy.py", "tools/corpus.py", "tools/plan_mixture.py"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -1,0 +1,1 @@
+"""Stage filters: which documents are kept."""

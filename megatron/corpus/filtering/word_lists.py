@@ -1,0 +1,89 @@
+"""Lists of words that a text should hold few of: one word or phrase a line, ``#`` before comments."""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections import defaultdict
+from pathlib import Path
+
+import regex
+
+from megatron.corpus.document import CorpusError
+
+# A list is something that people read.
+_MAX_LIST_BYTES = 16 << 20
+_WORDS = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’-][\p{L}\p{M}\p{N}]+)*+")
+_UNSPACED = ("Hani", "Jpan", "Thai", "Khmr", "Laoo", "Mymr", "Tibt")
+# Their words are not told apart by blanks, so that characters take the place of words.
+_CHARACTERS = regex.compile("(?V1)[" + "".join(rf"\p{{Script={s}}}" for s in ("Han", "Hira", "Kana", *_UNSPACED[2:])) + r"ー]|[[\p{L}\p{M}\p{N}]--[" + "".join(rf"\p{{Script={s}}}" for s in ("Han", "Hira", "Kana", *_UNSPACED[2:])) + "]]+")
+
+
+class WordList:
+    """The words and phrases of one language.
+
+    Args:
+        lines: one word or phrase each.
+        script: ISO 15924; where it writes no blanks between words, characters are counted instead of words.
+    """
+
+    def __init__(self, lines: list[str], *, script: str = "Latn") -> None:
+        self._pattern = _CHARACTERS if script in _UNSPACED else _WORDS
+        phrases: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+        for line in lines:
+            words = self._words(line)
+            if words:
+                phrases[words[0]].add(tuple(words))
+        self._phrases = {first: sorted(found, key=len, reverse=True) for first, found in phrases.items()}
+
+    def share(self, text: str) -> float:
+        """Return the share of the words of ``text`` that belong to a listed word or phrase; 0 without words."""
+        words = self._words(text)
+        if not words or self._phrases.keys().isdisjoint(words):
+            return 0.0
+        listed = place = 0
+        while place < len(words):
+            length = self._match(words, place)
+            listed += length
+            place += length or 1
+        return listed / len(words)
+
+    def _match(self, words: list[str], place: int) -> int:
+        """Return the words of the longest listed phrase at a place, 0 for none."""
+        for phrase in self._phrases.get(words[place], ()):
+            if tuple(words[place : place + len(phrase)]) == phrase:
+                return len(phrase)
+        return 0
+
+    def _words(self, text: str) -> list[str]:
+        found: list[str] = self._pattern.findall(unicodedata.normalize("NFC", text).casefold())
+        return found
+
+
+def find_word_list(folder: str, code: str, script: str) -> WordList | None:
+    """Return the list of a corpus, ``<xxx_Ssss>.txt`` or ``<xxx>.txt``; None when the folder has none.
+
+    Raises:
+        CorpusError: there is no such folder, or the list is no UTF-8, too large, or has no words.
+    """
+    if not Path(folder).is_dir():
+        raise CorpusError(f"filters.word_lists: {folder} is no folder; name one that holds <xxx_Ssss>.txt or <xxx>.txt")
+    for name in (code, code.partition("_")[0]):
+        path = Path(folder) / f"{name}.txt"
+        if path.is_file():
+            return _read(str(path), path.stat().st_mtime_ns, script)
+    return None
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: str, _changed: int, script: str) -> WordList:
+    if Path(path).stat().st_size > _MAX_LIST_BYTES:
+        raise CorpusError(f"{path}: a word list may have {_MAX_LIST_BYTES >> 20} MiB; leave rare words out")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: byte {error.start} is no UTF-8; save the list as UTF-8") from error
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not lines:
+        raise CorpusError(f"{path}: the word list is empty; remove it, or write one word or phrase a line")
+    return WordList(lines, script=script)
