@@ -10,7 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from megatron.config.cli import EXIT_BAD_CONFIG
 from megatron.config.corpus_load import load_corpus
+from megatron.config.problems import ConfigError
 from megatron.corpus.engine.backend import Backend, Here, Pool
 from megatron.corpus.engine.mpi import Mpi
 from megatron.corpus.engine.run import Runner, Share
@@ -64,6 +66,9 @@ def main() -> int:
         report.write()
         for line in report.lines(shown=0 if args.table == "all" else 20, explain=args.explain, stage=args.stage):
             print(line)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_CONFIG
     except (ValueError, OSError) as error:  # mistakes of the user's, a full disk; the rest is ours and shows its trace
         print(f"error: {error}", file=sys.stderr)
         return 1

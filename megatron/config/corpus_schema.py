@@ -156,7 +156,7 @@ class Thresholds(Section):
     max_bytes: Count | None = None
     """Most UTF-8 bytes."""
     max_character_run: Count | None = None
-    """Most times that one character follows itself."""
+    """Longest run of one character that is no white space."""
     max_character_share: Fraction | None = None
     """Largest share of the most frequent character that is no white space, in texts of 100 characters and more."""
     max_repeated_lines: Fraction | None = None

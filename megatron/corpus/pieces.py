@@ -25,6 +25,8 @@ _LEVEL = 3
 # A piece also ends after so many documents, since what later stages hold for each of them is in memory.
 _PIECE_DOCUMENTS = 1 << 17
 
+_ADVICE = "delete the file and run the pipeline again"
+
 
 @dataclass(frozen=True)
 class CorpusName:
@@ -111,21 +113,29 @@ def by_corpus(pieces: Iterable[Piece]) -> Mapping[CorpusName, list[Piece]]:
     return groups
 
 
-def read_piece(path: Path) -> Iterator[Document]:
+def read_piece(folder: Path, piece: Piece) -> Iterator[Document]:
     """Yield the documents of a piece.
+
+    Args:
+        folder: the folder of its pass.
+        piece: the piece.
 
     Raises:
         CorpusError: the file is not as it was written.
     """
-    rest = b""
+    path = folder / piece.path
+    rest, documents = b"", 0
     try:
         for chunk in zstd_chunks(path):
             lines = (rest + chunk).split(b"\n")
             rest = lines.pop()
             for line in lines:
                 yield Document(**orjson.loads(line))
+            documents += len(lines)
     except (OSError, EOFError, zstandard.ZstdError, orjson.JSONDecodeError, TypeError) as error:
-        raise CorpusError(f"{path}: damaged ({error}); delete the file and run the pipeline again") from error
+        raise CorpusError(f"{path}: damaged ({error}); {_ADVICE}") from error
+    if rest or documents != piece.documents:
+        raise CorpusError(f"{path}: damaged ({documents} documents, not {piece.documents}); {_ADVICE}")
 
 
 @dataclass

@@ -68,7 +68,7 @@ _logger = get_logger(__name__)
 class TextPiece:
     """A file of the final text (see :class:`megatron.corpus.passes.tokenise.TextFile`)."""
 
-    path: Path
+    folder: Path
     piece: Piece
     split: Split
 
@@ -89,7 +89,7 @@ class TextPiece:
 
     def texts(self) -> Iterator[str]:
         """Yield its texts."""
-        for document in read_piece(self.path):
+        for document in read_piece(self.folder, self.piece):
             yield document.text
 
 
@@ -252,7 +252,7 @@ class Pipeline:
                 kind = piece.stem.partition("-")[0]
                 if kind in ("train", "valid"):
                     split_of: Split = "valid" if kind == "valid" else "train"
-                    files.append(TextPiece(self.output / "text" / piece.path, piece, split_of))
+                    files.append(TextPiece(self.output / "text", piece, split_of))
             if not any(file.split == "train" for file in files):
                 _logger.warning("%s: nothing is left to train on, so it has no shards", corpus.name)
                 continue

@@ -24,7 +24,8 @@ def cut_marks(text: str) -> str:
 
     No language stacks as many; but sorting them takes Python's ``unicodedata`` a time that grows with their square.
     """
-    return _MORE_MARKS.sub(r"\1", text)
+    cut: str = _MORE_MARKS.sub(r"\1", text)
+    return cut
 
 
 def normalise(text: str, form: Literal["NFC", "NFKC"]) -> str:

@@ -117,7 +117,8 @@ def _strip_tags(text: str) -> str:
         is_tag = name in _REPLACEMENTS and _is_tag(name, tag, last_closing)
         return _REPLACEMENTS[name] if is_tag else tag[0]
 
-    return _TAG.sub(replacement, text)
+    stripped: str = _TAG.sub(replacement, text)
+    return stripped
 
 
 def _is_tag(name: str, tag: regex.Match[str], last_closing: Mapping[str, int]) -> bool:

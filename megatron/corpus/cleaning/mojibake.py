@@ -26,6 +26,9 @@ _ENCODINGS = (
     ("macroman",),
     ("cp437",),
 )
+# First bytes of sequences in Mac OS Roman, but common before accented letters in French, Italian and Occitan. They are
+# the first bytes of Armenian and rare Cyrillic, which other letters give away as well.
+_QUOTATION_MARKS = "‘’“”"
 # Fields of the table's entries, one bit for each row above: the character is the first byte of a sequence of 2, 3 or 4
 # bytes in this encoding, or a further byte.
 _LEADS = (0, 8, 16)
@@ -91,6 +94,7 @@ def _sequence_table() -> npt.NDArray[np.uint32]:
         ):  # fmt: skip
             for character in "".join(bytes(range(first, last + 1)).decode(encoding) for encoding in encodings):
                 table[ord(character)] |= np.uint32(1 << (bit + shift))
+    table[[ord(mark) for mark in _QUOTATION_MARKS]] &= ~np.uint32((1 << _FURTHER) - 1)
     table[0x80:0xA0] |= _CONTROL
     table.flags.writeable = False
     return table

@@ -69,7 +69,7 @@ class Filters:
         self, settings: FiltersConfig, *, code: str, source: str, resolve: Callable[[str], str] = to_iso639_3
     ) -> None:
         limits = limits_of(settings, code, source)
-        rules = [rule for rule in (*_plain_rules(limits, code), *_model_rules(settings, limits, code, resolve))]
+        rules = (*_plain_rules(limits, code), *_model_rules(settings, limits, code, resolve))
         self.not_applied = tuple(rule.name for rule in rules if rule.limit is not None and rule.measure is None)
         self._checks = [
             (rule.name, rule.measure, rule.limit, rule.smallest)

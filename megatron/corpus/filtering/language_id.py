@@ -19,9 +19,7 @@ _PREFIX = "__label__"
 _MOST_LABELS = 10
 
 
-def find_scorer(
-    path: str, code: str, resolve: Callable[[str], str]
-) -> Callable[[str], float] | None:
+def find_scorer(path: str, code: str, resolve: Callable[[str], str]) -> Callable[[str], float] | None:
     """Return the score, 0 to 1, of the label ``code`` for a text; None when the model does not know its language.
 
     The score is the sum of the model's probabilities for all labels that do not contradict the corpus code: they are
@@ -71,13 +69,15 @@ def _script(code: str) -> str | None:
 
 @functools.lru_cache(maxsize=1)
 def _labels(path: str, changed: int) -> tuple[str, ...]:
-    return tuple(_load(path, changed).get_labels())
+    # The package has no list of labels; a prediction without a limit returns them all.
+    labels, _ = _load(path, changed).predict("a", k=-1, threshold=-1.0)
+    return tuple(labels)
 
 
 @functools.lru_cache(maxsize=1)
 def _load(path: str, _changed: int) -> Any:
     try:
-        import fasttext
+        import fasttext  # type: ignore[import-untyped, import-not-found, unused-ignore]
     except ImportError as error:
         raise CorpusError("filters.language_model needs fastText: pip install fasttext-predict==0.9.2.4") from error
     try:

@@ -39,6 +39,7 @@ CODE_DEFAULTS = Thresholds(
 MAX_LISTED_WORDS, MIN_LANGUAGE_SCORE = 0.1, 0.3
 
 _HAN = Thresholds(min_characters=5, ngram_characters=15)
+_KANA = Thresholds(min_characters=5, ngram_characters=20)
 _SYLLABLES = Thresholds(min_characters=8, ngram_characters=20)
 _UNSPACED = Thresholds(min_characters=15, ngram_characters=30)
 
@@ -47,7 +48,8 @@ _UNSPACED = Thresholds(min_characters=15, ngram_characters=30)
 SCRIPT_DEFAULTS: Mapping[str, Thresholds] = MappingProxyType(
     {
         **dict.fromkeys(("Hani", "Bopo", "Yiii", "Nshu", "Tang"), _HAN),
-        **dict.fromkeys(("Jpan", "Kore", "Ethi", "Vaii"), _SYLLABLES),
+        "Jpan": _KANA,
+        **dict.fromkeys(("Kore", "Ethi", "Vaii"), _SYLLABLES),
         **dict.fromkeys(("Thai", "Khmr", "Laoo", "Mymr", "Tibt", "Cans", "Cher"), _UNSPACED),
     }
 )

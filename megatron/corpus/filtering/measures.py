@@ -1,7 +1,7 @@
 """What is measured of a text, on one view of its code points.
 
-A table maps every code point to one of five classes. Repeated n-grams are found by the rolling hash of
-:mod:`megatron.corpus.dedup.ngrams`, over all characters.
+A table maps every code point to one of five classes. Repeated n-grams are found by the rolling hash that
+:mod:`megatron.corpus.dedup.ngrams` explains, over all characters of one text.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from megatron.corpus.dedup.characters import Characters
-from megatron.corpus.dedup.ngrams import ngram_hashes
 from megatron.corpus.script import script_profile
 
 #: Classes of characters. Punctuation and symbols of one script alone (Tibetan's mark between syllables, Braille) are
@@ -28,20 +26,30 @@ MIN_SCRIPT_LETTERS = 10
 #: n-grams are compared within pieces of so many characters, so that memory does not grow with the text.
 PIECE_CHARACTERS = 1 << 20
 
+_MULTIPLIER = 0xD1342543DE82EF95
 _CODEPOINTS = 0x110000
 _URL = re.compile(r"(?:https?://|www\.)[!-;=?-~]+", re.IGNORECASE)
 _URL_MARKS = ("://", "www.", "WWW.", "Www.")
 
 
 class Measures:
-    """The measures of one text; each is taken when it is asked for.
+    """The measures of one text; each but the view itself is taken when it is asked for.
 
     Args:
         text: the text; lone surrogates are allowed.
+
+    Attributes:
+        text: the text.
+        points: code points, uint32, shape ``[characters]``.
+        classes: class of each character, uint8, of the same shape.
+        visible: characters that are no white space.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
+        self.points: npt.NDArray[np.uint32] = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+        self.classes: npt.NDArray[np.uint8] = _classes().take(self.points)
+        self.visible = len(text) - int(np.count_nonzero(self.classes == SPACE))
 
     @property
     def characters(self) -> int:
@@ -52,21 +60,6 @@ class Measures:
     def size_bytes(self) -> int:
         """UTF-8 bytes."""
         return len(self.text) if self.text.isascii() else len(self.text.encode("utf-8", "surrogatepass"))
-
-    @functools.cached_property
-    def points(self) -> npt.NDArray[np.uint32]:
-        """Code points, uint32, shape ``[characters]``."""
-        return np.frombuffer(self.text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-
-    @functools.cached_property
-    def classes(self) -> npt.NDArray[np.uint8]:
-        """Class of each character, uint8, shape ``[characters]``."""
-        return _classes().take(self.points)
-
-    @functools.cached_property
-    def visible(self) -> int:
-        """Characters that are no white space."""
-        return self.characters - int(np.count_nonzero(self.classes == SPACE))
 
     def share(self, kind: int) -> float:
         """Return the share of characters of one class among those that are no white space."""
@@ -79,11 +72,7 @@ class Measures:
         same &= self.classes[1:] != SPACE
         if not same.any():
             return min(self.visible, 1)
-        borders = np.flatnonzero(~same)
-        if not len(borders):
-            return len(points)
-        gaps = int((borders[1:] - borders[:-1]).max(initial=1))
-        return max(int(borders[0]) + 1, gaps, len(points) - 1 - int(borders[-1]))
+        return _longest(np.flatnonzero(~same), len(points))
 
     def largest_share(self) -> float:
         """Return the share of the most frequent character that is no white space; 0 for less than 100 characters."""
@@ -91,9 +80,7 @@ class Measures:
             return 0.0
         points = self.points[self.classes != SPACE]
         points.sort()
-        borders = np.flatnonzero(points[1:] != points[:-1])
-        most = np.diff(borders, prepend=-1, append=len(points) - 1).max()
-        return int(most) / self.visible
+        return _longest(np.flatnonzero(points[1:] != points[:-1]), len(points)) / self.visible
 
     def repeated_lines(self) -> float:
         """Return the share of characters in lines that came before; 0 for less than 4 lines. Empty ones do not count.
@@ -131,13 +118,19 @@ class Measures:
         return sum(map(len, _URL.findall(self.text))) / self.characters
 
 
+def _longest(borders: npt.NDArray[np.int64], length: int) -> int:
+    """Return the length of the longest run, where ``borders`` are the last places of all runs but the last."""
+    if not len(borders):
+        return length
+    inner = int((borders[1:] - borders[:-1]).max(initial=0))
+    return max(int(borders[0]) + 1, inner, length - 1 - int(borders[-1]))
+
+
 def _covered(points: npt.NDArray[np.uint32], size: int) -> int:
     """Count the characters of a piece that lie in n-grams that came before in it."""
     if len(points) <= size:
         return 0
-    texts = Characters(points, np.array((0, len(points)), dtype=np.int64))
-    parts = [hashes for hashes, _ in ngram_hashes(texts, size)]
-    hashes = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    hashes = _rolling(points, size)
     ordered = np.sort(hashes)
     if not (ordered[1:] == ordered[:-1]).any():
         return 0
@@ -148,6 +141,30 @@ def _covered(points: npt.NDArray[np.uint32], size: int) -> int:
     edges[again] += 1
     edges[again + size] -= 1
     return int(np.count_nonzero(edges.cumsum()))
+
+
+def _rolling(points: npt.NDArray[np.uint32], size: int) -> npt.NDArray[np.uint64]:
+    """Hash all n-grams of a piece, uint64, shape ``[len(points) - size + 1]``."""
+    powers, inverses = _powers()
+    sums = np.zeros(len(points) + 1, dtype=np.uint64)
+    np.multiply(points, powers[: len(points)], out=sums[1:])
+    np.cumsum(sums, out=sums)
+    hashes = sums[size:] - sums[:-size]
+    hashes *= inverses[: len(hashes)]
+    return hashes
+
+
+@functools.cache
+def _powers() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Return the powers of an odd number and of its inverse modulo 2^64."""
+    tables = []
+    for base in (_MULTIPLIER, pow(_MULTIPLIER, -1, 1 << 64)):
+        powers = np.full(PIECE_CHARACTERS, base, dtype=np.uint64)
+        powers[0] = 1
+        powers = np.multiply.accumulate(powers)
+        powers.flags.writeable = False
+        tables.append(powers)
+    return tables[0], tables[1]
 
 
 @functools.cache

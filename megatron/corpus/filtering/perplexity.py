@@ -43,7 +43,7 @@ def _perplexity(model: Any, characters: bool, text: str) -> float:
     """Return 10 to the mean negative decimal logarithm of the probability of a word, ends of lines included."""
     score, words = 0.0, 0
     for line in text[:MAX_CHARACTERS].split("\n"):
-        parts = list("_".join(line.split()).replace("_", BLANK)) if characters else line.split()
+        parts = list(BLANK.join(line.split())) if characters else line.split()
         if parts:
             score += model.score(" ".join(parts).encode("utf-8", "replace").decode("utf-8"), bos=True, eos=True)
             words += len(parts) + 1
@@ -53,7 +53,7 @@ def _perplexity(model: Any, characters: bool, text: str) -> float:
 @functools.lru_cache(maxsize=1)
 def _load(path: str, _changed: int) -> Any:
     try:
-        import kenlm
+        import kenlm  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise CorpusError("filters.perplexity_models needs KenLM: pip install kenlm==0.3.0") from error
     config = kenlm.Config()

@@ -14,9 +14,14 @@ from megatron.corpus.document import CorpusError
 # A list is something that people read.
 _MAX_LIST_BYTES = 16 << 20
 _WORDS = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:['’-][\p{L}\p{M}\p{N}]+)*+")
-_UNSPACED = ("Hani", "Jpan", "Thai", "Khmr", "Laoo", "Mymr", "Tibt")
 # Their words are not told apart by blanks, so that characters take the place of words.
-_CHARACTERS = regex.compile("(?V1)[" + "".join(rf"\p{{Script={s}}}" for s in ("Han", "Hira", "Kana", *_UNSPACED[2:])) + r"ー]|[[\p{L}\p{M}\p{N}]--[" + "".join(rf"\p{{Script={s}}}" for s in ("Han", "Hira", "Kana", *_UNSPACED[2:])) + "]]+")
+_UNSPACED = frozenset({"Hani", "Jpan", "Thai", "Khmr", "Laoo", "Mymr", "Tibt"})
+_UNSPACED_LETTERS = "ー" + "".join(
+    rf"\p{{Script={script}}}" for script in ("Hani", "Hira", "Kana", "Thai", "Khmr", "Laoo", "Mymr", "Tibt")
+)
+_CHARACTERS = regex.compile(
+    rf"(?V1)[[\p{{L}}\p{{M}}]&&[{_UNSPACED_LETTERS}]]|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED_LETTERS}]]+"
+)
 
 
 class WordList:

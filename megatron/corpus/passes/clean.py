@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from megatron.corpus.cleaning.cleaner import Cleaner
-from megatron.corpus.filtering.filters import Filters
-from megatron.corpus.pairs.filters import PairFilters
-
 from megatron.config.corpus_schema import CleanConfig, FiltersConfig, LanguagesConfig, ParallelConfig
+from megatron.corpus.cleaning.cleaner import Cleaner
 from megatron.corpus.document import Document, Dropped
 from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
+from megatron.corpus.filtering.filters import Filters
 from megatron.corpus.languages import LanguageResolver
+from megatron.corpus.pairs.filters import PairFilters
 from megatron.corpus.passes.files import folder_fingerprint
 from megatron.corpus.pieces import CorpusName, Piece, PieceWriter, read_piece
 from megatron.corpus.tally import Key, Tally
@@ -43,7 +42,7 @@ class CleanWork:
         cleaner = Cleaner(self.clean, source=corpus.source)
         check, not_applied = self._check(corpus)
         writer = PieceWriter(outputs, self.piece.stem, self.piece.order)
-        for document in read_piece(self.folder / self.piece.path):
+        for document in read_piece(self.folder, self.piece):
             size_bytes = document.size_bytes
             tally.add(Key("clean", corpus.name, "in"), size_bytes)
             report(1, size_bytes)

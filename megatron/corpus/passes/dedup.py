@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from megatron.corpus.dedup.buckets import duplicates
-from megatron.corpus.dedup.keys import DocumentKeys, paragraph_keys, split_paragraphs
 
 from megatron.config.corpus_schema import DedupConfig
+from megatron.corpus.dedup.buckets import duplicates
+from megatron.corpus.dedup.keys import DocumentKeys, paragraph_keys, split_paragraphs
 from megatron.corpus.document import Document
 from megatron.corpus.engine.shuffle import Entries
 from megatron.corpus.engine.task import Outputs, Report, Task, TaskRecord, fingerprint_of
@@ -61,7 +61,7 @@ class KeysWork:
         settings = self.settings.model_copy(update={"near": False}) if self.piece.corpus.is_pair else self.settings
         document_keys = DocumentKeys(settings, script=script)
         first = 0
-        for texts in _batches(read_piece(self.folder / self.piece.path), report):
+        for texts in _batches(read_piece(self.folder, self.piece), report):
             keys = document_keys.keys(texts)
             items = np.repeat(np.arange(first, first + len(texts), dtype=np.uint64), keys.shape[1])
             yield keys.ravel(), items
@@ -69,7 +69,7 @@ class KeysWork:
 
     def _paragraphs(self, report: Report) -> Iterator[tuple[Array, Array]]:
         first = 0
-        for document in read_piece(self.folder / self.piece.path):
+        for document in read_piece(self.folder, self.piece):
             paragraphs, keys = paragraph_keys(document.text, self.settings)
             has_key = np.flatnonzero(keys)
             yield keys[has_key], (has_key + first).astype(np.uint64)
@@ -152,7 +152,7 @@ class ApplyWork:
         writer = PieceWriter(outputs, self.piece.stem, self.piece.order)
         stage = "dedup" if self.unit == "documents" else "paragraphs"
         item = 0
-        for row, document in enumerate(read_piece(self.folder / self.piece.path)):
+        for row, document in enumerate(read_piece(self.folder, self.piece)):
             size_bytes = document.size_bytes
             tally.add(Key(stage, corpus.name, "in"), size_bytes)
             report(1, size_bytes)

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.corpus.labels import Labeller
-from megatron.corpus.reading.find import InputFile
-from megatron.corpus.reading.read import ReadCounts, read_input
-
 from megatron.config.corpus_schema import InputConfig, InstructionsConfig, LanguagesConfig, ReadConfig, ScriptConfig
 from megatron.corpus.document import Document, Dropped
 from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
+from megatron.corpus.labels import Labeller
 from megatron.corpus.languages import Label
 from megatron.corpus.pieces import CorpusName, PieceWriter
+from megatron.corpus.reading.find import InputFile
+from megatron.corpus.reading.read import ReadCounts, read_input
 from megatron.corpus.tally import Key, Tally
 from megatron.utils.files import fingerprint_bytes, fingerprint_file
 
