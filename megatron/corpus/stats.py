@@ -146,12 +146,12 @@ def table(rows: Sequence[Row], *, heading: str, shown: int = 0) -> str:
 def write_tsv(path: Path, rows: Sequence[Row]) -> None:
     """Write a table of tab-separated values with all numbers as they are: a line for each corpus."""
     tokenizers = list(dict.fromkeys(name for row in rows for name in row.tokens))
-    lines = ["\t".join([
-        "corpus", "source", "tier", *(f"{split}_{column}" for split in ("train", "valid", "test") for column in _COLUMNS),
-        *(f"{name}:{column}" for name in tokenizers for column in ("tokens", "unk_tokens", "byte_tokens")),
-    ])]  # fmt: skip
+    splits = ("train", "valid", "test")
+    columns = ["corpus", "source", "tier", *(f"{split}_{column}" for split in splits for column in _COLUMNS)]
+    columns += [f"{name}:{column}" for name in tokenizers for column in ("tokens", "unk_tokens", "byte_tokens")]
+    lines = ["\t".join(columns)]
     for row in rows:
-        numbers = [row.text.of(column, [split]) for split in ("train", "valid", "test") for column in _COLUMNS]
+        numbers = [row.text.of(column, [split]) for split in splits for column in _COLUMNS]
         for name in tokenizers:
             held = row.tokens.get(name, TokenSizes())
             numbers += [held.tokens, held.unk_tokens, held.byte_tokens]

@@ -99,6 +99,7 @@ def _draw_costs(axes: Axes, rows: Sequence[Row], corpora: Mapping[str, CorpusNam
         axes.set_axis_off()
         return
     for number, tokenizer in enumerate(tokenizers):
+        label: str | None = tokenizer
         offset = (number - (len(tokenizers) - 1) / 2) * 0.8 / len(tokenizers)
         for place, script in enumerate(scripts):
             costs = [_cost(row.tokens.get(tokenizer)) for row in by_script[script]]
@@ -106,8 +107,8 @@ def _draw_costs(axes: Axes, rows: Sequence[Row], corpora: Mapping[str, CorpusNam
             hue, x = _HUES[number % len(_HUES)], place + offset
             axes.plot([x] * len(known), known, "o", markersize=3, alpha=0.35, color=hue)
             if known:
-                label = tokenizer if place == 0 else None
                 axes.plot([x - 0.15, x + 0.15], [statistics.median(known)] * 2, color=hue, linewidth=2, label=label)
+                label = None
     axes.set_xticks(range(len(scripts)), [f"{script}\n{len(by_script[script])}" for script in scripts], fontsize=8)
     axes.set_ylabel("bytes per token")
     axes.set_title("What text costs: each corpus a dot, the median of each script a line", loc="left")

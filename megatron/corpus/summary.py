@@ -65,16 +65,17 @@ def _corpus_row(
 ) -> tuple[str, list[int]]:
     """Return documents at the start, dropped by each stage, in each split; then bytes at the start and at the end."""
     first = counts.get(Key(stages[0], corpus, "in"), (0, 0))
-    dropped = [_sum(counts, lambda key, stage=stage: key.stage == stage and key.kind == "dropped") for stage in stages]
-    kept = [_sum(counts, lambda key, split=split: key.stage == "split" and key.rule == split) for split in splits]
-    last = stages[-1]
-    end = _sum(counts, lambda key: key.stage == last and key.kind == "out")
+    dropped = [_sum(counts, stage, "dropped") for stage in stages]
+    kept = [_sum(counts, "split", "out", split) for split in splits]
+    end = _sum(counts, stages[-1], "out")
     numbers = [first[0], *(each[0] for each in dropped), *(each[0] for each in kept), first[1], end[1]]
     return corpus, numbers
 
 
-def _sum(counts: Mapping[Key, tuple[int, int]], wanted: object) -> tuple[int, int]:
-    found = [count for key, count in counts.items() if wanted(key)]  # type: ignore[operator]
+def _sum(counts: Mapping[Key, tuple[int, int]], stage: str, kind: str, rule: str | None = None) -> tuple[int, int]:
+    found = [
+        count for key, count in counts.items() if (key.stage, key.kind) == (stage, kind) and rule in (None, key.rule)
+    ]
     return sum(count[0] for count in found), sum(count[1] for count in found)
 
 

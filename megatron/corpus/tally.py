@@ -62,7 +62,8 @@ class Tally:
 
     def show(self, key: Key, id: str, text: str, detail: str) -> None:
         """Offer an example."""
-        self._offer((key.stage, key.rule), xxhash.xxh3_64_intdigest(text.encode()), Example(id, _cut(text), _cut(detail)))
+        digest = xxhash.xxh3_64_intdigest(text.encode())
+        self._offer((key.stage, key.rule), digest, Example(id, _cut(text), _cut(detail)))
 
     def merge(self, other: Tally) -> None:
         """Add the counts and examples of another."""

@@ -17,7 +17,7 @@ from megatron.tokenizer.base import Ids, Tokenizer, TokenizerError
 
 _INSTALL = "pip install gigatoken==0.10.0"
 _CHECKED_FRACTION = 0.01
-_CHECK_KEY = b"megatron.tokenizer.fast"  # so that no text can choose whether it is checked by accident of another hash
+_CHECK_KEY = 0x66617374  # another choice than that of the texts to hold out
 _SHOWN_CHARACTERS = 200
 # The libraries have Unicode tables of different years: which of the newest characters are letters, and so where words
 # end, differs. From here on are the planes that still grow, unassigned code points and those for private use.
@@ -59,7 +59,7 @@ class FastTokenizer:
         """
         if not texts:
             return []
-        # A C++ array of all ids and the place where each text begins; the arrays below are views of it.
+        # All ids back to back and the place where each text begins; the arrays below are views of one copy.
         layout = self._engine.encode_batch(list(texts), parallel=False).layout
         ids = np.asarray(layout.content.data).astype(np.int32)
         offsets = np.asarray(layout.offsets.data).tolist()
@@ -85,7 +85,8 @@ class FastTokenizer:
     def _check(self, texts: Sequence[str], arrays: Sequence[Ids]) -> None:
         """Compare the ids of the texts with the smallest hashes."""
         places = checked_places(texts)
-        for place, expected in zip(places, self._tokenizer.encode_batch([texts[place] for place in places]), strict=True):
+        expected_arrays = self._tokenizer.encode_batch([texts[place] for place in places])
+        for place, expected in zip(places, expected_arrays, strict=True):
             if not np.array_equal(arrays[place], expected):
                 text = texts[place]
                 shown = repr(text[:_SHOWN_CHARACTERS]) + (" ..." if len(text) > _SHOWN_CHARACTERS else "")
@@ -101,13 +102,10 @@ def checked_places(texts: Sequence[str]) -> list[int]:
     Args:
         texts: not empty.
     """
-    # The first part of a text is enough to choose by, and long texts cost nothing then.
-    hashes = [
-        xxhash.xxh3_64_intdigest(_CHECK_KEY + text[:256].encode("utf-8", "surrogatepass")) + (len(text) << 1)
-        for text in texts
-    ]
+    hashes = [xxhash.xxh3_64_intdigest(text.encode("utf-8", "replace"), seed=_CHECK_KEY) for text in texts]
     count = max(1, round(len(texts) * _CHECKED_FRACTION))
-    return np.argsort(np.array(hashes, dtype=object), kind="stable")[:count].tolist()
+    places: list[int] = np.argsort(np.array(hashes, dtype=np.uint64), kind="stable")[:count].tolist()
+    return places
 
 
 def _has_new_characters(text: str) -> bool:

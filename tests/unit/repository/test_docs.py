@@ -16,8 +16,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 
-from megatron.config.keys import NEOX_KEYS
 from megatron.config.corpus_load import load_corpus
+from megatron.config.keys import NEOX_KEYS
 from megatron.config.load import load
 from megatron.config.read import normal_name
 from megatron.config.schema import SECTION_OF_KEY, SHAPE_KEYS

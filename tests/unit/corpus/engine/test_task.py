@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from megatron.corpus.engine.task import Outputs, Report, Task, finished, fingerprint_of, remove_others, run_task
+from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of, finished, remove_others, run_task
 
 
 @dataclass(frozen=True)
