@@ -40,10 +40,10 @@ _SEPARATORS = (" | ", " > ", " » ", " › ", " · ", " • ", " → ")
 _SENTENCE_END = re.compile("[.!?:;,…。！？।۔؟၊។]$")
 _COPYRIGHT = re.compile(r"(?:©|\(c\)|copyright)\W{0,8}(?:copyright\W{0,4}|\(c\)\W{0,4}|©\W{0,4})?(?:[^\d\n]{0,40}\W)?"
                         r"(?:19|20)\d\d\b")  # fmt: skip
-_ENDS_OF_RIGHTS = frozenset(phrase[-3:] for phrase in RIGHTS)
+_TAILS_OF_RIGHTS = frozenset((phrase + end)[-3:] for phrase in RIGHTS for end in ("", ".", "。", "!"))
 _PARTS = re.compile(r"[\s/|,·•]+")
 _WORDS = re.compile(r"[\w-]+")
-_ENDS = " \t.,:;!?…|·•»«›‹>→←↑↓*-–—+#&/\\()[]{}\"'“”„‘’。！？：、।"
+_ENDS = " \t.,:;!?¿¡…|·•»«›‹>→←↑↓*-–—+#&/\\()[]{}\"'“”„‘’。！？：、।"
 
 
 def remove_boilerplate(text: str, traits: int) -> str:
@@ -51,7 +51,7 @@ def remove_boilerplate(text: str, traits: int) -> str:
     folded = text.lower()
     tests = _tests(text, folded, traits)
     lines = text.split("\n")
-    dropped = [_is_boilerplate(*pair, tests) for pair in zip(lines, folded.split("\n"), strict=True)]
+    dropped = [_is_boilerplate(line, lower, tests) for line, lower in zip(lines, folded.split("\n"), strict=True)]
     return without(lines, dropped) if True in dropped else text
 
 
@@ -63,7 +63,7 @@ def _tests(text: str, folded: str, traits: int) -> list[Callable[[str, str], boo
             tests.append(_is_menu)
         if any(mark in text for mark in _ADDRESS_MARKS):
             tests.append(_is_addresses)
-    if any(sign in folded for sign in ("©", "copyright", "(c)")):
+    if (traits & SIGN and "©" in text) or "copyright" in folded or "(c)" in folded:
         tests.append(_is_copyright)
     if "javascript" in folded:
         tests.append(_is_about_javascript)
@@ -73,12 +73,12 @@ def _tests(text: str, folded: str, traits: int) -> list[Callable[[str, str], boo
 
 
 def _is_boilerplate(line: str, folded: str, tests: list[Callable[[str, str], bool]]) -> bool:
-    if not line or len(line) > _LONGEST_LINE:
+    length = len(line)
+    if not 0 < length <= _LONGEST_LINE:
         return False
-    inner = folded.strip(_ENDS)
-    if len(inner) <= _LONGEST_PHRASE and _is_phrase(inner):
+    if length <= _LONGEST_PHRASE and _is_phrase(folded.strip(_ENDS)):
         return True
-    if inner[-3:] in _ENDS_OF_RIGHTS and inner.endswith(RIGHTS):
+    if folded[-3:] in _TAILS_OF_RIGHTS and folded.rstrip(_ENDS).endswith(RIGHTS):
         return True
     if not line[0].isalnum() and _is_symbols(line):
         return True

@@ -57,7 +57,8 @@ _REPLACEMENTS: Mapping[str, str] = {
     **dict.fromkeys(_NOTHING.split(), ""),
 }
 # Opening tags that go even when nothing closes them and they have no attribute.
-_SURE = frozenset("br p div li ul ol dl dt dd tr td th hr h1 h2 h3 h4 h5 h6 tbody thead blockquote wbr center".split())
+_SURE_NAMES = "br p div li ul ol dl dt dd tr td th hr h1 h2 h3 h4 h5 h6 tbody thead blockquote wbr center"
+_SURE = frozenset(_SURE_NAMES.split())
 _CONTROL_TOKEN = "s"
 
 
