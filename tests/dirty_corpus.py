@@ -30,6 +30,7 @@ from megatron.config.corpus_schema import CleanConfig
 from megatron.corpus.cleaning.cleaner import Cleaner
 from megatron.corpus.engine.backend import Here
 from megatron.corpus.engine.run import Runner
+from megatron.corpus.language_tables import known_scripts
 from megatron.corpus.languages import to_iso639_3
 from megatron.corpus.pipeline import Pipeline
 from megatron.corpus.read import read_documents
@@ -46,7 +47,7 @@ _SCRIPT = ("script/foreign_script", "script/other_script", "languages/script_cor
 #: The rules that should find each kind; kinds that are not here are judged by their label or by what was read.
 RULES: Mapping[str, tuple[str, ...]] = {
     "exact, same bytes": DUPLICATES[:1],
-    "exact, other case": DUPLICATES[:1],
+    "exact, other case": DUPLICATES,  # ß has no capital of its own: such texts are only nearly equal
     "exact, other white space": DUPLICATES[:1],
     "near, 2 % of words": DUPLICATES,
     "near, 2 % of words, other source": DUPLICATES,
@@ -59,6 +60,7 @@ RULES: Mapping[str, tuple[str, ...]] = {
     "repeated lines": ("clean/repeated_lines",),
     "boilerplate lines": ("clean/boilerplate",),
     "wrong label": _SCRIPT,
+    "wrong label, script is possible": _SCRIPT,
     "mixed scripts": ("languages/mixed_script", *_SCRIPT),
 }
 #: Kinds that should not be read, or not come out of cleaning.
@@ -320,8 +322,10 @@ class Dirt:
             return rng.choice(self.by_script[script])
 
         def wrong(base: Base) -> bool:
-            code = other(base).code
-            return self._add(base, "wrong label", base.text, code=code, detail=f"{base.code} as {code}")
+            code = other(base).code or ""
+            scripts = known_scripts(to_iso639_3(code))
+            kind = "wrong label" if scripts and base.script not in scripts else "wrong label, script is possible"
+            return self._add(base, kind, base.text, code=code, detail=f"{base.code} as {code}")
 
         def mixed(base: Base) -> bool:
             added = other(base)

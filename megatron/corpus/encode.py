@@ -13,7 +13,8 @@ import numpy.typing as npt
 from megatron.data.indexed import ShardWriter, dtype_for
 from megatron.tokenizer.base import Ids, Tokenizer, TokenizerError
 
-_BATCH_CHARACTERS = 4_000_000
+# Bytes, not characters: a text has hardly more tokens than bytes, but several for each character of some scripts.
+_BATCH_BYTES = 4_000_000
 
 
 @dataclass
@@ -98,7 +99,7 @@ class TextShardWriter:
         self._batch.texts.append(text)
         self._batch.characters += len(text)
         self._batch.bytes += size_bytes
-        if self._batch.characters >= _BATCH_CHARACTERS:
+        if self._batch.bytes >= _BATCH_BYTES:
             self._flush()
 
     def _flush(self) -> None:

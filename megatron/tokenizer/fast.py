@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tempfile
@@ -19,9 +20,10 @@ _INSTALL = "pip install gigatoken==0.10.0"
 _CHECKED_FRACTION = 0.01
 _CHECK_KEY = 0x66617374  # another choice than that of the texts to hold out
 _SHOWN_CHARACTERS = 200
-# The libraries have Unicode tables of different years: which of the newest characters are letters, and so where words
-# end, differs. From here on are the planes that still grow, unassigned code points and those for private use.
-_NEW_CHARACTERS = re.compile("[\U00030000-\U0010ffff]")
+# The libraries have Unicode tables of different years: which of the newest characters are letters and digits, and so
+# where words end, differs. Found by trying every code point: Tolong Siki's digits and U+16FF4 to U+16FF6. The planes
+# from U+30000 on still grow (U+32581 is a letter to gigatoken only), are unassigned, or are for private use.
+_NEW_CHARACTERS = re.compile("[\U00011db0-\U00011def\U00016ff0-\U00016fff\U00030000-\U0010ffff]")
 
 
 class FastTokenizer:
@@ -63,7 +65,7 @@ class FastTokenizer:
         layout = self._engine.encode_batch(list(texts), parallel=False).layout
         ids = np.asarray(layout.content.data).astype(np.int32)
         offsets = np.asarray(layout.offsets.data).tolist()
-        arrays = [ids[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+        arrays = [ids[start:end] for start, end in itertools.pairwise(offsets)]
         new = [place for place, text in enumerate(texts) if _has_new_characters(text)]
         for place, array in zip(new, self._tokenizer.encode_batch([texts[place] for place in new]), strict=True):
             arrays[place] = array

@@ -92,6 +92,13 @@ def _write_file(path: Path, documents: Iterator[str], size_bytes: int, compresse
 # ---- runs ------------------------------------------------------------------------------------------------------------
 
 
+_MEASURE = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:]).returncode
+print("\\n%d %d" % (status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss), end="")
+"""
+
+
 @dataclass(frozen=True)
 class Finished:
     """A process that has ended: its exit status, what it said, and the most memory that it held."""
@@ -104,14 +111,12 @@ class Finished:
 
 def run(config: Path, *settings: str, stage: str = "all") -> Finished:
     """Run the pipeline in one process."""
-    outputs = [config.with_suffix(f".{name}") for name in ("out", "err")]
-    with outputs[0].open("wb") as out, outputs[1].open("wb") as err:
-        command = [sys.executable, str(TOOL), stage, "--config", str(config), "--quiet", "--workers", "1", *settings]
-        process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    texts = [path.read_text(encoding="utf-8") for path in outputs]
-    return Finished(process.returncode, *texts, usage.ru_maxrss * 1024)
+    # A process begins with the peak of the one that starts it, so a small one stands between.
+    command = [sys.executable, "-c", _MEASURE, sys.executable, str(TOOL), stage, "--config", str(config), *settings]
+    done = subprocess.run([*command, "--quiet", "--workers", "1"], capture_output=True, text=True, cwd=ROOT, check=True)
+    output, _, measured = done.stdout.rpartition("\n")
+    status, peak_kib = map(int, measured.split())
+    return Finished(status, output, done.stderr, peak_kib * 1024)
 
 
 def write_config(path: Path, inputs: Path | Sequence[Path], output: Path, tokenizer: Path | None, **more: Any) -> Path:
@@ -123,3 +128,206 @@ def write_config(path: Path, inputs: Path | Sequence[Path], output: Path, tokeni
         ]
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    """Return the files of the final text and of the shards, and the table of sizes."""
+    paths = [*(output / "text").rglob("*.zst"), *(output / "tokens").glob("*"), output / "stats.tsv"]
+    return {path.relative_to(output).as_posix(): path.read_bytes() for path in paths}
+
+
+def check_whole(output: Path) -> int:
+    """Check that every file with a final name is whole and belongs to a record; return how many records there are."""
+    recorded: set[Path] = set()
+    records = 0
+    for path in output.rglob("*.json"):
+        if ".tasks" not in path.parts:
+            continue
+        folder, records = Path(*path.parts[: path.parts.index(".tasks")]), records + 1
+        for name, (size_bytes, _) in json.loads(path.read_bytes())["files"].items():
+            assert (folder / name).stat().st_size == size_bytes
+            recorded.add(folder / name)
+    for path in output.rglob("*"):
+        if path.suffix in (".zst", ".npy") and ".scratch" not in path.parts:
+            assert path in recorded, f"{path} has no record"
+    for index in (output / "tokens").glob("*.idx"):
+        assert index.with_suffix(".bin").exists()
+    return records
+
+
+@pytest.fixture(scope="module")
+def tokenizer(shared: Path) -> Path:
+    return shared / "data" / "tokenizers" / "llama2" / "tokenizer.model"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "raw"
+    write_corpus(folder, MB)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path, tokenizer: Path) -> dict[str, bytes]:
+    config = write_config(corpus.parent / "undisturbed.yml", corpus, corpus.parent / "undisturbed", tokenizer)
+    finished = run(config)
+    assert finished.status == 0, finished.errors
+    return contents(corpus.parent / "undisturbed")
+
+
+# ---- a full disk -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Any]:
+    """Mount a file system of ``size`` that lives in memory; gives a function that changes its size."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    remount = 32
+
+    def mount(flags: int, size: str) -> None:
+        if libc.mount(b"tmpfs", str(folder).encode(), b"tmpfs", flags, f"size={size}".encode()):
+            pytest.skip(f"needs the right to mount a tmpfs: {os.strerror(ctypes.get_errno())}")
+
+    folder.mkdir()
+    mount(0, size)
+    try:
+        yield lambda size: mount(remount, size)
+    finally:
+        libc.umount2(str(folder).encode(), 2)
+
+
+@pytest.mark.parametrize("size", ["400k", "2m"])
+def test_a_full_disk_is_an_error_and_the_next_run_finishes(
+    tmp_path: Path, corpus: Path, tokenizer: Path, undisturbed: dict[str, bytes], size: str
+) -> None:
+    output = tmp_path / "disk" / "out"
+    config = write_config(tmp_path / "corpus.yml", corpus, output, tokenizer)
+    with small_disk(output.parent, size) as resize:
+        full = run(config)
+        assert full.status == 1
+        assert "No space left on device" in full.errors
+        assert "Traceback" not in full.errors
+        check_whole(output)
+        assert not (output / "tokens" / "manifest.json").exists()
+        resize("64m")
+        finished = run(config)
+        assert finished.status == 0, finished.errors
+        assert contents(output) == undisturbed
+
+
+# ---- broken files ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_done(tmp_path: Path, corpus: Path) -> None:
+    raw = tmp_path / "raw" / "eng_Latn"
+    raw.mkdir(parents=True)
+    (raw / "good.jsonl").write_bytes((corpus / "eng_Latn" / "00000.jsonl").read_bytes())
+    (raw / "bad.jsonl").symlink_to("/proc/self/mem")  # opens, and gives an input/output error, to root too
+    finished = run(write_config(tmp_path / "corpus.yml", raw.parent, tmp_path / "out", None))
+    assert finished.status == 1
+    assert "bad.jsonl" in finished.errors and "Input/output error" in finished.errors
+    assert "Traceback" not in finished.errors
+    assert not (tmp_path / "out" / "text").exists()
+
+
+def test_a_dangling_link_is_named(tmp_path: Path, corpus: Path) -> None:
+    raw = tmp_path / "raw" / "eng_Latn"
+    raw.mkdir(parents=True)
+    (raw / "good.jsonl").write_bytes((corpus / "eng_Latn" / "00000.jsonl").read_bytes())
+    (raw / "bad.jsonl").symlink_to(tmp_path / "nothing")
+    finished = run(write_config(tmp_path / "corpus.yml", raw.parent, tmp_path / "out", None))
+    assert finished.status == 1
+    assert "bad.jsonl" in finished.errors
+    assert "Traceback" not in finished.errors
+
+
+@pytest.mark.parametrize("policy", ["stop", "drop"])
+def test_a_zst_file_without_its_tail(tmp_path: Path, corpus: Path, policy: str) -> None:
+    raw = tmp_path / "raw" / "eng_Latn.jsonl.zst"
+    raw.parent.mkdir()
+    # Several blocks, so that something is read before the end.
+    data = zstandard.compress((corpus / "eng_Latn" / "00000.jsonl").read_bytes(), level=1)
+    raw.write_bytes(data[: len(data) * 2 // 3])
+    config = write_config(tmp_path / "corpus.yml", raw.parent, tmp_path / "out", None, read={"cut_short": policy})
+    finished = run(config)
+    assert "Traceback" not in finished.errors
+    if policy == "stop":
+        assert finished.status == 1
+        assert "eng_Latn.jsonl.zst: the compressed file is cut short" in finished.errors
+        assert not list((tmp_path / "out").rglob("*.zst"))
+    else:
+        assert finished.status == 0, finished.errors
+        assert _dropped(tmp_path / "out", "cut_short") == 1
+        assert list((tmp_path / "out" / "text").rglob("train-*.zst"))
+
+
+def test_a_line_of_100_mb_is_left_out_and_counted(tmp_path: Path, corpus: Path) -> None:
+    raw = tmp_path / "raw" / "eng_Latn"
+    raw.mkdir(parents=True)
+    lines = (corpus / "eng_Latn" / "00000.jsonl").read_bytes()
+    path = raw / "0.jsonl"
+    path.write_bytes(lines)
+    config = write_config(tmp_path / "corpus.yml", raw.parent, tmp_path / "out", None)
+    without = run(config, stage="read")
+    with path.open("ab") as file:
+        file.write(b'{"text": "' + b"word " * (20 * MB) + b'"}\n')
+        file.write(lines)
+    finished = run(config, stage="read")
+    assert finished.status == 0, finished.errors
+    assert _dropped(tmp_path / "out", "too_long") == 1
+    # What is kept of a line until it is too long: 64 MiB.
+    assert finished.peak_bytes < without.peak_bytes + (80 << 20)
+
+
+def test_a_damaged_piece_is_named_and_made_again(
+    tmp_path: Path, corpus: Path, tokenizer: Path, undisturbed: dict[str, bytes]
+) -> None:
+    config = write_config(tmp_path / "corpus.yml", corpus, tmp_path / "out", tokenizer)
+    assert run(config, stage="clean").status == 0
+    piece = min((tmp_path / "out" / "work" / "clean" / "eng_Latn").glob("*.zst"))
+    data = bytearray(piece.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    piece.write_bytes(data)
+    damaged = run(config)
+    assert damaged.status == 1
+    assert f"{piece}: damaged" in damaged.errors and "delete the file and run the pipeline again" in damaged.errors
+    assert "Traceback" not in damaged.errors
+    piece.unlink()
+    finished = run(config)
+    assert finished.status == 0, finished.errors
+    assert contents(tmp_path / "out") == undisturbed
+
+
+def _dropped(output: Path, rule: str) -> int:
+    """Return how many records the stage `read` left out by a rule."""
+    count = 0
+    for path in (output / "work" / "read" / ".tasks").rglob("*.json"):
+        for stage, _, kind, name, documents, _ in json.loads(path.read_bytes())["result"]["tally"]["counts"]:
+            if (stage, kind, name) == ("read", "dropped", rule):
+                count += documents
+    return count
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+_STAGES = ("read", "clean", "dedup", "split", "tokenise", "all")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, tokenizer: Path) -> None:
+    """A corpus of 2 GB takes the memory that one of 100 MB takes, in every pass; it needs 8 GB of disk."""
+    peaks = {}
+    for size_bytes in (100 * MB, 2000 * MB):
+        folder = tmp_path / str(size_bytes)
+        write_corpus(folder / "raw", size_bytes)
+        config = write_config(folder / "corpus.yml", folder / "raw", folder / "out", tokenizer)
+        # Each run does what the one before it has left to do.
+        for stage in _STAGES:
+            finished = run(config, stage=stage)
+            assert finished.status == 0, finished.errors
+            peaks[stage, size_bytes] = finished.peak_bytes
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+    print({key: f"{peak / MB:.0f} MB" for key, peak in peaks.items()})
+    small, large = (max(peaks[stage, size] for stage in _STAGES) for size in (100 * MB, 2000 * MB))
+    assert large < 1.2 * small

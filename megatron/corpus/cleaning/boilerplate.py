@@ -27,7 +27,7 @@ from megatron.corpus.cleaning.scan import SIGN
 
 _LONGEST_LINE = 300
 _LONGEST_PHRASE = 60
-_LONGEST_LINK = 30
+_SHORTEST_LINK, _LONGEST_LINK = 2, 30
 _FEWEST_LINKS = 3
 _SHORTEST_MEAN_LINK = 3.0
 
@@ -38,8 +38,10 @@ _ADDRESS = re.compile(r"[<(\[]?(?:(?:https?://|www\.)\S+|[\w.+-]{1,64}@[\w-]{1,6
 _ADDRESS_MARKS = ("://", "www.", "@")
 _SEPARATORS = (" | ", " > ", " » ", " › ", " · ", " • ", " → ")
 _SENTENCE_END = re.compile("[.!?:;,…。！？।۔؟၊។]$")
-_COPYRIGHT = re.compile(r"(?:©|\(c\)|copyright)\W{0,8}(?:copyright\W{0,4}|\(c\)\W{0,4}|©\W{0,4})?(?:[^\d\n]{0,40}\W)?"
-                        r"(?:19|20)\d\d\b")  # fmt: skip
+_COPYRIGHT = re.compile(
+    r"(?:©|^\W{0,8}(?:\(c\)|copyright))\W{0,8}(?:copyright\W{0,4}|\(c\)\W{0,4}|©\W{0,4})?(?:[^\d\n]{0,40}\W)?"
+    r"(?:19|20)\d\d\b"
+)
 _TAILS_OF_RIGHTS = frozenset((phrase + end)[-3:] for phrase in RIGHTS for end in ("", ".", "。", "!"))
 _PARTS = re.compile(r"[\s/|,·•]+")
 _WORDS = re.compile(r"[\w-]+")
@@ -88,7 +90,7 @@ def _is_boilerplate(line: str, folded: str, tests: list[Callable[[str, str], boo
 def _is_phrase(folded: str) -> bool:
     if folded in boilerplate_lines():
         return True
-    words = _PARTS.split(folded) if folded.partition(" ")[0] in SOCIAL_WORDS else ()
+    words = _PARTS.split(folded) if folded.partition(" ")[0].rstrip(",/|") in SOCIAL_WORDS else ()
     return len(words) > 1 and SOCIAL_WORDS.issuperset(words) and not NETWORKS.isdisjoint(words)
 
 
@@ -105,7 +107,9 @@ def _is_menu(line: str, folded: str) -> bool:
         links = line.split(separator)
         if len(links) >= _FEWEST_LINKS:
             return len(line) >= _SHORTEST_MEAN_LINK * len(links) + len(separator) * (len(links) - 1) and all(
-                len(link) <= _LONGEST_LINK and any(map(str.isalpha, link)) and not _SENTENCE_END.search(link)
+                _SHORTEST_LINK <= len(link) <= _LONGEST_LINK
+                and any(map(str.isalpha, link))
+                and not _SENTENCE_END.search(link)
                 for link in links
             )
     return False

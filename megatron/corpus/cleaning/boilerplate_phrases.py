@@ -14,7 +14,7 @@ en: create an account | forgot password | forgot your password | remember me | m
 en: subscribe now | unsubscribe | subscribe to our newsletter | sign up for our newsletter | add to cart
 en: add to basket | add to wishlist | buy now | skip to content | skip to main content | skip to navigation
 en: jump to navigation | toggle navigation | main menu | back to top | scroll to top | go to top | read more
-en: read more » | continue reading | learn more | show more | load more | see more | view more | view all
+en: continue reading | learn more | show more | load more | see more | view more | view all
 en: see all | click here | print this page | send to a friend | leave a reply | leave a comment | post a comment
 en: post comment | add a comment | cancel reply | no comments | no comments yet | comments are closed | share
 en: share this | share this post | share this article | share on | share on facebook | share on twitter
@@ -34,7 +34,7 @@ es: artículos relacionados | sobre nosotros | contáctanos | política de priva
 es: aviso legal | términos y condiciones | condiciones de uso | aceptar cookies | aceptar todas
 es: todos los derechos reservados | publicidad | mapa del sitio
 fr: se connecter | connexion | déconnexion | s'inscrire | inscription | créer un compte | mot de passe oublié
-fr: mot de passe oublié ? | mon compte | s'abonner | abonnez-vous | ajouter au panier | aller au contenu
+fr: mon compte | s'abonner | abonnez-vous | ajouter au panier | aller au contenu
 fr: passer au contenu | haut de page | retour en haut | lire la suite | lire plus | en savoir plus | voir plus
 fr: voir tout | laisser un commentaire | ajouter un commentaire | aucun commentaire | partager
 fr: partager sur facebook | partager sur twitter | suivez-nous | suivez-nous sur | articles similaires

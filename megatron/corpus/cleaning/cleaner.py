@@ -12,19 +12,7 @@ from megatron.corpus.cleaning.characters import cut_marks, normalise, remove_con
 from megatron.corpus.cleaning.html import strip_html
 from megatron.corpus.cleaning.lines import limit_repeats
 from megatron.corpus.cleaning.mojibake import mend
-from megatron.corpus.cleaning.scan import (
-    BLANK,
-    CONTROL,
-    LINE_END,
-    LINE_FEED,
-    LOOSE_BLANK,
-    MANY_MARKS,
-    MARKUP,
-    ODD_BLANK,
-    SUSPECT,
-    UNORDERED,
-    scan,
-)
+from megatron.corpus.cleaning.scan import BLANK, CONTROL, LINE_END, MANY_MARKS, MARKUP, SUSPECT, UNORDERED, scan
 from megatron.corpus.cleaning.whitespace import collapse_blanks, collapse_empty_lines, strip_line_ends, unify_line_ends
 
 #: Name of each rule and what it does, in the order in which they are applied.
@@ -46,11 +34,11 @@ _RULES_OF_SOURCE: Mapping[str, frozenset[str]] = {
     "bilingual": frozenset(RULES) - {"repeated_lines"},
 }
 _MOST_ROUNDS = 8
-_EVERY_TRAIT = -1
+_ANY = 0
 
 
 class _Step(NamedTuple):
-    """A part of a rule: it changes nothing in texts that have none of the traits."""
+    """A part of a rule: it changes nothing in texts that have none of the traits, if any are named."""
 
     rule: str
     traits: int
@@ -88,21 +76,21 @@ class Cleaner:
     def clean(self, text: str) -> Cleaned:
         """Return the cleaned text and the rules that changed it."""
         changed: set[str] = set()
-        done: dict[_Step, str] = {}  # no step changes again what it made
+        done: list[str | None] = [None] * len(self._steps)  # what each step made: it does not change that again
         traits = scan(text)
         for _ in range(_MOST_ROUNDS):
             before = text
-            for step in self._steps:
-                if not traits & step.traits or done.get(step) is text:
+            for place, (rule, needed, apply) in enumerate(self._steps):
+                if (needed and not traits & needed) or done[place] is text:
                     continue
-                new = step.apply(text, traits)
+                new = apply(text, traits)
                 if new != text:
                     text, traits = new, scan(new)
-                    changed.add(step.rule)
-                done[step] = text
+                    changed.add(rule)
+                done[place] = text
             if text is before:
                 break
-        return Cleaned(text, tuple(name for name in RULES if name in changed))
+        return Cleaned(text, tuple(name for name in RULES if name in changed) if changed else ())
 
 
 def _steps(settings: CleanConfig, source: str) -> Iterator[_Step]:
@@ -115,22 +103,22 @@ def _steps(settings: CleanConfig, source: str) -> Iterator[_Step]:
     if settings.unicode != "none":
         form = settings.unicode
         yield _Step("unicode", MANY_MARKS, lambda text, _: cut_marks(text))
-        yield _Step("unicode", UNORDERED if form == "NFC" else _EVERY_TRAIT, lambda text, _: normalise(text, form))
+        yield _Step("unicode", UNORDERED if form == "NFC" else _ANY, lambda text, _: normalise(text, form))
     if settings.whitespace:
         yield from _whitespace_steps(source)
     if settings.boilerplate:
-        yield _Step("boilerplate", _EVERY_TRAIT, remove_boilerplate)
+        yield _Step("boilerplate", _ANY, remove_boilerplate)
     if settings.repeated_lines:
         copies = settings.repeated_lines
-        yield _Step("repeated_lines", LINE_FEED, lambda text, _: limit_repeats(text, copies))
+        yield _Step("repeated_lines", _ANY, lambda text, _: limit_repeats(text, copies))
 
 
 def _whitespace_steps(source: str) -> Iterator[_Step]:
-    """Code keeps its blanks, instructions their indents."""
+    """Code keeps its blanks, instructions their indents and empty lines."""
     all_kinds = source != "code"
     yield _Step("whitespace", LINE_END, lambda text, _: unify_line_ends(text, all_kinds=all_kinds))
     if source == "instruction":
-        yield _Step("whitespace", LOOSE_BLANK, lambda text, _: strip_line_ends(text))
+        yield _Step("whitespace", _ANY, lambda text, _: strip_line_ends(text))
     elif source != "code":
-        yield _Step("whitespace", LOOSE_BLANK | ODD_BLANK, lambda text, _: collapse_blanks(text))
-        yield _Step("whitespace", BLANK | LINE_FEED, lambda text, _: collapse_empty_lines(text))
+        yield _Step("whitespace", _ANY, lambda text, traits: collapse_blanks(text, only_spaces=not traits & BLANK))
+        yield _Step("whitespace", _ANY, lambda text, _: collapse_empty_lines(text))

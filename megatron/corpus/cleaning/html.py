@@ -30,7 +30,7 @@ _NUMERALS = regex.compile(r"<(su[bp])(?:\s[^<>]*)?>([0-9+−()-]{1,8})</\1>", re
 _RAISED = str.maketrans("0123456789+-−()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁽⁾")
 _LOWERED = str.maketrans("0123456789+-−()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₍₎")
 
-_STRUCK = regex.compile(r"<s>(?=[^\s<>])([^<>\n]*+)(?<=\S)</s>", regex.I)
+_STRUCK = regex.compile(r"<s(?:\s[^<>]*=[^<>]*)?>(?=[^\s<>])([^<>\n]*+)(?<=\S)</s>", regex.I)
 # The end of a tag is the first ">" outside of quotation marks; where these do not match, the first one. Neither may lie
 # behind the next "<".
 _TAG = regex.compile(
@@ -38,6 +38,7 @@ _TAG = regex.compile(
     r"""(|/|\s(?:(?:[^<>"']|"[^"<]*"|'[^'<]*')*+|[^<>]*+))>""",
     regex.I,
 )
+_ATTRIBUTE = regex.compile(r"(?:^|\s)[a-z@:][\w:.-]*\s*=", regex.I)
 _ENTITY = regex.compile(r"&(?:(?:amp;)+|(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});)")
 
 # What replaces a tag: those that end a line, those between two words, those inside of a word.
@@ -125,13 +126,15 @@ def _strip_tags(text: str) -> str:
 def _is_tag(name: str, tag: regex.Match[str], last_closing: Mapping[str, int]) -> bool:
     inside = tag[3].rstrip()
     attributes = inside.removesuffix("/").strip()
-    if name == _CONTROL_TOKEN or "=" in attributes:
-        return "=" in attributes
     if tag[1]:  # a closing tag
-        return not attributes
+        return not attributes and name != _CONTROL_TOKEN
+    if _ATTRIBUTE.search(attributes):
+        return True
     if attributes:  # one without a value, as in <td nowrap>
         return len(name) > 1 and attributes.isalnum() and (name in _SURE or name in _SPACES)
-    return inside.endswith("/") or name in _SURE or last_closing.get(name, -1) > tag.start()
+    return name in _SURE or (
+        name != _CONTROL_TOKEN and (inside.endswith("/") or last_closing.get(name, -1) > tag.start())
+    )
 
 
 def _character(entity: regex.Match[str]) -> str:

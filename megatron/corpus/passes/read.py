@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from megatron.config.corpus_schema import InputConfig, InstructionsConfig, LanguagesConfig, ReadConfig, ScriptConfig
+from megatron.corpus.cleaning.html import strip_html
+from megatron.corpus.cleaning.mojibake import mend
 from megatron.corpus.document import Document, Dropped
 from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
-from megatron.corpus.labels import Labeller
+from megatron.corpus.labels import Labelled, Labeller
+from megatron.corpus.language_tables import known_scripts
 from megatron.corpus.languages import Label
 from megatron.corpus.pieces import CorpusName, PieceWriter
 from megatron.corpus.reading.find import InputFile
@@ -18,9 +21,10 @@ from megatron.corpus.reading.read import ReadCounts, read_input
 from megatron.corpus.tally import Key, Tally
 from megatron.utils.files import fingerprint_bytes, fingerprint_file
 
-_RECIPE = 1  # raise it when the same input gives another result, so that it is made again
+_RECIPE = 2  # raise it when the same input gives another result, so that it is made again
 _NAME_CHARACTERS = 80
 _REPORT_DOCUMENTS = 256
+_CONTRADICTED = frozenset({"script_corrected", "script_contradicted"})
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Labelling:
         codes = (document.original_code, document.target_code)
         found = []
         for text, code, label in zip(document.texts, codes, sides, strict=False):
-            labelled = self._labeller.label(text, code=code, corpus=label)
+            labelled = self._label(text, code, label)
             if isinstance(labelled, Dropped):
                 key = Key("script", self._file.corpus, "dropped", labelled.rule)
                 self._tally.add(key, size_bytes)
@@ -129,6 +133,17 @@ class Labelling:
             self._codes[(given, labelled.label.code)] = self._codes.get((given, labelled.label.code), 0) + 1
             found.append(labelled.label)
         return self._corpus(tuple(found))
+
+    def _label(self, text: str, code: str | None, corpus: Label | None) -> Labelled | Dropped:
+        """Label a text; where its letters speak against that, without its markup and wrongly decoded characters.
+
+        Both look like Latin letters, whatever the script of the text, and stage clean, which removes them, comes later.
+        """
+        labelled = self._labeller.label(text, code=code, corpus=corpus)
+        if not _is_doubtful(labelled):
+            return labelled
+        mended = mend(strip_html(text))
+        return labelled if mended == text else self._labeller.label(mended, code=code, corpus=corpus)
 
     def codes_seen(self) -> list[list[Any]]:
         """Return what each code became: code as given, label, number of texts."""
@@ -154,6 +169,15 @@ class Labelling:
                 name = code if source in ("monolingual", "bilingual") else f"{source}-{code}"
             corpus = self._corpora[labels] = CorpusName(name, source, code)
         return corpus
+
+
+def _is_doubtful(labelled: Labelled | Dropped) -> bool:
+    """Whether the script of a text is not what its label says, or is Latin and the language's usual one is another."""
+    if isinstance(labelled, Dropped):
+        return labelled.rule != "language"
+    if "script_found" in labelled.notes:
+        return labelled.label.script == "Latn" and known_scripts(labelled.label.language)[:1] != ("Latn",)
+    return not _CONTRADICTED.isdisjoint(labelled.notes)
 
 
 def read_tasks(

@@ -157,7 +157,7 @@ def test_workers_change_nothing(tmp_path: Path, tokenizer: TokenizerFile, worker
 def test_batches_change_nothing(tmp_path: Path, tokenizer: TokenizerFile) -> None:
     source = corpora(tmp_path / "in")
     run(source, tmp_path / "one", tokenizer)
-    with mock.patch.object(encode, "_BATCH_CHARACTERS", 100):
+    with mock.patch.object(encode, "_BATCH_BYTES", 100):
         run(source, tmp_path / "small", tokenizer)
     assert snapshot(tmp_path / "one") == snapshot(tmp_path / "small")
 
@@ -322,7 +322,7 @@ def test_no_document_is_lost_and_copies_stay_together(
     folder = tmp_path_factory.mktemp("corpus")
     write(folder / "in" / "fin_Latn.jsonl", texts)
     kept = [text for text in texts if text.strip()]
-    with mock.patch.object(encode, "_BATCH_CHARACTERS", batch):
+    with mock.patch.object(encode, "_BATCH_BYTES", batch):
         if not kept:
             with pytest.raises(TokeniseError, match="no documents"):
                 run(folder / "in", folder / "out", tokenizer, valid_bytes=valid_bytes)

@@ -24,7 +24,17 @@ OFF = {
     "boilerplate": False,
     "repeated_lines": 0,
 }
-PIECES = [*"<>&;\n \tab\x00é\u0301\u200b\u00ad", "<b>", "</b>", "&lt;", "&amp;", "Ã©", "<br/>", "Home > News > Sport", "©"]
+PIECES = [
+    *"<>&;\n \tab\x00é\u0301\u200b\u00ad",
+    "<b>",
+    "</b>",
+    "&lt;",
+    "&amp;",
+    "Ã©",
+    "<br/>",
+    "Home > News > Sport",
+    "©",
+]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +46,11 @@ PIECES = [*"<>&;\n \tab\x00é\u0301\u200b\u00ad", "<b>", "</b>", "&lt;", "&amp;"
         ("control", "so\u00adft\x00 \ufeffword", "soft word"),
         ("unicode", "cafe\u0301 au lait", "café au lait"),
         ("whitespace", " one   two \r\n\r\n\r\n\r\nthree\t", "one two\n\nthree"),
-        ("boilerplate", "A text that says something.\nLog in\nIt says more.", "A text that says something.\nIt says more."),
+        (
+            "boilerplate",
+            "A text that says something.\nLog in\nIt says more.",
+            "A text that says something.\nIt says more.",
+        ),
         ("repeated_lines", "The same line again.\n" * 6 + "The end.", "The same line again.\n" * 3 + "The end."),
     ],
 )
@@ -82,4 +96,5 @@ def test_good_text_is_no_mojibake(shared: Path) -> None:
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():
             text = json.loads(line)["text"]
-            assert mend(text) == text, file.name
+            # One file holds quotation marks of Windows-1252 as control characters.
+            assert mend(text) == text.replace("\x92", "\u2019"), file.name

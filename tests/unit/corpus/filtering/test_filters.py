@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from megatron.config.corpus_schema import FiltersConfig, Thresholds
 from megatron.corpus.document import CorpusError
+from megatron.corpus.filtering import language_id
 from megatron.corpus.filtering.filters import RULES, Filters
 from megatron.corpus.filtering.limits import DEFAULTS, limits_of
 from megatron.corpus.filtering.measures import Measures
@@ -124,13 +125,17 @@ def test_missing_models_are_errors(tmp_path: Path) -> None:
 
 ARPA = """\\data\\
 ngram 1=5
+ngram 2=1
 
 \\1-grams:
 -2.0\t<unk>
--99\t<s>
+-99\t<s>\t0.0
 -1.0\t</s>
--1.0\tgood
--1.0\ttext
+-1.0\tgood\t0.0
+-1.0\ttext\t0.0
+
+\\2-grams:
+-1.0\tgood text
 
 \\end\\
 """
@@ -176,6 +181,35 @@ def test_measures_agree_with_plain_python(text: str) -> None:
 def test_any_text_can_be_checked(text: str) -> None:
     for source in ("monolingual", "code"):
         Filters(FiltersConfig(limits=Thresholds(min_characters=0)), code="jpn_Jpan", source=source).check(text)
+
+
+class FakeModel:
+    """Predicts the same for every text, with the interface of the package."""
+
+    def predict(self, text: str, k: int = 1, threshold: float = 0.0) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        assert "\n" not in text
+        return ("__label__zho_Hans", "__label__yue_Hant", "__label__en"), (0.5, 0.3, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("code", "score"),
+    [("zho_Hani", 0.8), ("cmn_Hani", 0.5), ("yue_Hani", 0.8), ("eng_Latn", 0.2), ("eng_Cyrl", 0.2), ("zho_Latn", None)],
+)
+def test_labels_that_do_not_contradict_add_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, score: float | None
+) -> None:
+    path = tmp_path / "model.bin"
+    path.touch()
+    monkeypatch.setattr(language_id, "_load", lambda path, changed: FakeModel())
+    scorer = language_id.find_scorer(str(path), code, to_iso639_3)
+    assert (scorer and scorer("some\ntext")) == (score and pytest.approx(score))
+
+
+def test_a_file_that_is_no_model_is_an_error(tmp_path: Path) -> None:
+    pytest.importorskip("fasttext")
+    (tmp_path / "model.bin").write_bytes(b"no model")
+    with pytest.raises(CorpusError, match="fastText cannot read"):
+        language_id.find_scorer(str(tmp_path / "model.bin"), "eng_Latn", to_iso639_3)
 
 
 def test_defaults_keep_good_text(shared: Path) -> None:
