@@ -183,7 +183,7 @@ def main() -> None:
     args = parse_arguments(str(__doc__))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        make_text(folder, 8_000_000 if args.quick else 80_000_000)
+        make_text(folder, 6_000_000 if args.quick else 60_000_000)
         paths = sorted(folder.glob("*.zst"))
         model = LLAMA2
         if not model.is_file():

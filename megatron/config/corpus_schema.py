@@ -132,20 +132,26 @@ class CleanConfig(Section):
     mojibake: Switch = True
     """Mend text that was decoded with the wrong encoding, where a cheap test suspects it."""
     html: Switch = True
-    """Remove scripts, styles, comments and tags, and replace entities. Not for code."""
+    """Remove scripts, styles, comments and tags, and replace entities. Not for code and instructions."""
     control: Switch = True
     """Remove control and format characters, except line feed, tab and the joiners U+200C and U+200D."""
     whitespace: Switch = True
-    """Line ends to line feeds, trailing blanks off, runs of blanks to one, at most one empty line in a row. For code
-    only the line ends."""
+    """Line ends to line feeds, blanks off both ends of lines, runs of blanks to one, at most one empty line in a row.
+    In code only the line ends, in instructions also the blanks before them."""
     boilerplate: Switch = True
-    """Remove lines of web pages that are no text: cookie notices, menus, social buttons, copyright, JavaScript."""
+    """Remove lines of web pages that are no text: cookie notices, menus, social buttons, copyright, JavaScript. Not for
+    code and instructions."""
     repeated_lines: CountOrZero = 3
-    """Keep so many copies of a line within a document, 0 for all; empty and very short lines do not count."""
+    """Keep so many copies of a line within a document, 0 for all; lines of less than 12 bytes do not count. Only for
+    text that stands alone."""
 
 
 class Thresholds(Section):
-    """Limits of stage `filters`; a limit that is absent does not apply."""
+    """Limits of stage `filters`.
+
+    One that is absent has a default (`megatron/corpus/filtering/limits.py`) or, where there is none, does not apply. 1
+    switches off a largest share, 0 a smallest one.
+    """
 
     min_characters: CountOrZero | None = None
     """Fewest characters."""

@@ -29,6 +29,7 @@ from megatron.corpus.passes import clean, dedup, read, split
 from megatron.corpus.passes.tokenise import ShardJob, finished, made_from, tokenise_jobs
 from megatron.corpus.pieces import CorpusName, Piece, by_corpus, pieces_of, read_piece
 from megatron.corpus.reading.find import find_inputs
+from megatron.corpus.reading.problems import ReadCounts
 from megatron.corpus.stats import TextSizes
 from megatron.corpus.tally import Tally
 from megatron.data.manifest import (
@@ -87,8 +88,13 @@ class TextPiece:
         """Hash of the file."""
         return self.piece.hash
 
-    def texts(self) -> Iterator[str]:
-        """Yield its texts."""
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return self.piece.path
+
+    def texts(self, counts: ReadCounts | None = None) -> Iterator[str]:
+        """Yield its texts; none of them is blank."""
         for document in read_piece(self.folder, self.piece):
             yield document.text
 
@@ -232,7 +238,7 @@ class Pipeline:
         tokenizer = TokenizerFile(
             settings.tokenizer_type, Path(settings.vocab_file), settings.eod_token, fast=settings.fast
         )
-        info = TokenizerInfo.of(tokenizer.load(), prepend_bos=settings.prepend_bos)
+        info = TokenizerInfo.of(tokenizer.plain(), prepend_bos=settings.prepend_bos)
         jobs = list(self._jobs(pieces, folder, info))
         todo = [job for job in jobs if not finished(folder, job.corpus.name, _KEY, job.made_from)]
         if todo:
@@ -257,7 +263,7 @@ class Pipeline:
                 _logger.warning("%s: nothing is left to train on, so it has no shards", corpus.name)
                 continue
             prints = [(file.name, file.fingerprint) for file in files]
-            yield ShardJob(corpus, folder, _KEY, tuple(files), frozenset(), 0, made_from(corpus, prints, info, {}))
+            yield ShardJob(corpus, folder, _KEY, tuple(files), frozenset(), made_from(corpus, prints, info, {}))
 
     def _counted(self, records: Sequence[TaskRecord]) -> list[Piece]:
         """Add up what a pass has counted, and return its pieces."""

@@ -104,6 +104,11 @@ class RawFile:
         return f"{self.number:05d}"
 
     @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return str(self.path)
+
+    @property
     def size_bytes(self) -> int:
         """Bytes on disk."""
         return self.path.stat().st_size if self.path.exists() else 0
@@ -134,7 +139,7 @@ class HashWork:
 
 @dataclass(frozen=True)
 class ScanWork:
-    """Counts the documents of a file, and finds those that may be held out."""
+    """Finds the documents of a file that may be held out."""
 
     file: RawFile
 
@@ -145,12 +150,7 @@ class ScanWork:
             data = text.encode("utf-8")
             chooser.add(text_hash(data), size_bytes=len(data))
         report(counts.documents, self.file.size_bytes)
-        return {
-            "documents": counts.documents,
-            "blank": counts.blank,
-            "total_bytes": chooser.total_bytes,
-            "candidates": chooser.candidates(),
-        }
+        return {"total_bytes": chooser.total_bytes, "candidates": chooser.candidates()}
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,6 @@ class _Corpus:
 
     def task_names(self) -> list[str]:
         return [f"{self.name.name}/{file.name}" for file in self.files]
-
-    def paths(self) -> str:
-        return ", ".join(str(file.path) for file in self.files)
 
 
 def tokenise_corpora(
@@ -201,7 +198,7 @@ def tokenise_corpora(
     options = TokeniseOptions() if options is None else options
     if workers < 1:
         raise TokeniseError(f"--workers {workers}: must be at least 1")
-    info = TokenizerInfo.of(tokenizer.load(), prepend_bos=options.prepend_bos)
+    info = TokenizerInfo.of(tokenizer.plain(), prepend_bos=options.prepend_bos)
     folder, corpora, problems = _plan(inputs, output_prefix, options)
     _refuse_other_tokenizers(folder, corpora, options, info)
     if corpora:
@@ -287,6 +284,7 @@ def _scanned(
         Task(name, fingerprint_of("scan", file.fingerprint, asdict(file.options)), file.size_bytes, ScanWork(file))
         for corpus in corpora
         for name, file in zip(corpus.task_names(), corpus.files, strict=True)
+        if file.options.valid_bytes
     ]
     records, failed = runner.attempt("scan", work / "scanned", tasks)
     jobs: list[ShardJob] = []
@@ -296,17 +294,12 @@ def _scanned(
         if of_files := [failed[each] for each in names if each in failed]:
             problems[name] = of_files[0]
             continue
-        found = [records[each].result for each in names]
-        blank, options = sum(each["blank"] for each in found), corpus.files[0].options
-        if not sum(each["documents"] for each in found):
-            note = f"; {blank} documents are blank" if blank else ""
-            problems[name] = f"{name}: no documents in {corpus.paths()}{note}; remove the corpus"
-            continue
+        options = corpus.files[0].options
         chooser = options.chooser()
-        for each in found:
-            chooser.merge(each["candidates"], total_bytes=each["total_bytes"])
+        for record in (records[each] for each in names if each in records):
+            chooser.merge(record.result["candidates"], total_bytes=record.result["total_bytes"])
         held_out = frozenset(chooser.choose())
-        jobs.append(ShardJob(corpus.name, folder, options.text_key, corpus.files, held_out, blank, prints[name]))
+        jobs.append(ShardJob(corpus.name, folder, options.text_key, corpus.files, held_out, prints[name]))
     return jobs, problems
 
 

@@ -56,6 +56,13 @@ class Tokenizer(Protocol):
             A read-only array of shape ``[vocab_size]``.
         """
 
+    def tokenizer_json(self) -> str:
+        """Return the content of a ``tokenizer.json`` that gives the same ids.
+
+        Raises:
+            TokenizerError: this tokenizer cannot be expressed there exactly.
+        """
+
     def save(self, folder: Path, *, prepend_bos: bool) -> None:
         """Write the files from which ``transformers.AutoTokenizer`` gives the same ids.
 

@@ -39,8 +39,11 @@ def merges_of(ranks: Mapping[Text, int]) -> list[tuple[Text, Text]]:
     """
     merges: list[tuple[Text, Text]] = []
     for token in sorted(ranks, key=lambda token: ranks[token]):
-        splits = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
-        pairs = [(left, right) for left, right in splits if left in ranks and right in ranks]
+        pairs = [
+            (left, right)
+            for cut in range(1, len(token))
+            if (left := token[:cut]) in ranks and (right := token[cut:]) in ranks
+        ]
         merges += sorted(pairs, key=lambda pair: (ranks[pair[0]], ranks[pair[1]]))
     return merges
 
@@ -101,13 +104,10 @@ def tiktoken_json(ranks: Mapping[bytes, int], *, special_tokens: Sequence[str], 
         special_tokens: the tokens that follow, in the order of their ids.
         pattern: the regular expression that cuts text into words.
     """
-    letters = byte_letters()
-
-    def spell(token: bytes) -> str:
-        return "".join(letters[byte] for byte in token)
-
-    vocab = {spell(token): rank for token, rank in ranks.items()}
-    merges = [(spell(left), spell(right)) for left, right in merges_of(ranks)]
+    letters = dict(enumerate(byte_letters()))
+    spelled = {token: token.decode("latin-1").translate(letters) for token in ranks}
+    vocab = {spelled[token]: rank for token, rank in ranks.items()}
+    merges = [(spelled[left], spelled[right]) for left, right in merges_of(ranks)]
     # A word that is a token is that token, whatever the merges lead to: tiktoken looks the word up first.
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=True))
     cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated", invert=False)

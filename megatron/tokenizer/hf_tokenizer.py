@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from tokenizers import decoders
 
 from megatron.tokenizer import export
 from megatron.tokenizer.base import Ids, TokenizerError, byte_mask, check_eod, read_model_file, token_of_eod
@@ -79,21 +78,33 @@ class HFTokenizer:
 
     def byte_token_mask(self) -> npt.NDArray[np.bool_]:
         """Return which ids stand for a part of a character; shape ``[vocab_size]``."""
-        vocab = self._tokenizer.get_vocab(with_added_tokens=False)
-        if isinstance(self._tokenizer.decoder, decoders.ByteLevel):
-            return byte_mask(self.vocab_size, ((token, _byte_level(text)) for text, token in vocab.items()))
-        mask = np.zeros(self.vocab_size, dtype=np.bool_)
-        mask[[token for text, token in vocab.items() if _BYTE_PIECE.fullmatch(text)]] = True
-        mask.flags.writeable = False
-        return mask
+        return self._byte_token_mask
+
+    def tokenizer_json(self) -> str:
+        """Return the content of the file, without its truncation and padding."""
+        return self._tokenizer.to_str()
 
     def save(self, folder: Path, *, prepend_bos: bool) -> None:
         """Write the same ``tokenizer.json``, except that it adds the special tokens asked for and no others."""
         unk_token = None if self.unk_id is None else self._tokenizer.id_to_token(self.unk_id)
         tokens = export.SpecialTokens(bos=self._bos_token, eod=self._eod_token, unk=unk_token)
         kept = {key: self._settings[key] for key in _KEPT_SETTINGS if key in self._settings}
-        content = self._tokenizer.to_str()
-        export.write_hf_files(folder, content, tokens=tokens, prepend_bos=prepend_bos, extra=kept)
+        export.write_hf_files(folder, self.tokenizer_json(), tokens=tokens, prepend_bos=prepend_bos, extra=kept)
+
+    @functools.cached_property
+    def _byte_token_mask(self) -> npt.NDArray[np.bool_]:
+        vocab = self._tokenizer.get_vocab(with_added_tokens=False)
+        # A decoder's state is its JSON; a byte-level one may be a part of a sequence.
+        decoder = self._tokenizer.decoder
+        if decoder is not None and b'"ByteLevel"' in decoder.__getstate__():
+            return byte_mask(self.vocab_size, ((token, _byte_level(text)) for text, token in vocab.items()))
+        pieces: list[int] = []
+        if getattr(self._tokenizer.model, "byte_fallback", False):
+            pieces = [token for text, token in vocab.items() if _BYTE_PIECE.fullmatch(text)]
+        mask = np.zeros(self.vocab_size, dtype=np.bool_)
+        mask[pieces] = True
+        mask.flags.writeable = False
+        return mask
 
     def _token(self, name: str) -> str | None:
         """Return a special token from the configuration files, which write it as a string or as an object."""

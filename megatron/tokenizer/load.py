@@ -61,9 +61,13 @@ class TokenizerFile:
     eod_token: str | None = None
     fast: bool = False
 
+    def plain(self) -> Tokenizer:
+        """Load the tokenizer itself, to ask it what it is."""
+        return load_tokenizer(self.tokenizer_type, self.vocab_file, eod_token=self.eod_token)
+
     def load(self) -> Tokenizer:
-        """Load it."""
-        tokenizer = load_tokenizer(self.tokenizer_type, self.vocab_file, eod_token=self.eod_token)
+        """Load what encodes."""
+        tokenizer = self.plain()
         if not self.fast:
             return tokenizer
         from megatron.tokenizer.fast import FastTokenizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,19 +64,28 @@ class SentencePieceTokenizer:
 
     def byte_token_mask(self) -> npt.NDArray[np.bool_]:
         """Return which ids are byte pieces, ``<0x00>`` to ``<0xFF>``; shape ``[vocab_size]``."""
+        return self._byte_token_mask
+
+    def tokenizer_json(self) -> str:
+        """Return the content of ``tokenizer.json``."""
+        return export.sentencepiece_json(self._model, tokens=self._special_tokens())
+
+    def save(self, folder: Path, *, prepend_bos: bool) -> None:
+        """Write ``tokenizer.json``, its two configuration files and the unchanged ``tokenizer.model``."""
+        tokens = self._special_tokens()
+        export.write_hf_files(folder, self.tokenizer_json(), tokens=tokens, prepend_bos=prepend_bos)
+        with atomic_write(folder / "tokenizer.model") as file:
+            file.write(self._model)
+
+    @functools.cached_property
+    def _byte_token_mask(self) -> npt.NDArray[np.bool_]:
         mask = np.array([self._processor.is_byte(token) for token in range(self.vocab_size)], dtype=np.bool_)
         mask.flags.writeable = False
         return mask
 
-    def save(self, folder: Path, *, prepend_bos: bool) -> None:
-        """Write ``tokenizer.json``, its two configuration files and the unchanged ``tokenizer.model``."""
-        tokens = export.SpecialTokens(
-            bos=self._piece(self.bos_id), eod=self._piece(self.eod_id), unk=self._piece(self.unk_id)
-        )
-        content = export.sentencepiece_json(self._model, tokens=tokens)
-        export.write_hf_files(folder, content, tokens=tokens, prepend_bos=prepend_bos)
-        with atomic_write(folder / "tokenizer.model") as file:
-            file.write(self._model)
+    def _special_tokens(self) -> export.SpecialTokens:
+        bos, eod, unk = (self._piece(token) for token in (self.bos_id, self.eod_id, self.unk_id))
+        return export.SpecialTokens(bos=bos, eod=eod, unk=unk)
 
     def _piece(self, token: int | None) -> str | None:
         return None if token is None else self._processor.id_to_piece(token)

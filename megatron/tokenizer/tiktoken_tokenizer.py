@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,13 +87,20 @@ class TiktokenTokenizer:
 
     def byte_token_mask(self) -> npt.NDArray[np.bool_]:
         """Return which ids stand for a part of a character; shape ``[vocab_size]``."""
-        return byte_mask(self.vocab_size, ((rank, data) for data, rank in self._ranks.items()))
+        return self._byte_token_mask
+
+    def tokenizer_json(self) -> str:
+        """Return the content of ``tokenizer.json``."""
+        return export.tiktoken_json(self._ranks, special_tokens=list(self._special), pattern=LLAMA3_PATTERN)
 
     def save(self, folder: Path, *, prepend_bos: bool) -> None:
         """Write ``tokenizer.json`` and its two configuration files."""
         tokens = export.SpecialTokens(bos=_BOS, eod=self._eod_token, unk=None)
-        content = export.tiktoken_json(self._ranks, special_tokens=list(self._special), pattern=LLAMA3_PATTERN)
-        export.write_hf_files(folder, content, tokens=tokens, prepend_bos=prepend_bos)
+        export.write_hf_files(folder, self.tokenizer_json(), tokens=tokens, prepend_bos=prepend_bos)
+
+    @functools.cached_property
+    def _byte_token_mask(self) -> npt.NDArray[np.bool_]:
+        return byte_mask(self.vocab_size, ((rank, data) for data, rank in self._ranks.items()))
 
 
 def _parse_ranks(data: bytes, path: Path) -> dict[bytes, int]:

@@ -70,7 +70,12 @@ def _script(code: str) -> str | None:
 @functools.lru_cache(maxsize=1)
 def _labels(path: str, changed: int) -> tuple[str, ...]:
     # The package has no list of labels; a prediction without a limit returns them all.
-    labels, _ = _load(path, changed).predict("a", k=-1, threshold=-1.0)
+    try:
+        labels, _ = _load(path, changed).predict("a", k=-1, threshold=-1.0)
+    except ValueError as error:
+        raise CorpusError(f"{path}: this model tells no languages apart: {error}") from error
+    if not labels:
+        raise CorpusError(f"{path}: this model names no languages; give one for language identification")
     return tuple(labels)
 
 

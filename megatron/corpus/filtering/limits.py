@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from megatron.config.corpus_schema import FiltersConfig, Thresholds
+from megatron.corpus.document import CorpusError
 from megatron.corpus.languages import parse_label
-from megatron.corpus.script import looks_like
+from megatron.corpus.script import OTHER_SCRIPTS, UNICODE_SCRIPTS, looks_like
 
 #: Limits of all text but code. They are far from what good text measures; only the user can know how much quality is
 #: worth how many words of a small language.
@@ -67,7 +68,11 @@ def limits_of(settings: FiltersConfig, code: str, source: str) -> Thresholds:
         settings: section ``filters``.
         code: the corpus code, ``xxx_Ssss``.
         source: the name of the source, such as ``monolingual`` or ``code``.
+
+    Raises:
+        CorpusError: the settings name a script or a corpus code that does not exist.
     """
+    _refuse_unknown(settings)
     merged: dict[str, int | float] = {}
     for layer in _layers(settings, code, source):
         merged |= {name: value for name, value in layer if value is not None}
@@ -88,8 +93,21 @@ def _layers(settings: FiltersConfig, code: str, source: str) -> Iterator[Thresho
         )
         yield SCRIPT_DEFAULTS.get(looks_like(script)[0], nothing)
         yield settings.limits
-        yield settings.scripts.get(script, nothing)
-    yield settings.languages.get(code, nothing)
+        for variant in (looks_like(script)[0], script):
+            yield settings.scripts.get(variant, nothing)
+    for name, limits in settings.languages.items():
+        if parse_label(name) == parse_label(code):
+            yield limits
     for name, limits in settings.sources.items():
         if name == source:
             yield limits
+
+
+def _refuse_unknown(settings: FiltersConfig) -> None:
+    """Refuse limits that no corpus would ever meet."""
+    for script in settings.scripts:
+        if script not in UNICODE_SCRIPTS and script not in OTHER_SCRIPTS:
+            raise CorpusError(f"filters.scripts: {script!r} is no script of ISO 15924; write one such as Latn or Hani")
+    for code in settings.languages:
+        if parse_label(code) is None:
+            raise CorpusError(f"filters.languages: {code!r} is no corpus code; write one such as swh_Latn")

@@ -34,30 +34,29 @@ class WordList:
 
     def __init__(self, lines: list[str], *, script: str = "Latn") -> None:
         self._pattern = _CHARACTERS if script in _UNSPACED else _WORDS
-        phrases: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-        for line in lines:
-            words = self._words(line)
-            if words:
-                phrases[words[0]].add(tuple(words))
-        self._phrases = {first: sorted(found, key=len, reverse=True) for first, found in phrases.items()}
+        self._phrases = {tuple(words) for line in lines if (words := self._words(line))}
+        lengths: dict[str, set[int]] = defaultdict(set)
+        for phrase in self._phrases:
+            lengths[phrase[0]].add(len(phrase))
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
 
     def share(self, text: str) -> float:
         """Return the share of the words of ``text`` that belong to a listed word or phrase; 0 without words."""
         words = self._words(text)
-        if not words or self._phrases.keys().isdisjoint(words):
+        if not words or self._lengths.keys().isdisjoint(words):
             return 0.0
         listed = place = 0
         while place < len(words):
             length = self._match(words, place)
             listed += length
-            place += length or 1
+            place += max(length, 1)
         return listed / len(words)
 
     def _match(self, words: list[str], place: int) -> int:
         """Return the words of the longest listed phrase at a place, 0 for none."""
-        for phrase in self._phrases.get(words[place], ()):
-            if tuple(words[place : place + len(phrase)]) == phrase:
-                return len(phrase)
+        for length in self._lengths.get(words[place], ()):
+            if tuple(words[place : place + length]) in self._phrases:
+                return length
         return 0
 
     def _words(self, text: str) -> list[str]:

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from megatron.corpus.document import CorpusError
 from megatron.corpus.encode import EncodeCounts, TextShardWriter
 from megatron.corpus.engine.run import Runner
 from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
 from megatron.corpus.held_out import text_hash
 from megatron.corpus.pieces import CorpusName
+from megatron.corpus.reading.problems import ReadCounts
 from megatron.data.indexed import ShardError, ShardReader, bin_path, idx_path
 from megatron.data.joining import Span, join_spans
 from megatron.data.manifest import (
@@ -47,6 +49,10 @@ class TextFile(Protocol):
         """A name that is unique in its corpus."""
 
     @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+
+    @property
     def split(self) -> Split | None:
         """The split of all its texts; None where their hashes decide."""
 
@@ -58,8 +64,12 @@ class TextFile(Protocol):
     def fingerprint(self) -> str:
         """Hash of its content."""
 
-    def texts(self) -> Iterator[str]:
-        """Yield its texts; raises CorpusError when the content is not that of the fingerprint."""
+    def texts(self, counts: ReadCounts | None = None) -> Iterator[str]:
+        """Yield its texts; raises CorpusError when the content is not that of the fingerprint.
+
+        Args:
+            counts: filled while reading.
+        """
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,6 @@ class ShardJob:
         key: the JSON field of the texts, a part of the shards' names.
         files: where its texts are.
         held_out: hashes of the texts to hold out, for files without a split.
-        blank_documents: documents that were left out because they hold no text, for the sidecar.
         made_from: fingerprint of all that decides the shards.
     """
 
@@ -81,7 +90,6 @@ class ShardJob:
     key: str
     files: tuple[TextFile, ...]
     held_out: frozenset[int]
-    blank_documents: int
     made_from: str
 
     def prefix(self, split: Split) -> Path:
@@ -145,9 +153,10 @@ class EncodeWork:
         """See :class:`megatron.corpus.engine.task.Work`."""
         tokenizer, is_byte_token = _loaded(self.tokenizer)
         writers: dict[Split, TextShardWriter] = {}
-        total_bytes = unreported = 0
+        read = ReadCounts()
+        unreported = 0
         with ExitStack() as stack:
-            for text in self.file.texts():
+            for text in self.file.texts(read):
                 data = text.encode("utf-8")
                 split = self.file.split or ("valid" if self._is_held_out(data) else "train")
                 writer = writers.get(split)
@@ -158,13 +167,12 @@ class EncodeWork:
                     )
                     writers[split] = stack.enter_context(writer)
                 writer.add(text, size_bytes=len(data))
-                total_bytes += len(data)
                 unreported += 1
                 if unreported == _REPORT_DOCUMENTS:
                     report(unreported, 0)
                     unreported = 0
         report(unreported, self.file.size_bytes)
-        return {"counts": {split: writer.counts.to_json() for split, writer in writers.items()}}
+        return {"counts": {split: writer.counts.to_json() for split, writer in writers.items()}, "blank": read.blank}
 
     def _is_held_out(self, data: bytes) -> bool:
         return bool(self.held_out) and text_hash(data) in self.held_out
@@ -178,6 +186,7 @@ class JoinWork:
     info: TokenizerInfo
     parts: Path
     counts: tuple[Mapping[str, Mapping[str, int]], ...]
+    blank_documents: int
 
     def __call__(self, outputs: Outputs, report: Report) -> Mapping[str, Any]:
         """See :class:`megatron.corpus.engine.task.Work`; the shards are written straight into their folder."""
@@ -186,19 +195,19 @@ class JoinWork:
         for counts in self.counts:
             for split in SPLITS:
                 totals[split].add(EncodeCounts(**counts.get(split, {})))
-        held_out = totals["valid"].documents
         for split in reversed(SPLITS):
             remove_shard(job.prefix(split))
-        sidecars = [
-            (
-                Sidecar(
-                    self._info(split, totals[split], report), self.info, job.made_from, held_out, job.blank_documents
-                ),
-                job.prefix(split),
-            )
-            for split in SPLITS
-            if totals[split].documents
-        ]
+        if not totals["train"].documents:
+            blank = f"; {self.blank_documents} documents are blank" if self.blank_documents else ""
+            files = ", ".join(file.place for file in job.files)
+            raise CorpusError(f"{job.corpus.name}: no documents in {files}{blank}; remove the corpus")
+        held_out = totals["valid"].documents
+        sidecars = []
+        for split in SPLITS:
+            if totals[split].documents:
+                shard = self._info(split, totals[split], report)
+                sidecar = Sidecar(shard, self.info, job.made_from, held_out, self.blank_documents)
+                sidecars.append((sidecar, job.prefix(split)))
         for sidecar, prefix in sidecars:
             save_sidecar(sidecar, prefix)
         return {}
@@ -268,7 +277,8 @@ def tokenise_jobs(
         if all(name in records for name in names):
             counts = tuple(records[name].result["counts"] for name in names)
             tokens = sum(split["tokens"] for each in counts for split in each.values())
-            join = JoinWork(job, info, work / "parts", counts)
+            blank = sum(records[name].result["blank"] for name in names)
+            join = JoinWork(job, info, work / "parts", counts, blank)
             joins.append(Task(job.corpus.name, fingerprint_of("join", job.made_from), tokens, join))
     _, failed = runner.attempt("join", work / "joined", joins)
     return problems | failed

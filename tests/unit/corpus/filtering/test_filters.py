@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,3 +225,31 @@ def test_defaults_keep_good_text(shared: Path) -> None:
         dropped.update(found.rule for record in records if (found := filters.check(record["text"])))
     assert articles > 8000
     assert set(dropped) <= {"few_characters"} and dropped.total() <= 6
+
+
+def test_limits_that_no_corpus_meets_are_errors() -> None:
+    for settings in (
+        FiltersConfig(scripts={"Lattin": Thresholds(min_characters=1)}),
+        FiltersConfig(languages={"swahili": Thresholds(min_characters=1)}),
+    ):
+        with pytest.raises(CorpusError, match="filters"):
+            limits_of(settings, "swh_Latn", "book")
+
+
+def test_limits_of_a_script_hold_for_its_variants() -> None:
+    settings = FiltersConfig(scripts={"Hani": Thresholds(min_characters=7), "Hant": Thresholds(max_digits=0.1)})
+    assert limits_of(settings, "zho_Hant", "book").min_characters == 7
+    assert limits_of(settings, "zho_Hant", "book").max_digits == 0.1
+    assert limits_of(settings, "zho_Hans", "book").max_digits == DEFAULTS.max_digits
+    settings = FiltersConfig(languages={"jpn_Japn": Thresholds(min_characters=9)})
+    assert limits_of(settings, "jpn_Jpan", "book").min_characters == 9
+
+
+@pytest.mark.parametrize("characters", [60, 5_000, 200_000])
+def test_repeats_are_found_in_texts_of_any_length(characters: int) -> None:
+    random = np.random.default_rng(0)
+    text = "".join(map(chr, random.integers(0x4E00, 0x9FFF, characters)))
+    assert Measures(text).repeated_ngrams(20) == 0
+    half = text[: characters // 2]
+    assert Measures(half + "," + half).repeated_ngrams(20) == pytest.approx(0.5, abs=0.02)
+    assert Measures(text + text[:25]).repeated_ngrams(20) == pytest.approx(25 / (characters + 25))
