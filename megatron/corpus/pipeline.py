@@ -23,7 +23,7 @@ from pathlib import Path
 
 from megatron.config.corpus_schema import CorpusConfig, TokenizerConfig
 from megatron.corpus.document import CorpusError
-from megatron.corpus.engine.run import Runner
+from megatron.corpus.engine.run import Runner, unfinished
 from megatron.corpus.engine.task import TaskRecord
 from megatron.corpus.passes import clean, dedup, read, split
 from megatron.corpus.passes.tokenise import ShardJob, finished, made_from, tokenise_jobs
@@ -152,7 +152,9 @@ class Pipeline:
     def _read(self) -> list[Piece]:
         config = self.config
         files = find_inputs(config.inputs)
-        hashes = self._runner.run("compare", self._work / "hashes", read.hash_tasks(files))
+        hashes, problems = self._runner.attempt("compare", self._work / "hashes", read.hash_tasks(files))
+        # A file that cannot be read keeps no other from being read.
+        readable = [file for file in files if read.file_name(file) in hashes]
         settings = {
             "read": config.read,
             "languages": config.languages,
@@ -160,8 +162,11 @@ class Pipeline:
             "instructions": config.instructions,
             "explain": config.explain,
         }
-        digests = [record.result["hashes"] for record in hashes]
-        tasks = read.read_tasks(files, config.inputs, digests, settings)
+        digests = [hashes[read.file_name(file)].result["hashes"] for file in readable]
+        tasks = read.read_tasks(readable, config.inputs, digests, settings)
+        done, failed = self._runner.attempt("read", self._work / "read", tasks)
+        if len(done) < len(files):
+            raise unfinished("read", problems | failed, len(files) - len(done))
         records = self._runner.run("read", self._work / "read", tasks)
         for record in records:
             for given, label, count in record.result["codes"]:

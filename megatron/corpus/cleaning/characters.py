@@ -12,11 +12,11 @@ from megatron.corpus.cleaning.scan import CONTROLS
 _CONTROLS = regex.compile(f"(?V1){CONTROLS}+")
 _KEEPS_ZERO_WIDTH = "Thai Laoo Khmr Mymr Tibt Java Bali Lana Tale Talu Tavt Cham Sund Batk Bugi Tglg Kthi Limb Ahom"
 _UNSPACED = r"[\p{M}" + "".join(rf"\p{{Script={script}}}" for script in _KEEPS_ZERO_WIDTH.split()) + "]"
-_ZERO_WIDTH_SPACES = regex.compile(rf"(?V1)(?<={_UNSPACED})(\u200b)\u200b*(?={_UNSPACED})|\u200b+")
+_ZERO_WIDTH_SPACE = "\u200b"
+_SEVERAL = regex.compile("\u200b{2,}")
+_OUT_OF_PLACE = regex.compile(rf"(?V1)(?<!{_UNSPACED})\u200b|\u200b(?!{_UNSPACED})")
 # Unicode's stream-safe text format (UAX #15) allows as many.
 _MORE_MARKS = regex.compile(r"(\p{M}{30})\p{M}+")
-
-_ZERO_WIDTH_SPACE = "\u200b"
 
 
 def cut_marks(text: str) -> str:
@@ -43,9 +43,7 @@ def remove_controls(text: str) -> str:
     words or line breaks. What goes: soft hyphens, byte order marks, word joiners, and marks of writing direction, which
     say how a text is laid out, not what it says.
     """
-    text = _CONTROLS.sub(_kept_zero_width, text)
-    return _ZERO_WIDTH_SPACES.sub(r"\1", text) if _ZERO_WIDTH_SPACE in text else text
-
-
-def _kept_zero_width(run: regex.Match[str]) -> str:
-    return _ZERO_WIDTH_SPACE if _ZERO_WIDTH_SPACE in run[0] else ""
+    text = _CONTROLS.sub("", text)
+    if _ZERO_WIDTH_SPACE in text:
+        text = _OUT_OF_PLACE.sub("", _SEVERAL.sub(_ZERO_WIDTH_SPACE, text))
+    return text

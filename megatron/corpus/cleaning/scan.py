@@ -32,11 +32,10 @@ _KEPT_FORMATS = (
     r"\u200c\u200d\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u180e"
     r"\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
 )
-#: The characters that the rule ``control`` removes, as a character class of the ``regex`` package. The zero-width space
-#: is judged apart.
+#: The characters that the rule ``control`` removes wherever they stand, as a character class of the ``regex`` package.
 CONTROLS = (
     r"[[\p{Cc}\p{Cf}\p{Cs}\p{Noncharacter_Code_Point}]"
-    rf"--[\n\t\r\v\f\u0085{_KEPT_FORMATS}]]"
+    rf"--[\n\t\r\v\f\u0085\u200b{_KEPT_FORMATS}]]"
 )
 
 #: See SIGN.
@@ -77,7 +76,7 @@ def _traits() -> npt.NDArray[np.uint8]:
     characters = "".join(map(chr, range(_CODEPOINTS)))
     for trait, members in {
         MARKUP: "[<&]",
-        CONTROL: CONTROLS,
+        CONTROL: rf"{CONTROLS}|\u200b",
         LINE_END: r"[\r\v\f\u0085\u2028\u2029]",
         BLANK: rf"[\t\u3000{ODD_BLANKS}]",
         MARK: r"\p{M}",

@@ -80,8 +80,7 @@ class Runner:
         """
         records, problems = self.attempt(name, folder, tasks)
         if len(records) < len(tasks):
-            missing = len(tasks) - len(records)
-            raise UnfinishedError(_unfinished(name, problems, missing, others=missing > len(problems)))
+            raise unfinished(name, problems, len(tasks) - len(records))
         if self.share.count == 1 and (removed := remove_others(folder, {task.name: task for task in tasks})):
             _logger.info("%s: removed the results of %d tasks whose input is gone", name, removed)
         return [records[task.name] for task in tasks]
@@ -136,9 +135,17 @@ class Runner:
         return problems
 
 
-def _unfinished(name: str, problems: Mapping[str, str], missing: int, *, others: bool) -> str:
+def unfinished(name: str, problems: Mapping[str, str], missing: int) -> UnfinishedError:
+    """Return the error of a pass that is not finished.
+
+    Args:
+        name: of the pass.
+        problems: what went wrong, by task.
+        missing: how many tasks are not finished.
+    """
     listed = [f"  {problem}" for problem in sorted(problems.values())[:_SHOWN_PROBLEMS]]
     if len(problems) > _SHOWN_PROBLEMS:
         listed.append(f"  ... and {len(problems) - _SHOWN_PROBLEMS} more")
-    hint = " Other jobs' parts count too: run this pass in all of them before the next one begins." if others else ""
-    return "\n".join([f"{name}: {missing} tasks are not finished.{hint}", *listed])
+    others = " Other jobs' parts count too: run this pass in all of them before the next one begins."
+    hint = others if missing > len(problems) else ""
+    return UnfinishedError("\n".join([f"{name}: {missing} tasks are not finished.{hint}", *listed]))

@@ -59,3 +59,12 @@ def hf_folder(tmp_path_factory: pytest.TempPathFactory, sp_model: Path) -> Path:
     folder = tmp_path_factory.mktemp("hf")
     load_tokenizer("SPMTokenizer", sp_model).save(folder, prepend_bos=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def hf_ranks_folder(tmp_path_factory: pytest.TempPathFactory, ranks_file: Path) -> Path:
+    from megatron.tokenizer.load import load_tokenizer
+
+    folder = tmp_path_factory.mktemp("hf_ranks")
+    load_tokenizer("TiktokenTokenizer", ranks_file).save(folder, prepend_bos=False)
+    return folder

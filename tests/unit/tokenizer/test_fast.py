@@ -1,130 +1,311 @@
 from __future__ import annotations
 
+import base64
+import functools
 import json
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
+import orjson
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron.tokenizer.base import Tokenizer, TokenizerError
-from megatron.tokenizer.fast import FastTokenizer, checked_places
-from megatron.tokenizer.load import TOKENIZER_TYPES, TokenizerFile
+from megatron.tokenizer import fast as fast_module
+from megatron.tokenizer.base import Ids, Tokenizer, TokenizerError
+from megatron.tokenizer.fast import FastTokenizer, checked_places, places_of_new_characters
+from megatron.tokenizer.load import TokenizerFile, load_tokenizer
+from megatron.tokenizer.tiktoken_tokenizer import llama3_special_tokens
+from megatron.tokenizer.train import train_sentencepiece
 
-MARKUP = ["hello </s> world", "<s>", "<unk>", "<0x0A>", "<|end_of_text|>", "<|begin_of_text|>", "<s>x</s>"]
-NEW = ["a\U00032581\n", "a\U00011de1b", "1\U00016ff4\n", "\U000e0001", "\U0010ffff a"]
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+pytest.importorskip("gigatoken", reason="fast needs gigatoken: pip install gigatoken==0.10.0")
 
-
-@pytest.fixture(autouse=True)
-def _gigatoken(request: pytest.FixtureRequest) -> None:
-    if "without_gigatoken" not in request.node.name:
-        pytest.importorskip("gigatoken", reason="needs gigatoken: pip install gigatoken==0.10.0")
-
-
-@pytest.fixture
-def files(sp_model: Path, ranks_file: Path, hf_folder: Path) -> dict[str, Path]:
-    return {"SPMTokenizer": sp_model, "TiktokenTokenizer": ranks_file, "HFTokenizer": hf_folder / "tokenizer.json"}
-
-
-@pytest.fixture(params=TOKENIZER_TYPES)
-def both(request: pytest.FixtureRequest, files: dict[str, Path]) -> tuple[Tokenizer, Tokenizer]:
-    kind = request.param
-    return TokenizerFile(kind, files[kind]).load(), TokenizerFile(kind, files[kind], fast=True).load()
+SPELLED = ["</s>", "<s>", "<unk>", "<0x0A>", "<|end_of_text|>", "<|begin_of_text|>", "▁", " ▁▁", "Ġ"]
+TEXT = st.lists(
+    st.one_of(
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+        st.sampled_from(SPELLED),
+        st.text(st.sampled_from(" \t\n\r\u00a0\u3000'’aAsS.,-1２²é\u0301人ก"), max_size=20),
+    ),
+    max_size=6,
+).map("".join)
+KINDS = ("SPMTokenizer", "TiktokenTokenizer", "HFTokenizer", "HFTokenizer of ranks")
 
 
-def ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    return [array.tolist() for array in tokenizer.encode_batch(texts)]
+@pytest.fixture(scope="module")
+def pair_of(
+    sp_model: Path, ranks_file: Path, hf_folder: Path, hf_ranks_folder: Path
+) -> Callable[[str], tuple[Tokenizer, FastTokenizer]]:
+    """Return a function from a kind to its small tokenizer, plain and fast."""
+    files = dict(zip(KINDS, (sp_model, ranks_file, hf_folder, hf_ranks_folder), strict=True))
+
+    @functools.cache
+    def make(kind: str) -> tuple[Tokenizer, FastTokenizer]:
+        plain = load_tokenizer(kind.split()[0], files[kind])
+        return plain, FastTokenizer(plain)
+
+    return make
 
 
-def engine_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    # What gigatoken says by itself: neither checked nor routed.
-    return [list(row) for row in tokenizer._engine.encode_batch_list(texts, parallel=False)]
+@pytest.fixture(scope="module", params=[("SPMTokenizer", "llama2"), ("TiktokenTokenizer", "llama3")])
+def real(
+    request: pytest.FixtureRequest, shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Tokenizer, FastTokenizer]]:
+    """Return a real tokenizer and its tokenizer.json, each plain and fast."""
+    kind, name = request.param
+    folder = tmp_path_factory.mktemp(name)
+    plain = load_tokenizer(kind, shared / "data" / "tokenizers" / name / "tokenizer.model")
+    plain.save(folder, prepend_bos=True)
+    converted = load_tokenizer("HFTokenizer", folder)
+    return [(plain, FastTokenizer(plain)), (converted, FastTokenizer(converted))]
 
 
-def test_the_same_ids_as_int32(both: tuple[Tokenizer, Tokenizer], texts: list[str]) -> None:
-    slow, fast = both
-    texts = [*texts, "", " ", "a", *NEW]
-    assert ids(fast, texts) == ids(slow, texts)
-    assert {array.dtype for array in fast.encode_batch(texts)} == {np.dtype(np.int32)}
-    assert fast.encode_batch([]) == [] and ids(fast, [""]) == [[]]
-    assert engine_ids(fast, texts[:-5]) == ids(slow, texts[:-5])
+def assert_same(plain: Tokenizer, fast: FastTokenizer, texts: Sequence[str]) -> None:
+    for text, ours, theirs in zip(texts, fast.encode_batch(texts), plain.encode_batch(texts), strict=True):
+        assert ours.dtype == np.int32
+        assert ours.tolist() == theirs.tolist(), text
 
 
-@pytest.mark.parametrize("markup", MARKUP)
-def test_markup_never_becomes_a_special_id(both: tuple[Tokenizer, Tokenizer], markup: str) -> None:
-    slow, fast = both
-    for found in (slow.encode(markup), *ids(slow, [markup]), fast.encode(markup), *engine_ids(fast, [markup])):
-        assert found == slow.encode(markup)
-        assert not {slow.eod_id, slow.bos_id, slow.unk_id} & set(found)
-
-
-def test_everything_else_is_the_tokenizers_own(both: tuple[Tokenizer, Tokenizer], tmp_path: Path) -> None:
-    slow, fast = both
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_but_the_speed_is_the_tokenizers_own(
+    tmp_path: Path, pair_of: Callable[[str], tuple[Tokenizer, FastTokenizer]], kind: str
+) -> None:
+    plain, fast = pair_of(kind)
     for name in ("kind", "fingerprint", "vocab_size", "eod_id", "bos_id", "unk_id"):
-        assert getattr(fast, name) == getattr(slow, name)
+        assert getattr(fast, name) == getattr(plain, name)
     assert fast.decode(fast.encode("free")) == "free"
-    assert np.array_equal(fast.byte_token_mask(), slow.byte_token_mask())
-    slow.save(tmp_path / "slow", prepend_bos=True)
-    fast.save(tmp_path / "fast", prepend_bos=True)
-    contents = [json.loads((tmp_path / name / "tokenizer.json").read_text()) for name in ("slow", "fast")]
-    assert contents[0] == contents[1]
+    assert fast.byte_token_mask() is plain.byte_token_mask()
+    assert fast.tokenizer_json() == plain.tokenizer_json()
+    fast.save(tmp_path, prepend_bos=False)
+    assert load_tokenizer("HFTokenizer", tmp_path).encode("free") == plain.encode("free")
 
 
-@settings(max_examples=150, deadline=None)
-@given(batch=st.lists(TEXT, max_size=8))
-def test_random_texts(sp_model: Path, ranks_file: Path, batch: list[str]) -> None:
-    for kind, path in (("SPMTokenizer", sp_model), ("TiktokenTokenizer", ranks_file)):
-        assert ids(loaded(kind, path, True), batch) == ids(loaded(kind, path, False), batch)
+@pytest.mark.parametrize("kind", KINDS)
+def test_fuzz(pair_of: Callable[[str], tuple[Tokenizer, FastTokenizer]], kind: str) -> None:
+    plain, fast = pair_of(kind)
+
+    @settings(max_examples=150, deadline=None)
+    @given(texts=st.lists(TEXT, max_size=8))
+    def run(texts: list[str]) -> None:
+        assert_same(plain, fast, texts)
+
+    run()
 
 
-_LOADED: dict[tuple[str, Path, bool], Tokenizer] = {}
+@pytest.mark.parametrize("kind", KINDS)
+def test_repeated_characters(pair_of: Callable[[str], tuple[Tokenizer, FastTokenizer]], kind: str) -> None:
+    units = ("a", " ", "\n", "e", "  x", "。", "an", "</s>", "1", "\u0301")
+    assert_same(*pair_of(kind), [unit * count for unit in units for count in (*range(40), 1000, 20_000)])
 
 
-def loaded(kind: str, path: Path, fast: bool) -> Tokenizer:
-    key = (kind, path, fast)
-    if key not in _LOADED:
-        _LOADED[key] = TokenizerFile(kind, path, fast=fast).load()
-    return _LOADED[key]
-
-
-def test_a_difference_is_an_error(both: tuple[Tokenizer, Tokenizer]) -> None:
-    _, fast = both
-    assert isinstance(fast, FastTokenizer)
-    engine = fast._engine
-
-    class Wrong:
-        def encode_batch(self, texts: list[str], *, parallel: bool) -> Any:
-            return engine.encode_batch([text.replace("e", "a") for text in texts], parallel=parallel)
-
-    fast._engine = Wrong()
-    with pytest.raises(TokenizerError, match=r"different ids \(from token \d+ on\) for .*'eee.*without fast"):
-        fast.encode_batch(["eee " * 500])
-
-
-def test_one_in_a_hundred_is_checked() -> None:
-    texts = [f"text {number}" for number in range(1000)]
-    places = checked_places(texts)
-    assert len(places) == len(set(places)) == 10
-    assert checked_places(["one"]) == [0] and len(checked_places(texts[:99])) == 1
-    assert {texts[place] for place in places} == {texts[::-1][place] for place in checked_places(texts[::-1])}
-
-
-def test_without_gigatoken_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch, sp_model: Path) -> None:
-    monkeypatch.setitem(sys.modules, "gigatoken", None)
-    with pytest.raises(TokenizerError, match=r"pip install gigatoken==0\.10\.0"):
-        TokenizerFile("SPMTokenizer", sp_model, fast=True).load()
-
-
-@pytest.mark.parametrize(("kind", "name"), [("SPMTokenizer", "llama2"), ("TiktokenTokenizer", "llama3")])
-def test_real_tokenizers_over_279_languages(shared: Path, kind: str, name: str) -> None:
-    path = shared / "data" / "tokenizers" / name / "tokenizer.model"
-    paths = sorted((shared / "data" / "udhr" / "raw").glob("*.jsonl"))
-    texts = [json.loads(line)["text"] for each in paths for line in each.read_text(encoding="utf-8").splitlines()]
+def test_the_real_tokenizers_on_279_languages(shared: Path, real: list[tuple[Tokenizer, FastTokenizer]]) -> None:
+    files = sorted((shared / "data" / "udhr" / "raw").glob("*.jsonl"))
+    texts = [orjson.loads(line)["text"] for path in files for line in path.read_bytes().splitlines()]
     assert len(texts) > 8000
-    slow, fast = TokenizerFile(kind, path).load(), TokenizerFile(kind, path, fast=True).load()
-    assert engine_ids(fast, texts) == ids(slow, texts)
-    assert ids(fast, MARKUP + NEW) == ids(slow, MARKUP + NEW)
+    plain, fast = real[0]
+    assert_same(plain, fast, texts)
+    for each in real[1]:  # tokenizers takes seconds for all of them
+        assert_same(plain, each, texts[::10])  # type: ignore[arg-type]
+
+
+def test_markup_with_the_real_tokenizers(real: list[tuple[Tokenizer, FastTokenizer]]) -> None:
+    spelled = [*SPELLED, *llama3_special_tokens()]
+    texts = [text for token in spelled for text in (token, f"hello {token} world", f"a{token}{token}\n", f"<{token}>")]
+    for tokenizer in (tokenizer for pair in real for tokenizer in pair):
+        forbidden = {tokenizer.eod_id, tokenizer.bos_id, tokenizer.unk_id}
+        for text, ids in zip(texts, tokenizer.encode_batch(texts), strict=True):
+            assert ids.tolist() == tokenizer.encode(text)
+            assert not forbidden & set(ids.tolist())
+            assert tokenizer.decode(ids.tolist()) == text  # special ids give no text, so there are none
+
+
+def test_characters_that_the_libraries_class_differently(tmp_path: Path) -> None:
+    """Every character, with a vocabulary whose ids show where words end; a newer library may know newer ones."""
+    leads, tails = (range(0xC2, 0xF5), range(0x80, 0xC0))
+    tokens = [bytes([byte]) for byte in range(256)] + [bytes([tail]) + b"\n" for tail in tails]
+    tokens += [before + bytes([lead]) for before in (b"a", b".", b"1") for lead in leads]
+    lines = (base64.b64encode(token) + f" {rank}\n".encode() for rank, token in enumerate(tokens))
+    (tmp_path / "ranks").write_bytes(b"".join(lines))
+    plain = load_tokenizer("TiktokenTokenizer", tmp_path / "ranks")
+    fast = FastTokenizer(plain)
+    characters = [chr(code) for code in range(0x80, 0x110000) if not 0xD800 <= code < 0xE000]
+    shown = [f"a{character}\n.{character}1{character}" for character in characters]
+    groups = ["\n".join(shown[start : start + 64]) for start in range(0, len(shown), 64)]
+    assert_same(plain, fast, groups)
+
+    def differ(texts: Sequence[str]) -> list[int]:
+        pairs = zip(fast._encode(texts), plain.encode_batch(texts), strict=True)
+        return [place for place, (ours, theirs) in enumerate(pairs) if not np.array_equal(ours, theirs)]
+
+    unlike = [characters[64 * group + place] for group in differ(groups) for place in differ(shown[64 * group :][:64])]
+    assert len(unlike) == 4657
+    assert "\U00032581" in unlike
+    assert len(places_of_new_characters(unlike)) == len(unlike)
+    converted = tmp_path / "hf"
+    plain.save(converted, prepend_bos=False)
+    hf = load_tokenizer("HFTokenizer", converted)
+    assert_same(hf, FastTokenizer(hf), [*shown[:0x3000], *(f"a{character}\n.{character}" for character in unlike)])
+
+
+def test_only_texts_with_new_characters_go_the_slow_way() -> None:
+    assert places_of_new_characters([]) == []
+    assert places_of_new_characters(["a", "é", "人", "😀", "\U00016f00", "\U00018d08", "\U00034000"]) == []
+    assert places_of_new_characters(["a", "x\u088f", "", "\U00032581", "\U0001e6c0 b"]) == [1, 3, 4]
+
+
+def test_the_sample_depends_on_the_texts_alone() -> None:
+    texts = [f"text {number}" for number in range(1000)]
+    chosen = {texts[place] for place in checked_places(texts)}
+    assert len(chosen) == 10
+    assert chosen == {texts[::-1][place] for place in checked_places(texts[::-1])}
+    assert len(checked_places(texts[:3])) == 1
+    assert len(checked_places(["one"] * 500)) == 5
+
+
+class Broken:
+    """Gives the ids of another tokenizer, except for one text."""
+
+    def __init__(self, fast: FastTokenizer, text: str) -> None:
+        self.encode, self.text = fast._encode, text
+
+    def encode_batch(self, texts: list[str], *, parallel: bool) -> SimpleNamespace:
+        assert not parallel
+        arrays = self.encode(texts)
+        arrays = [array[:-1] if text == self.text else array for text, array in zip(texts, arrays, strict=True)]
+        offsets = np.cumsum([0, *map(len, arrays)])
+        content = SimpleNamespace(data=np.concatenate(arrays).astype(np.uint32))
+        return SimpleNamespace(layout=SimpleNamespace(content=content, offsets=SimpleNamespace(data=offsets)))
+
+
+def test_a_difference_is_an_error_that_names_the_text(sp_model: Path) -> None:
+    plain = load_tokenizer("SPMTokenizer", sp_model)
+    texts = [f"free and equal {number} " + "in dignity " * 30 for number in range(300)]
+    places = checked_places(texts)
+    for place, is_checked in ((places[-1], True), (next(p for p in range(300) if p not in places), False)):
+        fast = FastTokenizer(plain)
+        fast._engine = Broken(FastTokenizer(plain), texts[place])
+        if not is_checked:
+            assert len(fast.encode_batch(texts)[place]) == len(plain.encode(texts[place])) - 1
+            continue
+        with pytest.raises(TokenizerError) as caught:
+            fast.encode_batch(texts)
+        message = str(caught.value)
+        assert f"free and equal {place} in dignity" in message
+        assert "... " not in message.split("'")[1]
+        assert len(message) < 500
+        last = plain.encode(texts[place])[-1]
+        assert f"from token {len(plain.encode(texts[place])) - 1} on [] and [{last}]; run without fast" in message
+
+
+def test_of_a_long_text_only_the_beginning_is_checked(sp_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_module, "_CHECKED_CHARACTERS", 50)
+    plain = load_tokenizer("SPMTokenizer", sp_model)
+    fast = FastTokenizer(plain)
+    seen: list[str] = []
+
+    def encode_batch(texts: Sequence[str]) -> list[Ids]:
+        seen.extend(texts)
+        return plain.encode_batch(texts)
+
+    monkeypatch.setattr(fast, "_tokenizer", SimpleNamespace(encode_batch=encode_batch, kind="x"))
+    long = "All human beings are born free " * 9
+    assert fast.encode_batch([long])[0].tolist() == plain.encode(long)
+    assert seen == [long[:50]]
+    fast._engine = Broken(FastTokenizer(plain), long[:50])
+    with pytest.raises(TokenizerError, match="different ids"):
+        fast.encode_batch([long])
+
+
+def test_what_was_remembered_is_dropped_in_time(sp_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_module, "_ENGINE_CHARACTERS", 5000)
+    plain = load_tokenizer("SPMTokenizer", sp_model)
+    fast = FastTokenizer(plain)
+    engines = []
+    for _ in range(6):
+        assert_same(plain, fast, ["free and equal " * 100])
+        engines.append(fast._engine)
+    changes = [one is not other for one, other in zip(engines, engines[1:], strict=False)]
+    assert 1 <= sum(changes) <= 2
+
+
+def test_no_thread_is_started(sp_model: Path) -> None:
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("counts threads in /proc")
+    code = f"""
+import os
+from pathlib import Path
+from megatron.tokenizer.load import TokenizerFile
+fast = TokenizerFile("SPMTokenizer", Path({str(sp_model)!r}), fast=True).load()
+fast.encode_batch(["free and equal"])
+before = len(os.listdir("/proc/self/task"))
+fast.encode_batch(["free and equal in dignity and rights " * 50] * 2000)
+assert len(os.listdir("/proc/self/task")) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_gigatoken_the_error_says_what_to_install(sp_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gigatoken", None)
+    with pytest.raises(TokenizerError, match=r"not installed: pip install gigatoken==0\.10\.0$"):
+        TokenizerFile("SPMTokenizer", sp_model, fast=True).load()
+    TokenizerFile("SPMTokenizer", sp_model).load()
+
+
+def test_a_unigram_model_is_refused(tmp_path: Path, texts: list[str]) -> None:
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_prefix=str(tmp_path / "m"),
+        vocab_size=400,
+        model_type="unigram",
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    with pytest.raises(TokenizerError, match=r"fast cannot.*SPMTokenizer.*not a BPE model; run without fast"):
+        TokenizerFile("SPMTokenizer", tmp_path / "m.model", fast=True).load()
+
+
+def altered(folder: Path, source: Path, change: Callable[[dict[str, object]], None]) -> Path:
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    change(content)
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_what_gigatoken_cannot_do_is_refused(tmp_path: Path, hf_ranks_folder: Path) -> None:
+    def other_words(content: dict[str, object]) -> None:
+        content["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": r"\w+|\W+"}  # type: ignore[index]
+
+    folder = altered(tmp_path, hf_ranks_folder, other_words)
+    with pytest.raises(TokenizerError, match="gigatoken cannot do this HFTokenizer: Unknown pre_tokenizer Split"):
+        TokenizerFile("HFTokenizer", folder, fast=True).load()
+
+
+def test_what_gigatoken_does_otherwise_is_found_when_it_is_loaded(tmp_path: Path, hf_folder: Path) -> None:
+    library = tokenizers.Tokenizer.from_file(str(hf_folder / "tokenizer.json"))
+    for token, whole_word in (("<tool>", False), ("<call>", True)):
+        library.add_tokens([tokenizers.AddedToken(token, single_word=whole_word, normalized=False)])
+        library.save(str(tmp_path / "tokenizer.json"))
+        file = TokenizerFile("HFTokenizer", tmp_path, "</s>", fast=True)
+        if whole_word:
+            with pytest.raises(TokenizerError, match="different ids for the text 'a<call>b'"):
+                file.load()
+        else:
+            assert library.token_to_id(token) in file.load().encode_batch([f"a{token}b"])[0]
+
+
+def test_models_are_checked_with_their_own_training(tmp_path: Path, texts: list[str]) -> None:
+    train_sentencepiece(texts * 3, tmp_path / "m", vocab_size=500)
+    plain = load_tokenizer("SPMTokenizer", tmp_path / "m")
+    assert_same(plain, FastTokenizer(plain), texts)

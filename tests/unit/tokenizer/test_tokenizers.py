@@ -15,18 +15,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.tokenizer.base import Tokenizer, TokenizerError
-from megatron.tokenizer.load import TOKENIZER_TYPES, load_tokenizer
+from megatron.tokenizer.load import TOKENIZER_TYPES, TokenizerFile, load_tokenizer
 from megatron.tokenizer.tiktoken_tokenizer import LLAMA3_PATTERN, llama3_special_tokens
 from megatron.utils.files import fingerprint_file
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-MARKUP = ["</s>", "<s>", "<unk>", "<0x0A>", "<|end_of_text|>", "<|begin_of_text|>", "a </s> b", "<s>x</s>"]
+MARKUP = [
+    *(
+        "</s>",
+        "<s>",
+        "<unk>",
+        "<0x0A>",
+        "<0xE3><0x81><0x82>",
+        "a </s> b",
+        "hello </s> world",
+        "<s>x</s>",
+        "<S>",
+        "< s>",
+    ),
+    *("<|end_of_text|>", "<|begin_of_text|>", "<|eot_id|>", "<|reserved_special_token_0|>", "x<|end_of_text|>\n"),
+]
+CASES = [(kind, fast) for kind in (*TOKENIZER_TYPES, "HFTokenizer of ranks") for fast in (False, True)]
 
 
-@pytest.fixture(params=TOKENIZER_TYPES)
-def tokenizer(request: pytest.FixtureRequest, sp_model: Path, ranks_file: Path, hf_folder: Path) -> Tokenizer:
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}{' fast' * case[1]}")
+def tokenizer(
+    request: pytest.FixtureRequest, sp_model: Path, ranks_file: Path, hf_folder: Path, hf_ranks_folder: Path
+) -> Tokenizer:
     files = {"SPMTokenizer": sp_model, "TiktokenTokenizer": ranks_file, "HFTokenizer": hf_folder / "tokenizer.json"}
-    return load_tokenizer(request.param, files[request.param])
+    kind, fast = request.param
+    if fast:
+        pytest.importorskip("gigatoken")
+    return TokenizerFile(kind.split()[0], files.get(kind, hf_ranks_folder), fast=fast).load()
 
 
 def test_batches_are_int32_arrays_of_the_same_ids(tokenizer: Tokenizer, texts: list[str]) -> None:
@@ -53,7 +73,7 @@ def test_special_ids_give_no_text(tokenizer: Tokenizer) -> None:
 def test_markup_in_text_never_becomes_a_special_id(tokenizer: Tokenizer, markup: str) -> None:
     for ids in (tokenizer.encode(markup), tokenizer.encode_batch([markup])[0].tolist()):
         assert not {tokenizer.eod_id, tokenizer.bos_id, tokenizer.unk_id} & set(ids)
-        assert tokenizer.decode(ids) == markup
+        assert tokenizer.decode(ids) == markup  # special ids give no text, so there are none
 
 
 def test_fingerprint_is_that_of_the_file(sp_model: Path, ranks_file: Path, hf_folder: Path, tmp_path: Path) -> None:
@@ -95,6 +115,48 @@ def test_llama_3s_file(shared: Path) -> None:
     tokenizer = load_tokenizer("TiktokenTokenizer", shared / "data" / "tokenizers" / "llama3" / "tokenizer.model")
     assert (tokenizer.vocab_size, tokenizer.eod_id, tokenizer.bos_id) == (128256, 128001, 128000)
     assert tokenizer.encode("This is a test sentence.") == [2028, 374, 264, 1296, 11914, 13]
+
+
+def test_byte_tokens_are_parts_of_characters(tokenizer: Tokenizer) -> None:
+    mask = tokenizer.byte_token_mask()
+    assert mask.shape == (tokenizer.vocab_size,)
+    assert mask.dtype == np.bool_
+    assert not mask.flags.writeable
+    assert tokenizer.byte_token_mask() is mask
+    assert not mask[tokenizer.encode("for a in range of a")].any()
+    assert mask[tokenizer.encode("\U0001f3ff")[-4:]].all()  # no tokenizer here has a token for it
+    assert not mask[[tokenizer.eod_id, tokenizer.bos_id]].any()
+
+
+def test_byte_tokens_of_byte_fallback_are_its_256_pieces(sp_model: Path, hf_folder: Path) -> None:
+    mask = load_tokenizer("SPMTokenizer", sp_model).byte_token_mask()
+    assert np.flatnonzero(mask).tolist() == list(range(3, 259))
+    assert np.array_equal(load_tokenizer("HFTokenizer", hf_folder).byte_token_mask(), mask)
+
+
+def test_byte_tokens_of_ranks_are_those_that_are_no_text(ranks_file: Path, hf_ranks_folder: Path) -> None:
+    mask = load_tokenizer("TiktokenTokenizer", ranks_file).byte_token_mask()
+    assert np.flatnonzero(mask[:256]).tolist() == list(range(128, 256))
+    assert mask[256:].any()  # beginnings of words that end inside a character
+    assert not mask[-256:].any()
+    assert np.array_equal(load_tokenizer("HFTokenizer", hf_ranks_folder).byte_token_mask(), mask)
+
+
+def test_byte_tokens_of_the_real_tokenizers(shared: Path) -> None:
+    folder = shared / "data" / "tokenizers"
+    llama2 = load_tokenizer("SPMTokenizer", folder / "llama2" / "tokenizer.model")
+    assert np.flatnonzero(llama2.byte_token_mask()).tolist() == list(range(3, 259))
+    llama3 = load_tokenizer("TiktokenTokenizer", folder / "llama3" / "tokenizer.model")
+    broken = [token for token in range(llama3.vocab_size) if "\ufffd" in llama3.decode([token])]
+    # A few tokens hold U+FFFD itself.
+    expected = [token for token in broken if llama3.encode(llama3.decode([token])) != [token]]
+    assert np.flatnonzero(llama3.byte_token_mask()).tolist() == expected
+
+
+def test_byte_pieces_without_byte_fallback_are_only_text(tmp_path: Path) -> None:
+    library = tokenizers.Tokenizer(tokenizers.models.BPE({"<0x0A>": 0, "a": 1, "<e>": 2}, [], byte_fallback=False))
+    library.save(str(tmp_path / "tokenizer.json"))
+    assert not load_tokenizer("HFTokenizer", tmp_path, eod_token="<e>").byte_token_mask().any()
 
 
 @settings(max_examples=200, deadline=None)
@@ -237,6 +299,6 @@ def test_damaged_ranks_are_refused(tmp_path: Path, lines: list[bytes], rule: str
 
 
 def test_imports_without_torch() -> None:
-    modules = ["load", "train", "export", "sentencepiece_tokenizer", "hf_tokenizer", "tiktoken_tokenizer"]
+    modules = ["load", "train", "export", "fast", "sentencepiece_tokenizer", "hf_tokenizer", "tiktoken_tokenizer"]
     code = "import sys; sys.modules['torch'] = None\n" + "".join(f"import megatron.tokenizer.{m}\n" for m in modules)
     subprocess.run([sys.executable, "-c", code], check=True)
