@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import mmap
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +30,11 @@ _CHECKED_CHARACTERS = 100_000  # of one text: books would take the time that is 
 _CHECK_KEY = 0x66617374  # another choice than that of the texts to hold out
 _SHOWN_CHARACTERS = 200
 
-# gigatoken never forgets a word: text of ever new words (Chinese, whose words are clauses) takes five times its size.
-_ENGINE_CHARACTERS = 128_000_000
+# gigatoken never forgets a word. Text of ever new words (Chinese, say, whose words are clauses) takes five times its
+# size, so what has grown by this much is loaded anew; but not too often, since something else may have grown.
+_GROWTH_BYTES = 512 << 20
+_GROWTH_CHARACTERS = 16_000_000
+_GROWTH_BYTES_PER_CHARACTER = 5  # at most, where the system does not tell how much memory a process takes
 
 # The letters, marks and digits that Unicode 17 added or moved to another class. gigatoken 0.10.0 knows them, tiktoken
 # 0.14.0 and tokenizers 0.23.3 know Unicode 16: they disagree on where words end. A test looks at all characters.
@@ -86,7 +90,8 @@ class FastTokenizer:
         content["added_tokens"] = [token for token in added if not token["special"]]
         self._content = orjson.dumps(content)
         self._engine: Any = None
-        self._engine_characters = 0
+        self._engine_characters = 0  # encoded since it was loaded
+        self._loaded_bytes: int | None = None  # the memory of the process then
         trials = [text for token in added for text in (f"a {token['content']} b", f"a{token['content']}b")]
         self._compare([*_TRIALS, *trials], self._encode([*_TRIALS, *trials]))
 
@@ -128,15 +133,25 @@ class FastTokenizer:
 
     def _encode(self, texts: Sequence[str]) -> list[Ids]:
         """Encode with gigatoken alone, on this thread."""
-        if self._engine is None or self._engine_characters >= _ENGINE_CHARACTERS:
-            self._engine, self._engine_characters = None, 0  # the old one goes before the new one comes
+        if self._engine is None or self._has_grown():
+            self._engine = None  # the old one goes before the new one comes
             self._engine = _load_engine(self._content, self.kind)
+            self._engine_characters, self._loaded_bytes = 0, resident_bytes()
         self._engine_characters += sum(map(len, texts))
         # All ids back to back and the place where each text begins; the arrays are views.
         layout = self._engine.encode_batch(list(texts), parallel=False).layout
         ids: Ids = np.asarray(layout.content.data).view(np.int32)
         offsets = np.asarray(layout.offsets.data).tolist()
         return [ids[start:end] for start, end in itertools.pairwise(offsets)]
+
+    def _has_grown(self) -> bool:
+        """Whether gigatoken has taken too much memory since it was loaded."""
+        if self._engine_characters < _GROWTH_CHARACTERS:
+            return False
+        now, before = resident_bytes(), self._loaded_bytes
+        if now is None or before is None:
+            return self._engine_characters * _GROWTH_BYTES_PER_CHARACTER > _GROWTH_BYTES
+        return now - before > _GROWTH_BYTES
 
     def _check(self, texts: Sequence[str], arrays: Sequence[Ids]) -> None:
         """Compare the ids of a sample of the texts with the tokenizer's own."""
@@ -156,6 +171,15 @@ class FastTokenizer:
                     f"gigatoken and {self.kind} give different ids for the text {shown}: "
                     f"{_first_difference(ids, expected)}; run without fast"
                 )
+
+
+def resident_bytes() -> int | None:
+    """Return the memory that this process takes; None where the system does not tell (it is Linux that does)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * mmap.PAGESIZE
 
 
 def checked_places(texts: Sequence[str]) -> list[int]:

@@ -95,9 +95,7 @@ def _is_phrase(folded: str) -> bool:
 
 
 def _is_symbols(line: str) -> bool:
-    return (
-        _SYMBOLS.fullmatch(line) is not None and _BRACKETS.fullmatch(line) is None and not line.isspace()
-    )
+    return _SYMBOLS.fullmatch(line) is not None and _BRACKETS.fullmatch(line) is None and not line.isspace()
 
 
 def _is_menu(line: str, folded: str) -> bool:

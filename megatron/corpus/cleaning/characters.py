@@ -11,7 +11,7 @@ from megatron.corpus.cleaning.scan import CONTROLS
 
 _CONTROLS = regex.compile(f"(?V1){CONTROLS}+")
 _KEEPS_ZERO_WIDTH = "Thai Laoo Khmr Mymr Tibt Java Bali Lana Tale Talu Tavt Cham Sund Batk Bugi Tglg Kthi Limb Ahom"
-_UNSPACED = r"[\p{M}" + "".join(rf"\p{{Script={script}}}" for script in _KEEPS_ZERO_WIDTH.split()) + "]"
+_UNSPACED = "[" + "".join(rf"\p{{Script={script}}}" for script in _KEEPS_ZERO_WIDTH.split()) + "]"
 _ZERO_WIDTH_SPACE = "\u200b"
 _SEVERAL = regex.compile("\u200b{2,}")
 _OUT_OF_PLACE = regex.compile(rf"(?V1)(?<!{_UNSPACED})\u200b|\u200b(?!{_UNSPACED})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from megatron.config.corpus_schema import CleanConfig
@@ -16,23 +17,27 @@ from megatron.corpus.cleaning.scan import BLANK, CONTROL, LINE_END, MANY_MARKS, 
 from megatron.corpus.cleaning.whitespace import collapse_blanks, collapse_empty_lines, strip_line_ends, unify_line_ends
 
 #: Name of each rule and what it does, in the order in which they are applied.
-RULES: Mapping[str, str] = {
-    "html": "scripts, styles, comments and tags are removed, entities become the characters they stand for",
-    "mojibake": "lines that were decoded with the wrong encoding are mended",
-    "control": "control and format characters without a meaning, and lone surrogates, are removed",
-    "unicode": "characters are put into a Unicode normal form, with at most 30 marks on one letter",
-    "whitespace": "line ends become line feeds, runs of blanks one blank, several empty lines one",
-    "boilerplate": "lines of web pages are removed that are no text: menus, buttons, notices, addresses, symbols",
-    "repeated_lines": "further copies of a line of the same text are removed",
-}
+RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "html": "scripts, styles, comments and tags are removed, entities become the characters they stand for",
+        "mojibake": "lines that were decoded with the wrong encoding are mended",
+        "control": "control and format characters without a meaning, and lone surrogates, are removed",
+        "unicode": "characters are put into a Unicode normal form, with at most 30 marks on one letter",
+        "whitespace": "line ends become line feeds, runs of blanks one blank, several empty lines one",
+        "boilerplate": "lines of web pages are removed that are no text: menus, buttons, notices, addresses, symbols",
+        "repeated_lines": "further copies of a line of the same text are removed",
+    }
+)
 
 # Source code is only made readable; in instructions, too, blanks and markup may be what they are about. Sides of a pair
 # keep their repeated lines, because the other side may not have them.
-_RULES_OF_SOURCE: Mapping[str, frozenset[str]] = {
-    "code": frozenset({"control", "whitespace"}),
-    "instruction": frozenset({"mojibake", "control", "unicode", "whitespace"}),
-    "bilingual": frozenset(RULES) - {"repeated_lines"},
-}
+_RULES_OF_SOURCE: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "code": frozenset({"control", "whitespace"}),
+        "instruction": frozenset({"mojibake", "control", "unicode", "whitespace"}),
+        "bilingual": frozenset(RULES) - {"repeated_lines"},
+    }
+)
 _MOST_ROUNDS = 8
 _ANY = 0
 

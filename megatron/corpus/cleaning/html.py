@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import regex
 
@@ -52,11 +53,13 @@ _NOTHING = """
     a abbr acronym b basefont bdi bdo big blink cite code col colgroup del dfn em font i ins kbd label legend link
     mark meta nobr q rp rt ruby s samp small span strike strong sub sup time tt u var wbr
 """
-_REPLACEMENTS: Mapping[str, str] = {
-    **dict.fromkeys(_LINES.split(), "\n"),
-    **dict.fromkeys(_SPACES.split(), " "),
-    **dict.fromkeys(_NOTHING.split(), ""),
-}
+_REPLACEMENTS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(_LINES.split(), "\n"),
+        **dict.fromkeys(_SPACES.split(), " "),
+        **dict.fromkeys(_NOTHING.split(), ""),
+    }
+)
 # Opening tags that go even when nothing closes them and they have no attribute.
 _SURE_NAMES = "br p div li ul ol dl dt dd tr td th hr h1 h2 h3 h4 h5 h6 tbody thead blockquote wbr center"
 _SURE = frozenset(_SURE_NAMES.split())

@@ -13,17 +13,29 @@ import re
 # First bytes of sequences in Mac OS Roman, but common before accented letters in French, Italian and Occitan. They are
 # the first bytes of Armenian and rare Cyrillic, which other letters give away as well.
 _QUOTATION_MARKS = "‘’“”"
+# What ftfy calls it when it mends some places of a text that was not decoded wrongly as a whole.
+_IN_PLACES = "decode_inconsistent_utf8"
 
 
 def mend(text: str) -> str:
-    """Return ``text`` with the lines mended that were decoded with the wrong encoding."""
-    if not is_suspect(text):
+    """Return ``text`` with the lines mended that were decoded with the wrong encoding.
+
+    Where one line was, and the whole text can have been decoded like that, it is: some lines are too short to be sure
+    of by themselves.
+    """
+    if not is_suspect(text) or (mended := _mend_lines(text)) == text:
         return text
+    from ftfy import fix_encoding_and_explain
+
+    whole, steps = fix_encoding_and_explain(text, restore_byte_a0=False)
+    return mended if any(step.parameter == _IN_PLACES for step in steps or ()) else _mend_lines(whole)
+
+
+def _mend_lines(text: str) -> str:
     from ftfy import fix_encoding
 
     lines = text.split("\n")
-    mended = [fix_encoding(line, restore_byte_a0=False) if is_suspect(line) else line for line in lines]
-    return text if mended == lines else "\n".join(mended)
+    return "\n".join(fix_encoding(line, restore_byte_a0=False) if is_suspect(line) else line for line in lines)
 
 
 def is_suspect(text: str) -> bool:

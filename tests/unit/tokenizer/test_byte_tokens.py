@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 
 from megatron.tokenizer.load import load_tokenizer
 
@@ -29,6 +30,10 @@ def test_llama_3_and_its_export_have_the_same_mask(shared: Path, tmp_path: Path)
     assert np.array_equal(mask, load_tokenizer("HFTokenizer", tmp_path).byte_token_mask())
     assert not mask[tokenizer.encode("All human beings are born free")].any()
     assert mask[tokenizer.encode(TIBETAN)].mean() > 0.5
+    broken = [token for token in range(tokenizer.vocab_size) if "\ufffd" in tokenizer.decode([token])]
+    # A few tokens hold U+FFFD itself.
+    broken = [token for token in broken if tokenizer.encode(tokenizer.decode([token])) != [token]]
+    assert np.flatnonzero(mask).tolist() == broken
 
 
 def test_small_models(sp_model: Path, hf_folder: Path, ranks_file: Path, tmp_path: Path) -> None:
@@ -40,6 +45,12 @@ def test_small_models(sp_model: Path, hf_folder: Path, ranks_file: Path, tmp_pat
     assert ranks.byte_token_mask()[:256].sum() == 128
     ranks.save(tmp_path, prepend_bos=False)
     assert np.array_equal(ranks.byte_token_mask(), load_tokenizer("HFTokenizer", tmp_path).byte_token_mask())
+
+
+def test_byte_pieces_without_byte_fallback_are_only_text(tmp_path: Path) -> None:
+    model = tokenizers.models.BPE({"<0x0A>": 0, "a": 1, "<e>": 2}, [], byte_fallback=False)
+    tokenizers.Tokenizer(model).save(str(tmp_path / "tokenizer.json"))
+    assert not load_tokenizer("HFTokenizer", tmp_path, eod_token="<e>").byte_token_mask().any()
 
 
 @pytest.mark.parametrize("text", ["<0x0A>", "<0xE0>"])

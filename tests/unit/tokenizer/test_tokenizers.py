@@ -128,37 +128,6 @@ def test_byte_tokens_are_parts_of_characters(tokenizer: Tokenizer) -> None:
     assert not mask[[tokenizer.eod_id, tokenizer.bos_id]].any()
 
 
-def test_byte_tokens_of_byte_fallback_are_its_256_pieces(sp_model: Path, hf_folder: Path) -> None:
-    mask = load_tokenizer("SPMTokenizer", sp_model).byte_token_mask()
-    assert np.flatnonzero(mask).tolist() == list(range(3, 259))
-    assert np.array_equal(load_tokenizer("HFTokenizer", hf_folder).byte_token_mask(), mask)
-
-
-def test_byte_tokens_of_ranks_are_those_that_are_no_text(ranks_file: Path, hf_ranks_folder: Path) -> None:
-    mask = load_tokenizer("TiktokenTokenizer", ranks_file).byte_token_mask()
-    assert np.flatnonzero(mask[:256]).tolist() == list(range(128, 256))
-    assert mask[256:].any()  # beginnings of words that end inside a character
-    assert not mask[-256:].any()
-    assert np.array_equal(load_tokenizer("HFTokenizer", hf_ranks_folder).byte_token_mask(), mask)
-
-
-def test_byte_tokens_of_the_real_tokenizers(shared: Path) -> None:
-    folder = shared / "data" / "tokenizers"
-    llama2 = load_tokenizer("SPMTokenizer", folder / "llama2" / "tokenizer.model")
-    assert np.flatnonzero(llama2.byte_token_mask()).tolist() == list(range(3, 259))
-    llama3 = load_tokenizer("TiktokenTokenizer", folder / "llama3" / "tokenizer.model")
-    broken = [token for token in range(llama3.vocab_size) if "\ufffd" in llama3.decode([token])]
-    # A few tokens hold U+FFFD itself.
-    expected = [token for token in broken if llama3.encode(llama3.decode([token])) != [token]]
-    assert np.flatnonzero(llama3.byte_token_mask()).tolist() == expected
-
-
-def test_byte_pieces_without_byte_fallback_are_only_text(tmp_path: Path) -> None:
-    library = tokenizers.Tokenizer(tokenizers.models.BPE({"<0x0A>": 0, "a": 1, "<e>": 2}, [], byte_fallback=False))
-    library.save(str(tmp_path / "tokenizer.json"))
-    assert not load_tokenizer("HFTokenizer", tmp_path, eod_token="<e>").byte_token_mask().any()
-
-
 @settings(max_examples=200, deadline=None)
 @given(text=TEXT)
 def test_tokenizer_json_gives_sentencepieces_ids(sp_model: Path, hf_folder: Path, text: str) -> None:
