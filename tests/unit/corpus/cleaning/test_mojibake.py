@@ -66,3 +66,10 @@ def test_the_gate_lets_no_mojibake_pass_unseen() -> None:
                 assert is_suspect(f"a{broken}b"), (character, encoding)
                 assert broken[0] in first_characters()
     assert seen > 5000
+
+
+def test_lines_too_short_to_be_sure_of_follow_the_whole_text() -> None:
+    text = "Šuma\nŠkola\nLišaji rastejo počasi, zato živijo dolgo."
+    broken = text.encode().decode("sloppy-windows-1252")
+    assert mend(broken.split("\n")[0]) != "Šuma"
+    assert mend(broken) == text
