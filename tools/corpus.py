@@ -32,6 +32,7 @@ def parse() -> argparse.Namespace:
     add("--workers", type=int, help="processes on this machine, instead of the setting `workers`")
     add("--mpi", action="store_true", help="use the processes that srun or mpirun has started")
     add("--shard-range", default="0/1", metavar="I/N", help="do the I-th of N parts of a pass, as in a Slurm array")
+    add("--wait", type=float, default=0.0, metavar="MINUTES", help="wait so long in each pass for the other parts")
     add("--explain", action="store_true", help="show examples of what each rule dropped and changed")
     add("--table", default="short", choices=["short", "all"], help="corpora to list: the 20 largest, or all")
     add("--quiet", action="store_true", help="no progress bar")
@@ -60,10 +61,11 @@ def main() -> int:
             backend.serve()
             return 0
         with backend:
-            pipeline = Pipeline(config, Runner(backend, share, show_progress=not args.quiet))
+            pipeline = Pipeline(config, Runner(backend, share, not args.quiet, 60 * args.wait))
             pipeline.run(args.stage)
         report = Report(pipeline)
-        report.write()
+        if STAGES[args.stage] in ("shards", "stats"):
+            report.write()
         for line in report.lines(shown=0 if args.table == "all" else 20, explain=args.explain, stage=args.stage):
             print(line)
     except ConfigError as error:

@@ -44,7 +44,7 @@ def _broken_rules(config: CorpusConfig) -> Iterator[Problem]:
     for number, tokenizer in enumerate(config.tokenise):
         key, value = f"tokenise.{number}.output", tokenizer.output
         path = Path(value)
-        if path.is_absolute() or ".." in path.parts or path.parts[0] in _FOLDERS_OF_THE_PIPELINE:
+        if path.is_absolute() or ".." in path.parts or not path.parts or path.parts[0] in _FOLDERS_OF_THE_PIPELINE:
             rule = "is not a folder of its own inside the output folder"
             yield Problem("", key, rule, "Give a name, such as shards-llama2.", value)
         if value in seen:
@@ -53,6 +53,6 @@ def _broken_rules(config: CorpusConfig) -> Iterator[Problem]:
     output = Path(config.output).resolve()
     for number, each in enumerate(config.inputs):
         path = Path(each.path).resolve()
-        if path == output or output in path.parents:
-            rule = "lies in the output folder, which the pipeline writes to"
+        if path == output or output in path.parents or path in output.parents:
+            rule = "and the output folder lie in one another, so the pipeline would read what it writes"
             yield Problem("", f"inputs.{number}.path", rule, "Choose another output.", each.path)

@@ -35,6 +35,11 @@ class Document:
         return (self.text,) if self.target is None else (self.text, self.target)
 
     @property
+    def key_text(self) -> str:
+        """What equal documents have in common: the text, or both sides of a pair, whichever of them comes first."""
+        return "\n".join(sorted(self.texts))
+
+    @property
     def size_bytes(self) -> int:
         """UTF-8 bytes of all texts."""
         return sum(len(text.encode("utf-8")) for text in self.texts)

@@ -48,6 +48,11 @@ class CorpusName:
         return tuple(Label(*code.split("_")) for code in self.code.split("-"))
 
     @property
+    def group(self) -> str:
+        """What its text is compared with: the code, of a pair whichever side comes first."""
+        return "-".join(sorted(self.code.split("-")))
+
+    @property
     def is_pair(self) -> bool:
         """Whether its documents are pairs of sentences."""
         return "-" in self.code

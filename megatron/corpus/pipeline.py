@@ -26,7 +26,7 @@ from megatron.corpus.document import CorpusError
 from megatron.corpus.engine.run import Runner, unfinished
 from megatron.corpus.engine.task import TaskRecord
 from megatron.corpus.passes import clean, dedup, read, split
-from megatron.corpus.passes.tokenise import ShardJob, finished, made_from, tokenise_jobs
+from megatron.corpus.passes.tokenise import SPLITS, ShardJob, finished, made_from, tokenise_jobs
 from megatron.corpus.pieces import CorpusName, Piece, by_corpus, pieces_of, read_piece
 from megatron.corpus.reading.find import find_inputs
 from megatron.corpus.reading.problems import ReadCounts
@@ -245,6 +245,7 @@ class Pipeline:
         )
         info = TokenizerInfo.of(tokenizer.plain(), prepend_bos=settings.prepend_bos)
         jobs = list(self._jobs(pieces, folder, info))
+        _refuse_one_name(jobs)
         todo = [job for job in jobs if not finished(folder, job.corpus.name, _KEY, job.made_from)]
         if todo:
             (folder / "manifest.json").unlink(missing_ok=True)
@@ -275,6 +276,17 @@ class Pipeline:
         for record in records:
             self.tally.merge(Tally.from_json(record.result["tally"], keep=self.config.explain))
         return pieces_of(records)
+
+
+def _refuse_one_name(jobs: Sequence[ShardJob]) -> None:
+    """Refuse corpora whose shards would have one name: ``x_valid``, and the held-out part of ``x``."""
+    owners: dict[Path, str] = {}
+    for job in jobs:
+        for each in SPLITS:
+            if (other := owners.setdefault(job.prefix(each), job.corpus.name)) != job.corpus.name:
+                raise CorpusError(
+                    f"two corpora would be written to {job.prefix(each)}: {other} and {job.corpus.name}; rename one"
+                )
 
 
 def _manifest(folder: Path, jobs: Sequence[ShardJob]) -> Manifest:

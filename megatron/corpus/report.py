@@ -22,7 +22,7 @@ class Report:
         self._rows = stats.rows_of(pipeline.sizes, pipeline.manifests, unit=pipeline.config.tier_unit)
 
     def write(self) -> None:
-        """Write ``report.txt``, and where the pipeline came as far as texts, ``stats.tsv`` and ``stats.png``."""
+        """Write ``report.txt``, ``stats.tsv`` and ``stats.png``; only of a pipeline that came to its end."""
         folder = self._pipeline.output
         if self._rows:
             stats.write_tsv(folder / "stats.tsv", self._rows)

@@ -36,7 +36,7 @@ from megatron.data.manifest import (
     save_manifest,
 )
 from megatron.tokenizer.load import TokenizerFile
-from megatron.utils.files import fingerprint_file
+from megatron.utils.files import exclusive, fingerprint_file
 from megatron.utils.log import get_logger
 from megatron.utils.table import text_table
 
@@ -202,9 +202,11 @@ def tokenise_corpora(
     folder, corpora, problems = _plan(inputs, output_prefix, options)
     _refuse_other_tokenizers(folder, corpora, options, info)
     if corpora:
-        work = folder / _WORK
-        with _backend(workers, sum(len(corpus.files) for corpus in corpora)) as backend:
-            problems += _tokenise(corpora, folder, tokenizer, info, Runner(backend, show_progress=show_progress))
+        # Runs of several files, side by side, may write into one folder.
+        work = folder / (f"{_WORK}-{output_prefix.name}" if folder != output_prefix else _WORK)
+        with exclusive(work / "lock"), _backend(workers, sum(len(corpus.files) for corpus in corpora)) as backend:
+            runner = Runner(backend, show_progress=show_progress)
+            problems += _tokenise(corpora, folder, work, tokenizer, info, runner)
         shutil.rmtree(work, ignore_errors=True)
     manifest = _write_manifest(folder)
     if manifest is None or problems:
@@ -220,10 +222,15 @@ def _backend(workers: int, files: int) -> Backend:
 
 
 def _tokenise(
-    corpora: Sequence[_Corpus], folder: Path, tokenizer: TokenizerFile, info: TokenizerInfo, runner: Runner
+    corpora: Sequence[_Corpus],
+    folder: Path,
+    work: Path,
+    tokenizer: TokenizerFile,
+    info: TokenizerInfo,
+    runner: Runner,
 ) -> list[str]:
     """Make the shards of corpora that are not finished; return what went wrong, a message for each corpus."""
-    work, key = folder / _WORK, corpora[0].files[0].options.text_key
+    key = corpora[0].files[0].options.text_key
     hashed, problems = _hashed(corpora, runner, work)
     prints = {corpus.name.name: _made_from(corpus, info) for corpus in hashed}
     todo = [corpus for corpus in hashed if not finished(folder, corpus.name.name, key, prints[corpus.name.name])]
@@ -368,10 +375,23 @@ def _refuse_other_tokenizers(
 ) -> None:
     """Find out before the work, not after it, that the folder's manifest could not be written."""
     replaced = {
-        shard_prefix(folder, corpus.name.name, options.text_key, split).name for corpus in corpora for split in SPLITS
+        shard_prefix(folder, corpus.name.name, options.text_key, split).name: corpus.name.name
+        for corpus in corpora
+        for split in SPLITS
     }
     for path in sorted(folder.glob("*_document.json")):
-        if path.stem not in replaced and load_sidecar(path).tokenizer != info:
+        try:
+            sidecar = load_sidecar(path)
+        except ManifestError:
+            if path.stem in replaced:
+                continue  # damaged, and about to be written anew
+            raise
+        if (name := replaced.get(path.stem, sidecar.shard.name)) != sidecar.shard.name:
+            raise TokeniseError(
+                f"{path}: is a shard of {sidecar.shard.name}, and one of {name} would have the same name; rename the "
+                "corpus, or choose another --output-prefix"
+            )
+        if path.stem not in replaced and sidecar.tokenizer != info:
             raise ManifestError(
                 f"{path}: this shard was made by another tokenizer or with another prepend_bos; one folder holds "
                 "shards of one tokenizer. Choose another --output-prefix or delete the old shards"

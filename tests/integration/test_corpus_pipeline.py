@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,10 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for a, b in [(f"This is sentence number {number} of the file.", f"Hii ni sentensi namba {number} ya faili.")]
     ]
     write(folder / "tatoeba.jsonl", pairs)
+    swapped = [
+        {"src_text": p["tgt_text"], "tgt_text": p["src_text"], "src_lang": "sw", "tgt_lang": "en"} for p in pairs
+    ]
+    write(folder / "other-way.jsonl", swapped)
     return folder
 
 
@@ -75,6 +80,10 @@ def config(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "corpus.yml").write_text(yaml.safe_dump(settings))
     return folder / "corpus.yml"
+
+
+def snapshot_of_shards(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (output / "shards").glob("*.bin")}
 
 
 def command(config: Path, output: Path, *arguments: str, stage: str = "all") -> list[str]:
@@ -139,6 +148,11 @@ def test_nothing_is_lost_without_a_count(undisturbed: tuple[Path, dict[str, str]
         ShardReader(manifest.prefix(shard)).verify(shard.content_hash)
 
 
+def test_a_pair_is_the_same_in_both_directions(undisturbed: tuple[Path, dict[str, str], str]) -> None:
+    folders = {path.name for path in (undisturbed[0] / "text").iterdir() if "swa" in path.name and "-" in path.name}
+    assert len(folders & {"eng_Latn-swa_Latn", "swa_Latn-eng_Latn"}) == 1, folders
+
+
 def test_the_tables_are_printed(undisturbed: tuple[Path, dict[str, str], str]) -> None:
     output, _, printed = undisturbed
     for part in ("What became of the language codes", "near_duplicate", "swa_Latn", "bytes/token", "all "):
@@ -188,15 +202,21 @@ def test_parts_of_an_array_change_nothing(
     output = tmp_path / "out"
     settings = load_corpus([config], [f"output={output}"])
 
-    def part_is_done(part: int) -> bool:
+    def part_is_done(part: int, wait_seconds: float = 0.0) -> bool:
         with Here() as backend:
             try:
-                Pipeline(settings, Runner(backend, Share(part, 3), show_progress=False)).run("all")
+                runner = Runner(backend, Share(part, 3), False, wait_seconds)
+                Pipeline(settings, runner).run("all")
             except CorpusError as error:
                 assert "not finished" in str(error) or "not tokenised" in str(error)
                 return False
             return True
 
+    assert not part_is_done(0)
+    with ThreadPoolExecutor(3) as pool:  # parts that wait for each other, as in an array
+        assert all(pool.map(lambda part: part_is_done(part, 60.0), range(3)))
+    assert snapshot_of_shards(output) == snapshot_of_shards(undisturbed[0])
+    shutil.rmtree(output)
     for _ in range(20):  # each round, every part goes as far as the others let it
         done = [part_is_done(part) for part in range(3)]  # a list: none may be left out
         if all(done):

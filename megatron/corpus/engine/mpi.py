@@ -47,6 +47,7 @@ class Mpi:
         self._comm = MPI.COMM_WORLD
         self.rank: int = self._comm.rank
         self.processes: int = self._comm.size
+        self._in_pass = False
         if launched is not None and launched != self.processes:
             raise CorpusError(
                 f"the launcher has started {launched} processes, but MPI sees {self.processes}: every process would "
@@ -61,12 +62,17 @@ class Mpi:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._in_pass and error is not None:
+            # The others wait for this process in the middle of a pass: without it they would wait for ever.
+            _print_trace(error)
+            self._comm.Abort(1)
         if self.rank == 0:
             self._comm.bcast(None)  # the others may go home
 
     def run(self, folder: Path, tasks: Sequence[Task], report: Report) -> Iterator[tuple[Task, Result]]:
         """Do the tasks of a pass on all processes; called by the first process only."""
         self._comm.bcast((folder, tuple(tasks)))
+        self._in_pass = True
         by_name = {task.name: task for task in tasks}
         results: list[tuple[str, Result]] = []
 
@@ -97,15 +103,16 @@ class Mpi:
                 done += 1
                 name, result = results.pop()
                 yield by_name[name], result
+        self._in_pass = False
 
     def serve(self) -> None:
         """Do what the first process asks for, until it has nothing more to do; for all other processes."""
         try:
             while (asked := self._comm.bcast(None)) is not None:
                 self._serve(*asked)
-        except BaseException:
+        except BaseException as error:
             # A process that is gone without a word would leave all others waiting for it.
-            traceback.print_exc()
+            _print_trace(error)
             self._comm.Abort(1)
 
     def _serve(self, folder: Path, tasks: Sequence[Task]) -> None:
@@ -165,6 +172,10 @@ class Mpi:
             flat = np.concatenate([each[row] for each in outgoing])
             self._comm.Alltoallv([flat, counts.tolist()], [received[row], arriving.tolist()])
         return received
+
+
+def _print_trace(error: BaseException) -> None:
+    traceback.print_exception(type(error), error, error.__traceback__)
 
 
 class _Ready:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import xxhash
 from tqdm import tqdm
 
 from megatron.corpus.document import CorpusError
-from megatron.corpus.engine.assign import largest_first, shares
+from megatron.corpus.engine.assign import largest_first
 from megatron.corpus.engine.backend import Backend
 from megatron.corpus.engine.task import Task, TaskRecord, finished, remove_others
 from megatron.utils.log import get_logger
 
 _SHOWN_PROBLEMS = 20
+_WAIT_SECONDS = 1.0
 
 _logger = get_logger(__name__)
 
@@ -35,6 +38,10 @@ class Share:
 
     index: int = 0
     count: int = 1
+
+    def has(self, task: str) -> bool:
+        """Whether a task is this job's, by its name alone: jobs need not know of each other to agree."""
+        return xxhash.xxh3_64_intdigest(task.encode()) % self.count == self.index
 
     @classmethod
     def parse(cls, text: str) -> Share:
@@ -57,12 +64,14 @@ class Runner:
         backend: where tasks run.
         share: this job's part of the tasks.
         show_progress: draw a bar on standard error.
+        wait_seconds: wait so long in each pass for the parts of other jobs.
         done: per pass, how many tasks ran here and how many there are.
     """
 
     backend: Backend
     share: Share = field(default_factory=Share)
     show_progress: bool = True
+    wait_seconds: float = 0.0
     done: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def run(self, name: str, folder: Path, tasks: Sequence[Task]) -> list[TaskRecord]:
@@ -96,13 +105,17 @@ class Runner:
         records = {task.name: record for task in tasks if (record := finished(folder, task)) is not None}
         if records and len(records) < len(tasks):
             _logger.info("%s: %d of %d tasks are finished already", name, len(records), len(tasks))
-        mine = [task for task in shares(tasks, self.share.count)[self.share.index] if task.name not in records]
+        mine = [task for task in tasks if task.name not in records and self.share.has(task.name)]
         problems = self._run(name, folder, mine, records)
         self.done[name] = (len(mine), len(tasks))
-        for task in tasks:  # other jobs may have finished theirs meanwhile
-            if task.name not in records and (record := finished(folder, task)) is not None:
-                records[task.name] = record
-        return records, problems
+        until = time.monotonic() + self.wait_seconds
+        while True:
+            for task in tasks:  # other jobs may have finished theirs meanwhile
+                if task.name not in records and (record := finished(folder, task)) is not None:
+                    records[task.name] = record
+            if len(records) == len(tasks) or problems or self.share.count == 1 or time.monotonic() > until:
+                return records, problems
+            time.sleep(_WAIT_SECONDS)
 
     def _run(self, name: str, folder: Path, tasks: Sequence[Task], records: dict[str, TaskRecord]) -> dict[str, str]:
         """Run tasks behind a bar, add their records, and return what went wrong."""

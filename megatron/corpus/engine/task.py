@@ -106,6 +106,11 @@ class Outputs:
         with self.path(name).open("ab") as file:
             file.write(data)
 
+    def names(self) -> list[str]:
+        """Return the files written so far."""
+        found = (path.relative_to(self._scratch).as_posix() for path in self._scratch.rglob("*") if path.is_file())
+        return sorted(found)
+
     def commit(self) -> dict[str, tuple[int, str]]:
         """Move all files to their places, flushed to disk; return size and hash of each."""
         files = {}
@@ -144,8 +149,10 @@ def run_task(folder: Path, task: Task, report: Report) -> TaskRecord:
     outputs = Outputs(folder, task.name)
     try:
         result = task.work(outputs, report)
+        # What is about to be moved is named first: if this process is killed in between, the next one removes it.
+        _write_record(folder, task.name, TaskRecord("", dict.fromkeys(outputs.names(), (0, ""))))
         record = TaskRecord(task.fingerprint, outputs.commit(), dict(result))
-        write_text(_record_path(folder, task.name), json.dumps(asdict(record), ensure_ascii=False))
+        _write_record(folder, task.name, record)
     finally:
         outputs.discard()
     return record
@@ -199,6 +206,10 @@ def _remove(folder: Path, name: str, kept: Collection[str] = ()) -> None:
     for file in record.files if record is not None else ():
         if file not in kept:
             (folder / file).unlink(missing_ok=True)
+
+
+def _write_record(folder: Path, name: str, record: TaskRecord) -> None:
+    write_text(_record_path(folder, name), json.dumps(asdict(record), ensure_ascii=False))
 
 
 def _record_path(folder: Path, name: str) -> Path:

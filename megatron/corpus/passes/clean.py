@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +119,7 @@ def clean_tasks(folder: Path, pieces: Sequence[Piece], settings: Mapping[str, An
     return [
         Task(
             f"{piece.corpus.name}/{piece.stem}",
-            fingerprint_of(common, piece.hash, piece.path),
+            fingerprint_of(common, piece.hash, piece.path, asdict(piece.corpus)),
             piece.text_bytes,
             CleanWork(folder=folder, piece=piece, **settings),
         )

@@ -9,7 +9,7 @@ their buckets. Documents are numbered by the order of their pieces, so the resul
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from megatron.corpus.engine.task import Outputs, Report, Task, TaskRecord, finge
 from megatron.corpus.pieces import Piece, PieceWriter, read_piece
 from megatron.corpus.tally import Key, Tally
 
-_RECIPE = 1  # raise it when the same input gives another result, so that it is made again
+_RECIPE = 2  # raise it when the same input gives another result, so that it is made again
 _BATCH_BYTES = 4 << 20
 #: Entries of one bucket task: about 16 bytes each, and as much again while they are sorted.
 BUCKET_ENTRIES = 1 << 21
@@ -68,6 +68,8 @@ class KeysWork:
             first += len(texts)
 
     def _paragraphs(self, report: Report) -> Iterator[tuple[Array, Array]]:
+        if self.piece.corpus.is_pair or not self.piece.corpus.has_language:
+            return  # a sentence belongs to its translation, and a line of code to its program
         first = 0
         for document in read_piece(self.folder, self.piece):
             paragraphs, keys = paragraph_keys(document.text, self.settings)
@@ -82,7 +84,7 @@ def _batches(documents: Iterator[Document], report: Report) -> Iterator[list[str
     texts: list[str] = []
     size_bytes = 0
     for document in documents:
-        texts.append("\n".join(document.texts))
+        texts.append(document.key_text)
         size_bytes += document.size_bytes
         if size_bytes >= _BATCH_BYTES:
             yield texts
@@ -199,7 +201,7 @@ def groups_of(pieces: Sequence[Piece], settings: DedupConfig) -> dict[str, list[
     """Return the pieces that are compared with each other, in their order, by the name of the group."""
     groups: dict[str, list[Piece]] = {}
     for piece in sorted(pieces, key=lambda piece: (piece.order[0], piece.corpus.name, piece.order[1:])):
-        name = piece.corpus.name if settings.scope == "corpus" else piece.corpus.code
+        name = piece.corpus.name if settings.scope == "corpus" else piece.corpus.group
         groups.setdefault(name, []).append(piece)
     return groups
 
@@ -210,7 +212,7 @@ def keys_tasks(folder: Path, pieces: Sequence[Piece], settings: DedupConfig, uni
     return [
         Task(
             f"{piece.corpus.name}/{piece.stem}",
-            fingerprint_of("keys", _RECIPE, unit, fields, piece.corpus.code, piece.hash),
+            fingerprint_of("keys", _RECIPE, unit, fields, asdict(piece.corpus), piece.hash),
             piece.text_bytes,
             KeysWork(folder, piece, settings, unit),
         )
@@ -238,7 +240,7 @@ def bucket_tasks(
     for group, pieces in groups.items():
         total = sum(entries[piece.path] for piece in pieces)
         parts = max(1, -(-total // BUCKET_ENTRIES))
-        hashes = [(piece.path, piece.hash) for piece in pieces]
+        hashes = [(piece.path, piece.hash, asdict(piece.corpus)) for piece in pieces]
         same = fingerprint_of("buckets", _RECIPE, unit, settings.model_dump(), parts, hashes)
         for part in range(parts):
             name = f"{group}/{part:05d}"

@@ -22,7 +22,7 @@ from megatron.corpus.tally import Key, Tally
 from megatron.utils.files import fingerprint_bytes, fingerprint_file
 
 _RECIPE = 2  # raise it when the same input gives another result, so that it is made again
-_NAME_CHARACTERS = 80
+_NAME_BYTES = 100
 _REPORT_DOCUMENTS = 256
 _CONTRADICTED = frozenset({"script_corrected", "script_contradicted"})
 
@@ -112,7 +112,7 @@ class Labelling:
     def corpus_of(self, document: Document, size_bytes: int) -> CorpusName | None:
         """Return the corpus of a document; None where it is dropped."""
         if self._file.source == "code" or self._is_unlabelled(document):
-            return self._corpus((self._file.label or Label("zxx", "Zyyy"),))
+            return self._unlabelled(self._file.label or Label("zxx", "Zyyy"))
         if self._file.pair is not None and document.target is None:
             return self._corpus(self._file.pair)  # both languages are in one text already
         sides = self._file.pair or (self._file.label, self._file.label)
@@ -158,15 +158,17 @@ class Labelling:
             and (label is None or label.language == "zxx")
         )
 
+    def _unlabelled(self, label: Label) -> CorpusName:
+        """Return the corpus of text whose language nothing names, such as code: that of its file, with its source."""
+        source, name = self._file.source, self._file.corpus
+        return CorpusName(name if name.startswith(source) else f"{source}-{name}", source, label.code)
+
     def _corpus(self, labels: tuple[Label, ...]) -> CorpusName:
         corpus = self._corpora.get(labels)
         if corpus is None:
             code = "-".join(label.code for label in labels)
             source = "bilingual" if len(labels) == 2 else self._file.source
-            if labels[0].language == "zxx":
-                name = self._file.corpus
-            else:
-                name = code if source in ("monolingual", "bilingual") else f"{source}-{code}"
+            name = code if source in ("monolingual", "bilingual") else f"{source}-{code}"
             corpus = self._corpora[labels] = CorpusName(name, source, code)
         return corpus
 
@@ -208,6 +210,6 @@ def read_tasks(
 def file_name(file: InputFile) -> str:
     """Return a name for an input file that is unique, and short enough for a file system."""
     name = file.name.replace("/", "--")
-    if len(name) > _NAME_CHARACTERS or "--" in file.name:
-        name = f"{name[:_NAME_CHARACTERS]}-{fingerprint_bytes(file.name.encode())[:12]}"
+    if len(name.encode()) > _NAME_BYTES or "--" in file.name:
+        name = f"{name.encode()[:_NAME_BYTES].decode(errors='ignore')}-{fingerprint_bytes(file.name.encode())[:12]}"
     return f"{file.input_number}-{name}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from megatron.corpus.pairs.templates import PairTemplate
 from megatron.corpus.pieces import CorpusName, Piece, PieceWriter, by_corpus, read_piece
 from megatron.corpus.tally import Key, Tally
 
-_RECIPE = 1  # raise it when the same input gives another result, so that it is made again
+_RECIPE = 2  # raise it when the same input gives another result, so that it is made again
 _CANDIDATES = "candidates.jsonl"
 _BATCH_CHARACTERS = 1 << 20
 
 
 def _hash(document: Document, key: int) -> int:
-    return text_hash("\n".join(document.texts).encode("utf-8"), key=key)
+    return text_hash(document.key_text.encode("utf-8"), key=key)
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,8 @@ class SplitWork:
             return {}
         lines = [line for name in self.language for line in _lines(self.chosen / f"{name}.jsonl")]
         texts = {
-            "train": ["\n".join(line["texts"]) for line in lines],
-            "test": ["\n".join(line["texts"]) for line in lines if line["split"] == "valid"],
+            "train": ["\n".join(sorted(line["texts"])) for line in lines],
+            "test": ["\n".join(sorted(line["texts"])) for line in lines if line["split"] == "valid"],
         }
         script = self.piece.corpus.labels[0].script
         return {split: HeldOutGuard(held, self.dedup, script=script) for split, held in texts.items() if held}
@@ -153,7 +153,7 @@ def _shares(documents: Sequence[Document], splits: Sequence[str], guards: Mappin
     shares = [0.0] * len(documents)
     for split, guard in guards.items():
         places = [place for place, each in enumerate(splits) if each == split]
-        measured = guard.shares(["\n".join(documents[place].texts) for place in places])
+        measured = guard.shares([documents[place].key_text for place in places])
         for place, share in zip(places, measured.tolist(), strict=True):
             shares[place] = share
     return shares
@@ -226,7 +226,7 @@ def candidates_tasks(folder: Path, pieces: Sequence[Piece], settings: SplitConfi
     return [
         Task(
             f"{piece.corpus.name}/{piece.stem}",
-            fingerprint_of("candidates", _RECIPE, fields, piece.hash),
+            fingerprint_of("candidates", _RECIPE, fields, piece.hash, asdict(piece.corpus)),
             piece.text_bytes,
             CandidatesWork(folder, piece, settings),
         )
@@ -283,10 +283,10 @@ def split_tasks(
     corpora = list(by_corpus(pieces))
     tasks = []
     for piece in pieces:
-        language = tuple(corpus.name for corpus in corpora if corpus.code == piece.corpus.code)
+        language = tuple(corpus.name for corpus in corpora if corpus.group == piece.corpus.group)
         fields = [settings.model_dump(), dedup.model_dump(exclude={"scope"}), parallel.model_dump(), explain]
         same = [(name, choice_of[name]) for name in language]
-        fingerprint = fingerprint_of("split", _RECIPE, fields, same, piece.path, piece.hash)
+        fingerprint = fingerprint_of("split", _RECIPE, fields, same, piece.path, piece.hash, asdict(piece.corpus))
         work = SplitWork(folder, piece, chosen, language, settings, dedup, parallel, explain)
         tasks.append(Task(f"{piece.corpus.name}/{piece.stem}", fingerprint, piece.text_bytes, work))
     return tasks

@@ -425,6 +425,16 @@ def test_names_must_differ(tmp_path: Path, tokenizer: TokenizerFile) -> None:
         run(tmp_path / "c", tmp_path / "out", tokenizer)
 
 
+def test_a_run_never_writes_over_shards_of_another_corpus(tmp_path: Path, tokenizer: TokenizerFile) -> None:
+    one = write(tmp_path / "fin_Latn.jsonl", FINNISH)
+    other = write(tmp_path / "eng_Latn.jsonl", ENGLISH)
+    run(one, tmp_path / "out" / "data", tokenizer)
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(TokeniseError, match="is a shard of data, and one of data_valid would have the same name"):
+        run(other, tmp_path / "out" / "data_valid", tokenizer)
+    assert snapshot(tmp_path / "out") == before
+
+
 def test_another_tokenizer_needs_another_folder(tmp_path: Path, tokenizer: TokenizerFile) -> None:
     run(write(tmp_path / "fin_Latn.jsonl", FINNISH), tmp_path / "out" / "x", tokenizer)
     other = write(tmp_path / "eng_Latn.jsonl", ENGLISH)

@@ -87,6 +87,20 @@ def test_files_killed_between_their_moves_are_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_bytes() == b"whole"
 
 
+def test_a_task_killed_while_its_files_move_is_cleaned_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(self: Outputs) -> None:
+        (self.folder / "only-then").write_bytes(b"moved")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Outputs, "commit", killed)
+        run_task(tmp_path, task("a", ("only-then", b"1"), ("x", b"1")), nothing)
+    assert finished(tmp_path, task("a")) is None
+    # With other settings the task has other files; those of before must not stay.
+    run_task(tmp_path, task("a", ("x", b"2"), fingerprint="2"), nothing)
+    assert visible(tmp_path) == ["x"]
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"fingerprint": "1"}', b'{"fingerprint": "1", "files": 3}'])
 def test_a_damaged_record_is_no_record(tmp_path: Path, content: bytes) -> None:
     one = task("a", ("x", b"1"))
