@@ -254,7 +254,8 @@ class Pipeline:
         if unfinished:
             listed = "\n".join(f"  {problems.get(job.corpus.name, job.corpus.name)}" for job in unfinished[:20])
             raise CorpusError(f"{settings.output}: {len(unfinished)} corpora are not tokenised:\n{listed}")
-        shutil.rmtree(work, ignore_errors=True)
+        if self._runner.share.count == 1:  # another part may still be waiting for the records in it
+            shutil.rmtree(work, ignore_errors=True)
         return _manifest(folder, jobs)
 
     def _jobs(self, pieces: Sequence[Piece], folder: Path, info: TokenizerInfo) -> Iterator[ShardJob]:

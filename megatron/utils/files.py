@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     The bytes go to a temporary name beside ``path``, are fsynced and renamed. After an error nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    # The number of a process is its own on one machine only, and threads share it.
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -43,7 +45,7 @@ def remove_abandoned(folder: Path) -> None:
     a time writes to.
     """
     for path in folder.glob(".*.tmp*"):
-        process = path.name.rpartition(".tmp")[2]
+        process = path.name.rpartition(".tmp")[2].partition("-")[0]
         if process.isdecimal() and not _is_running(int(process)):
             path.unlink(missing_ok=True)
 
