@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron.corpus.tokenise import TokeniseOptions, TokenizerFile, summary_table, tokenise_corpora
+from megatron.corpus.manifest_table import summary_table
+from megatron.corpus.tokenise import TokeniseOptions, TokenizerFile, tokenise_corpora
 from megatron.tokenizer.load import TOKENIZER_TYPES
 from megatron.utils.log import setup_logging
 

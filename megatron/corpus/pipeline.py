@@ -164,10 +164,12 @@ class Pipeline:
         }
         digests = [hashes[read.file_name(file)].result["hashes"] for file in readable]
         tasks = read.read_tasks(readable, config.inputs, digests, settings)
-        done, failed = self._runner.attempt("read", self._work / "read", tasks)
+        folder = self._work / "read"
+        done, failed = self._runner.attempt("read", folder, tasks)
         if len(done) < len(files):
             raise unfinished("read", problems | failed, len(files) - len(done))
-        records = self._runner.run("read", self._work / "read", tasks)
+        self._runner.remove_others("read", folder, tasks)
+        records = [done[task.name] for task in tasks]
         for record in records:
             for given, label, count in record.result["codes"]:
                 self.codes[(given, label)] = self.codes.get((given, label), 0) + count
@@ -192,9 +194,15 @@ class Pipeline:
             folder = self._work / "paragraphs"
         if settings.exact or settings.near:
             pieces = self._without_doubles(folder, pieces, "documents")
-            folder = self._work / "dedup"
-        self._deduplicated = folder
         return pieces
+
+    @property
+    def _deduplicated(self) -> Path:
+        """Folder of the pieces that go into the split."""
+        settings = self.config.dedup
+        if settings.exact or settings.near:
+            return self._work / "dedup"
+        return self._work / ("paragraphs" if settings.paragraphs else "clean")
 
     def _without_doubles(self, folder: Path, pieces: list[Piece], unit: dedup.Unit) -> list[Piece]:
         settings = self.config.dedup
@@ -250,10 +258,10 @@ class Pipeline:
         if todo:
             (folder / "manifest.json").unlink(missing_ok=True)
         problems = tokenise_jobs(todo, tokenizer, info, self._runner, work)
-        unfinished = [job for job in jobs if not finished(folder, job.corpus.name, _KEY, job.made_from)]
-        if unfinished:
-            listed = "\n".join(f"  {problems.get(job.corpus.name, job.corpus.name)}" for job in unfinished[:20])
-            raise CorpusError(f"{settings.output}: {len(unfinished)} corpora are not tokenised:\n{listed}")
+        left = [job for job in todo if not finished(folder, job.corpus.name, _KEY, job.made_from)]
+        if left:
+            listed = "\n".join(f"  {problems.get(job.corpus.name, job.corpus.name)}" for job in left[:20])
+            raise CorpusError(f"{settings.output}: {len(left)} corpora are not tokenised:\n{listed}")
         if self._runner.share.count == 1:  # another part may still be waiting for the records in it
             shutil.rmtree(work, ignore_errors=True)
         return _manifest(folder, jobs)

@@ -65,6 +65,11 @@ class Tally:
         digest = xxhash.xxh3_64_intdigest(text.encode())
         self._offer((key.stage, key.rule), digest, Example(id, _cut(text), _cut(detail)))
 
+    def record(self, key: Key, size_bytes: int, id: str, text: str, detail: str) -> None:
+        """Count one document, and offer it as an example."""
+        self.add(key, size_bytes)
+        self.show(key, id, text, detail)
+
     def merge(self, other: Tally) -> None:
         """Add the counts and examples of another."""
         for key, count in other.documents.items():

@@ -13,6 +13,7 @@ from megatron.corpus.engine.backend import Backend, Here, Pool
 from megatron.corpus.engine.run import Runner
 from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
 from megatron.corpus.held_out import HeldOutChooser, text_hash
+from megatron.corpus.passes.files import HashWork
 from megatron.corpus.passes.tokenise import (
     SPLITS,
     ShardJob,
@@ -28,7 +29,6 @@ from megatron.data.manifest import (
     MANIFEST_NAME,
     Manifest,
     ManifestError,
-    ShardInfo,
     Sidecar,
     TokenizerInfo,
     collect_manifest,
@@ -38,9 +38,8 @@ from megatron.data.manifest import (
 from megatron.tokenizer.load import TokenizerFile
 from megatron.utils.files import exclusive, fingerprint_file
 from megatron.utils.log import get_logger
-from megatron.utils.table import text_table
 
-__all__ = ["TokeniseError", "TokeniseOptions", "TokenizerFile", "summary_table", "tokenise_corpora"]
+__all__ = ["TokeniseError", "TokeniseOptions", "TokenizerFile", "tokenise_corpora"]
 
 _WORK = ".tokenise"  # folder of what is not finished, inside that of the shards
 
@@ -119,22 +118,6 @@ class RawFile:
             yield _fixed(document.text) if self.options.fix_text else document.text
         if self.fingerprint and fingerprint_file(self.path) != self.fingerprint:
             raise CorpusError(f"{self.path}: the file changed while it was read; tokenise it again")
-
-
-@dataclass(frozen=True)
-class HashWork:
-    """Takes the hash of a file's bytes."""
-
-    path: Path
-
-    def __call__(self, outputs: Outputs, report: Report) -> Mapping[str, Any]:
-        """See :class:`megatron.corpus.engine.task.Work`."""
-        try:
-            hashed = fingerprint_file(self.path)
-        except OSError as error:
-            raise CorpusError(f"{self.path}: cannot be read ({error.strerror}); check the path") from error
-        report(0, self.path.stat().st_size)
-        return {"hash": hashed}
 
 
 @dataclass(frozen=True)
@@ -260,7 +243,7 @@ def _hashed(corpora: Sequence[_Corpus], runner: Runner, work: Path) -> tuple[lis
     """
     shutil.rmtree(work / "hashes", ignore_errors=True)
     tasks = [
-        Task(name, "", file.size_bytes, HashWork(file.path))
+        Task(name, "", file.size_bytes, HashWork((file.path,)))
         for corpus in corpora
         for name, file in zip(corpus.task_names(), corpus.files, strict=True)
     ]
@@ -273,7 +256,7 @@ def _hashed(corpora: Sequence[_Corpus], runner: Runner, work: Path) -> tuple[lis
             problems[corpus.name.name] = of_files[0]
         else:
             files = zip(corpus.files, names, strict=True)
-            with_hash = (replace(file, fingerprint=records[name].result["hash"]) for file, name in files)
+            with_hash = (replace(file, fingerprint=records[name].result["hashes"][0]) for file, name in files)
             hashed.append(_Corpus(corpus.name, tuple(with_hash)))
     return hashed, problems
 
@@ -308,36 +291,6 @@ def _scanned(
         held_out = frozenset(chooser.choose())
         jobs.append(ShardJob(corpus.name, folder, options.text_key, corpus.files, held_out, prints[name]))
     return jobs, problems
-
-
-def summary_table(manifest: Manifest, *, corpora: int = 0) -> str:
-    """Return what a manifest holds as a table: a line per corpus, the largest first, and the sum of all.
-
-    Args:
-        manifest: the shards.
-        corpora: how many corpora to list; 0 lists all.
-    """
-    shards_of: dict[str, list[ShardInfo]] = {}
-    for shard in manifest.shards:
-        shards_of.setdefault(shard.name, []).append(shard)
-    names = sorted(shards_of, key=lambda name: (-sum(shard.bytes for shard in shards_of[name]), name))
-    shown = names[:corpora] if corpora else names
-    cells: list[tuple[str, ...]] = [("corpus", "documents", "words", "tokens", "bytes", "bytes/token", "held out")]
-    cells += [_summary_row(name, shards_of[name]) for name in shown]
-    cells.append(_summary_row(f"all {len(names)}", manifest.shards))
-    lines = text_table(cells).splitlines()
-    if len(shown) < len(names):
-        lines.insert(-1, f"... and {len(names) - len(shown):,} more")
-    return "\n".join(lines)
-
-
-def _summary_row(name: str, shards: Sequence[ShardInfo]) -> tuple[str, ...]:
-    documents, words, tokens, size_bytes = (
-        sum(getattr(shard, key) for shard in shards) for key in ("documents", "words", "tokens", "bytes")
-    )
-    held_out = sum(shard.documents for shard in shards if shard.split == "valid")
-    numbers = (f"{number:,}" for number in (documents, words, tokens, size_bytes))
-    return (name, *numbers, f"{size_bytes / tokens:.2f}", f"{held_out:,}")
 
 
 def _plan(

@@ -196,6 +196,32 @@ def test_a_launcher_of_another_mpi_is_noticed(config: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_processes_end_together_when_the_first_has_a_bug(tmp_path: Path) -> None:
+    if shutil.which("mpirun") is None:
+        pytest.skip("needs mpirun (Debian: openmpi-bin), which is not here")
+    pytest.importorskip("mpi4py", reason="needs mpi4py: pip install mpi4py==4.1.2")
+    code = """
+import sys
+from pathlib import Path
+from megatron.corpus.engine.mpi import Mpi
+from megatron.corpus.engine.run import Runner
+from megatron.corpus.engine.task import Task
+def work(outputs, report):
+    if mpi.rank == 0:
+        raise MemoryError("a bug in the first process")
+    return {"large": "x" * 300_000}
+mpi = Mpi(None)
+if mpi.rank:
+    mpi.serve()
+with mpi:
+    Runner(mpi, show_progress=False).run("x", Path(sys.argv[1]), [Task(str(n), "1", 1, work) for n in range(9)])
+"""
+    mpirun = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "3", sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(mpirun, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert "a bug in the first process" in done.stderr
+
+
 def test_parts_of_an_array_change_nothing(
     undisturbed: tuple[Path, dict[str, str], str], config: Path, tmp_path: Path
 ) -> None:
@@ -244,9 +270,12 @@ def test_a_changed_setting_does_only_what_depends_on_it(
     assert not any(done_with().values())
     changed = done_with("split.valid_bytes=1000")
     assert {name for name, count in changed.items() if count} == {"candidates", "held out", "split"}
+    changed = done_with("parallel.separator='\\n\\n\\n'")
+    assert {name for name, count in changed.items() if count} == {"candidates", "held out", "split"}  # as before
     changed = done_with("filters.limits={min_characters: 100}")
     assert changed["read"] == 0
     assert changed["clean"] > 0
+    assert done_with("languages.map={swa: swh}")["read"] > 0
 
 
 def kill_at_random(config: Path, output: Path, seconds: float) -> None:

@@ -76,7 +76,24 @@ def ngram_hashes(characters: Characters, size: int) -> Iterator[tuple[Hashes, np
 
 def _rolling(values: npt.NDArray[np.uint32], size: int) -> Hashes:
     """Hash all n-grams of one piece, shape ``[len(values) - size + 1]``."""
-    powers, inverses = _powers(_PIECE_NGRAMS + size)
+    hashes = rolling_sums(values, size, most=_PIECE_NGRAMS + size)
+    hashes ^= hashes >> _HALF
+    hashes *= _MIXER
+    return hashes
+
+
+def rolling_sums(values: npt.NDArray[np.uint32], size: int, *, most: int) -> Hashes:
+    """Return a number for the n-gram at each place, the same for equal ones; its low bits are not mixed.
+
+    Args:
+        values: code points.
+        size: characters of an n-gram.
+        most: as many values as a call may have, which decides the size of a table.
+
+    Returns:
+        uint64, shape ``[len(values) - size + 1]``.
+    """
+    powers, inverses = _powers(most)
     sums = np.zeros(len(values) + 1, dtype=np.uint64)
     terms = sums[1:]
     terms[:] = values
@@ -84,8 +101,6 @@ def _rolling(values: npt.NDArray[np.uint32], size: int) -> Hashes:
     np.cumsum(terms, out=terms)
     hashes = sums[size:] - sums[:-size]
     hashes *= inverses[: len(hashes)]
-    hashes ^= hashes >> _HALF
-    hashes *= _MIXER
     return hashes
 
 

@@ -73,7 +73,7 @@ class Mpi:
         """Do the tasks of a pass on all processes; called by the first process only."""
         self._comm.bcast((folder, tuple(tasks)))
         self._in_pass = True
-        by_name = {task.name: task for task in tasks}
+        waiting = {task.name: task for task in tasks}
         results: list[tuple[str, Result]] = []
 
         def drain() -> None:
@@ -89,20 +89,18 @@ class Mpi:
             report(documents, size_bytes)
             drain()
 
-        done = 0
-        for name, result in self._do(folder, tasks, report_and_drain):
-            results.append((name, result))
+        def arrived() -> Iterator[tuple[Task, Result]]:
             while results:
-                done += 1
                 name, result = results.pop()
-                yield by_name[name], result
-        while done < len(tasks):
+                yield waiting.pop(name), result
+
+        for mine in self._do(folder, tasks, report_and_drain):
+            results.append(mine)
+            yield from arrived()
+        while waiting:
             self._comm.probe()
             drain()
-            while results:
-                done += 1
-                name, result = results.pop()
-                yield by_name[name], result
+            yield from arrived()
         self._in_pass = False
 
     def serve(self) -> None:

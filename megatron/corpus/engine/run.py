@@ -90,9 +90,19 @@ class Runner:
         records, problems = self.attempt(name, folder, tasks)
         if len(records) < len(tasks):
             raise unfinished(name, problems, len(tasks) - len(records))
+        self.remove_others(name, folder, tasks)
+        return [records[task.name] for task in tasks]
+
+    def remove_others(self, name: str, folder: Path, tasks: Sequence[Task]) -> None:
+        """Remove from the folder of a pass what tasks have written whose input is gone; one of several jobs does not.
+
+        Args:
+            name: of the pass, for people.
+            folder: of the pass.
+            tasks: all of its tasks.
+        """
         if self.share.count == 1 and (removed := remove_others(folder, {task.name: task for task in tasks})):
             _logger.info("%s: removed the results of %d tasks whose input is gone", name, removed)
-        return [records[task.name] for task in tasks]
 
     def attempt(self, name: str, folder: Path, tasks: Sequence[Task]) -> tuple[dict[str, TaskRecord], dict[str, str]]:
         """Do the tasks of a pass that are not finished.

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
+from megatron.corpus.dedup.ngrams import rolling_sums
 from megatron.corpus.script import script_profile
 
 #: Classes of characters. Punctuation and symbols of one script alone (Tibetan's mark between syllables, Braille) are
@@ -26,7 +27,6 @@ MIN_SCRIPT_LETTERS = 10
 #: n-grams are compared within pieces of so many characters, so that memory does not grow with the text.
 PIECE_CHARACTERS = 1 << 20
 
-_MULTIPLIER = 0xD1342543DE82EF95
 _CODEPOINTS = 0x110000
 _COUNTED_CODEPOINTS = 0x2000
 _MOST_BUCKET_BITS = 22
@@ -137,7 +137,7 @@ def _covered(points: npt.NDArray[np.uint32], size: int) -> int:
     """Count the characters of a piece that lie in n-grams that came before in it."""
     if len(points) <= size:
         return 0
-    hashes = _rolling(points, size)
+    hashes = rolling_sums(points, size, most=PIECE_CHARACTERS)
     places = _suspects(hashes)
     hashes = hashes[places]
     order = hashes.argsort(kind="stable")
@@ -167,30 +167,6 @@ def _suspects(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     suspect[lost] = True
     suspect[winners[lost]] = True
     return np.flatnonzero(suspect)
-
-
-def _rolling(points: npt.NDArray[np.uint32], size: int) -> npt.NDArray[np.uint64]:
-    """Hash all n-grams of a piece, uint64, shape ``[len(points) - size + 1]``."""
-    powers, inverses = _powers()
-    sums = np.zeros(len(points) + 1, dtype=np.uint64)
-    np.multiply(points, powers[: len(points)], out=sums[1:])
-    np.cumsum(sums, out=sums)
-    hashes = sums[size:] - sums[:-size]
-    hashes *= inverses[: len(hashes)]
-    return hashes
-
-
-@functools.cache
-def _powers() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Return the powers of an odd number and of its inverse modulo 2^64."""
-    tables = []
-    for base in (_MULTIPLIER, pow(_MULTIPLIER, -1, 1 << 64)):
-        powers = np.full(PIECE_CHARACTERS, base, dtype=np.uint64)
-        powers[0] = 1
-        powers = np.multiply.accumulate(powers)
-        powers.flags.writeable = False
-        tables.append(powers)
-    return tables[0], tables[1]
 
 
 @functools.cache

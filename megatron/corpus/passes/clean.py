@@ -97,8 +97,7 @@ def _cleaned(document: Document, cleaner: Cleaner, corpus: CorpusName, tally: Ta
 
 def _drop(tally: Tally, stage: str, corpus: CorpusName, document: Document, reason: Dropped, size_bytes: int) -> None:
     key = Key(stage, corpus.name, "dropped", reason.rule)
-    tally.add(key, size_bytes)
-    tally.show(key, document.id, "\n".join(document.texts), str(reason))
+    tally.record(key, size_bytes, document.id, "\n".join(document.texts), str(reason))
 
 
 def clean_tasks(folder: Path, pieces: Sequence[Piece], settings: Mapping[str, Any]) -> list[Task]:
@@ -114,7 +113,8 @@ def clean_tasks(folder: Path, pieces: Sequence[Piece], settings: Mapping[str, An
         folder_fingerprint(path) for path in (filters.language_model, filters.word_lists, filters.perplexity_models)
     ]
     plain = {name: value.model_dump() for name, value in settings.items() if hasattr(value, "model_dump")}
-    plain["parallel"] = settings["parallel"].model_dump(exclude={"pairs_per_document", "template", "direction", "seed"})
+    template = {"pairs_per_document", "template", "header", "separator", "direction", "seed"}  # decide no filter
+    plain["parallel"] = settings["parallel"].model_dump(exclude=template)
     common = fingerprint_of("clean", _RECIPE, plain, models, settings["explain"])
     return [
         Task(

@@ -168,12 +168,10 @@ class ApplyWork:
                     kept = replace(document, text="".join(left).strip())
                     rule = "" if kept.text else "repeated_paragraphs"
                     key = Key(stage, corpus.name, "changed", "repeated_paragraphs")
-                    tally.add(key, size_bytes)
-                    tally.show(key, document.id, document.text, kept.text)
+                    tally.record(key, size_bytes, document.id, document.text, kept.text)
             if rule:
                 key = Key(stage, corpus.name, "dropped", rule)
-                tally.add(key, size_bytes)
-                tally.show(key, document.id, "\n".join(document.texts), "")
+                tally.record(key, size_bytes, document.id, "\n".join(document.texts), "")
                 continue
             size_bytes = kept.size_bytes
             tally.add(Key(stage, corpus.name, "out"), size_bytes)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from megatron.corpus.document import CorpusError
-from megatron.corpus.engine.task import fingerprint_of
+from megatron.corpus.engine.task import Outputs, Report, fingerprint_of
 from megatron.utils.files import fingerprint_file
 
 
@@ -23,3 +26,23 @@ def folder_fingerprint(path: str | Path | None) -> str:
         return fingerprint_of([(file.name, fingerprint_file(file)) for file in files])
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the setting that names it") from error
+
+
+@dataclass(frozen=True)
+class HashWork:
+    """Takes the hashes of the bytes of files."""
+
+    paths: tuple[Path, ...]
+
+    def __call__(self, outputs: Outputs, report: Report) -> Mapping[str, Any]:
+        """See :class:`megatron.corpus.engine.task.Work`."""
+        return {"hashes": [_hash(path, report) for path in self.paths]}
+
+
+def _hash(path: Path, report: Report) -> str:
+    try:
+        digest = fingerprint_file(path)
+        report(0, path.stat().st_size)
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return digest

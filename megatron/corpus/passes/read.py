@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from megatron.config.corpus_schema import InputConfig, InstructionsConfig, LanguagesConfig, ReadConfig, ScriptConfig
@@ -15,31 +14,17 @@ from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
 from megatron.corpus.labels import Labelled, Labeller
 from megatron.corpus.language_tables import known_scripts
 from megatron.corpus.languages import Label
+from megatron.corpus.passes.files import HashWork
 from megatron.corpus.pieces import CorpusName, PieceWriter
 from megatron.corpus.reading.find import InputFile
 from megatron.corpus.reading.read import ReadCounts, read_input
 from megatron.corpus.tally import Key, Tally
-from megatron.utils.files import fingerprint_bytes, fingerprint_file
+from megatron.utils.files import fingerprint_bytes
 
 _RECIPE = 2  # raise it when the same input gives another result, so that it is made again
 _NAME_BYTES = 100
 _REPORT_DOCUMENTS = 256
 _CONTRADICTED = frozenset({"script_corrected", "script_contradicted"})
-
-
-@dataclass(frozen=True)
-class HashWork:
-    """Takes the hash of an input file's bytes."""
-
-    paths: tuple[Path, ...]
-
-    def __call__(self, outputs: Outputs, report: Report) -> Mapping[str, Any]:
-        """See :class:`megatron.corpus.engine.task.Work`."""
-        hashes = []
-        for path in self.paths:
-            hashes.append(fingerprint_file(path))
-            report(0, path.stat().st_size)
-        return {"hashes": hashes}
 
 
 def hash_tasks(files: Sequence[InputFile]) -> list[Task]:
@@ -122,13 +107,11 @@ class Labelling:
             labelled = self._label(text, code, label)
             if isinstance(labelled, Dropped):
                 key = Key("script", self._file.corpus, "dropped", labelled.rule)
-                self._tally.add(key, size_bytes)
-                self._tally.show(key, document.id, text, f"{code or label}: {labelled}")
+                self._tally.record(key, size_bytes, document.id, text, f"{code or label}: {labelled}")
                 return None
             for note in labelled.notes:
                 key = Key("languages", self._file.corpus, "noted", note)
-                self._tally.add(key, size_bytes)
-                self._tally.show(key, document.id, text, f"{code or label} -> {labelled.label.code}")
+                self._tally.record(key, size_bytes, document.id, text, f"{code or label} -> {labelled.label.code}")
             given = code or (label.code if label is not None else "")
             self._codes[(given, labelled.label.code)] = self._codes.get((given, labelled.label.code), 0) + 1
             found.append(labelled.label)

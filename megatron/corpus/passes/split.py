@@ -114,8 +114,8 @@ class SplitWork:
                 report(1, size_bytes)
                 if share >= (self.settings.near_held_out or math.inf):
                     key = Key("split", corpus.name, "dropped", "near_held_out")
-                    tally.add(key, size_bytes)
-                    tally.show(key, document.id, "\n".join(document.texts), f"{share:.2f} of its n-grams are held out")
+                    detail = f"{share:.2f} of its n-grams are held out"
+                    tally.record(key, size_bytes, document.id, "\n".join(document.texts), detail)
                     continue
                 tally.add(Key("split", corpus.name, "out", split), size_bytes)
                 writer.add(split, document)

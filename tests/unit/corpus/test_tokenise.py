@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from megatron.corpus import encode
 from megatron.corpus.balanced import balanced_texts
+from megatron.corpus.manifest_table import summary_table
 from megatron.corpus.passes import tokenise as passes
 from megatron.corpus.read import CorpusError
 from megatron.corpus.tokenise import (
@@ -28,7 +29,6 @@ from megatron.corpus.tokenise import (
     TokeniseError,
     TokeniseOptions,
     TokenizerFile,
-    summary_table,
     tokenise_corpora,
 )
 from megatron.data.indexed import ShardReader, ShardWriter
