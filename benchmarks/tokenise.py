@@ -334,7 +334,7 @@ def main() -> None:
     args = parse_arguments(str(__doc__))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        paths = make_text(folder, 16_000_000 if args.quick else 120_000_000)
+        paths = make_text(folder, 16_000_000 if args.quick else 240_000_000)
         model = LLAMA2
         if not model.is_file():
             model = folder / "tokenizer.model"

@@ -122,7 +122,7 @@ class TextShardWriter:
             words=sum(len(text.split()) for text in batch.texts),
             tokens=len(flat),
             unk_tokens=int(np.count_nonzero(flat == unk_id)) if unk_id is not None else 0,
-            byte_tokens=int(np.count_nonzero(self._is_byte_token[flat])),
+            byte_tokens=int(np.count_nonzero(self._is_byte_token.take(flat))),
         )
         self.counts.add(counted)
 
@@ -135,15 +135,9 @@ def build_documents(texts: Sequence[str], tokenizer: Tokenizer, *, prepend_bos: 
     """
     if prepend_bos and tokenizer.bos_id is None:
         raise TokenizerError("prepend_bos needs a beginning-of-text token, and this tokenizer has none")
+    first = np.array([tokenizer.bos_id] if prepend_bos else [], dtype=np.int32)
+    last = np.array([tokenizer.eod_id], dtype=np.int32)
     arrays = tokenizer.encode_batch(texts)
-    lengths = np.array([len(array) for array in arrays], dtype=np.int64) + 1 + int(prepend_bos)
-    ends = np.cumsum(lengths)
-    # Everything that is not written below stays the end-of-document id: one pass, and no list of tokens.
-    flat = np.full(int(ends[-1]), tokenizer.eod_id, dtype=np.int32)
-    is_text = np.ones(len(flat), dtype=bool)
-    is_text[ends - 1] = False
-    if prepend_bos and tokenizer.bos_id is not None:
-        flat[ends - lengths] = tokenizer.bos_id
-        is_text[ends - lengths] = False
-    flat[is_text] = np.concatenate(arrays)
-    return flat, lengths.astype(np.int32)
+    flat = np.concatenate([part for array in arrays for part in (first, array, last)])
+    lengths = np.array([len(array) for array in arrays], dtype=np.int32) + np.int32(1 + len(first))
+    return flat, lengths

@@ -42,7 +42,7 @@ from megatron.data.manifest import (
     save_manifest,
 )
 from megatron.tokenizer.load import TokenizerFile
-from megatron.utils.files import exclusive
+from megatron.utils.files import exclusive, remove_abandoned
 from megatron.utils.log import get_logger
 
 #: The stages in their order, each with the last step that it needs.
@@ -264,6 +264,7 @@ class Pipeline:
             raise CorpusError(f"{settings.output}: {len(left)} corpora are not tokenised:\n{listed}")
         if self._runner.share.count == 1:  # another part may still be waiting for the records in it
             shutil.rmtree(work, ignore_errors=True)
+            remove_abandoned(folder)
         return _manifest(folder, jobs)
 
     def _jobs(self, pieces: Sequence[Piece], folder: Path, info: TokenizerInfo) -> Iterator[ShardJob]:

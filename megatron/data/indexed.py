@@ -117,7 +117,7 @@ class ShardWriter:
                 f"{self.prefix}: token ids {int(flat.min())} to {int(flat.max())} do not fit {self.dtype} "
                 f"(0 to {limits.max}); choose the dtype with dtype_for(vocab_size)"
             )
-        data = np.ascontiguousarray(flat, dtype=self.dtype).tobytes()
+        data = np.ascontiguousarray(flat, dtype=self.dtype).view(np.uint8).data
         self._digest.update(data)
         self._file.write(data)
         self._lengths.append(lengths.astype("<i4"))

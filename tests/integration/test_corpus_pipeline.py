@@ -278,6 +278,20 @@ def test_a_changed_setting_does_only_what_depends_on_it(
     assert done_with("languages.map={swa: swh}")["read"] > 0
 
 
+def test_what_killed_processes_left_among_the_shards_is_removed(
+    undisturbed: tuple[Path, dict[str, str], str], config: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(undisturbed[0], output)
+    shards = output / "shards"
+    shutil.copytree(shards, shards / ".swa_Latn.joining")  # as a join that was killed leaves it
+    (shards / ".manifest.json.tmp4194305-0a").write_text("{")  # no process has this number
+    (shards / "swa_Latn_text_document.json").unlink()
+    run(config, output)
+    assert [path.name for path in shards.iterdir() if path.name.startswith(".")] == []
+    assert snapshot(output) == undisturbed[1]
+
+
 def kill_at_random(config: Path, output: Path, seconds: float) -> None:
     process = subprocess.Popen(
         command(config, output, "--workers", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

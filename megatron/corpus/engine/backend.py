@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Lock
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from megatron.corpus.engine.task import Report, Task, TaskRecord, run_task
 
@@ -90,10 +91,11 @@ class Pool:
 
     def __enter__(self) -> Pool:
         context = multiprocessing.get_context("spawn")
-        manager = self._stack.enter_context(context.Manager())
-        self._reports: queue.Queue[tuple[int, float]] = manager.Queue()
-        self._pool = ProcessPoolExecutor(self.processes, mp_context=context)
+        self._reports, sender = context.Pipe(duplex=False)
+        # A pipe and not a manager's queue, whose process takes longer to start than all workers together.
+        self._pool = ProcessPoolExecutor(self.processes, context, _Worker.start, (sender, context.Lock()))
         self._stack.callback(self._pool.shutdown, cancel_futures=True)
+        self._stack.callback(self._reports.close)  # first, so that no worker waits for a pipe that nobody empties
         return self
 
     def __exit__(
@@ -104,7 +106,7 @@ class Pool:
     def run(self, folder: Path, tasks: Sequence[Task], report: Report) -> Iterator[tuple[Task, Result]]:
         """See :class:`Backend`."""
         try:
-            waiting = {self._pool.submit(_work, folder, task, self._reports): task for task in tasks}
+            waiting = {self._pool.submit(_work, folder, task): task for task in tasks}
         except BrokenProcessPool:
             waiting = {}
             for task in tasks:
@@ -118,11 +120,8 @@ class Pool:
 
     def _drain(self, report: Report) -> None:
         """Pass on the progress that workers have sent."""
-        while True:
-            try:
-                report(*self._reports.get_nowait())
-            except queue.Empty:
-                return
+        while self._reports.poll():
+            report(*self._reports.recv())
 
 
 class Seldom:
@@ -145,8 +144,26 @@ class Seldom:
         self._documents, self._bytes, self._sent = 0, 0.0, time.monotonic()
 
 
-def _work(folder: Path, task: Task, reports: queue.Queue[tuple[int, float]]) -> Result:
-    report = Seldom(reports.put)
+class _Worker:
+    """What a worker process holds: where its progress goes. It is set once, when the process starts."""
+
+    sender: ClassVar[Connection]
+    lock: ClassVar[Lock]
+
+    @classmethod
+    def start(cls, sender: Connection, lock: Lock) -> None:
+        """Take what a process can be given when it starts, but not with a task."""
+        cls.sender, cls.lock = sender, lock
+
+    @classmethod
+    def send(cls, progress: tuple[int, float]) -> None:
+        """Tell the parent; raises OSError when it no longer listens."""
+        with cls.lock:
+            cls.sender.send(progress)
+
+
+def _work(folder: Path, task: Task) -> Result:
+    report = Seldom(_Worker.send)
     try:
         return try_task(folder, task, report)
     finally:

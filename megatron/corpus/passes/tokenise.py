@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ from megatron.data.manifest import (
 )
 from megatron.tokenizer.base import Tokenizer
 from megatron.tokenizer.load import TokenizerFile
+from megatron.utils.files import fsync_folder
 
 #: The splits of a corpus that become shards; the one written last says that a corpus is finished.
 SPLITS: tuple[Split, ...] = ("valid", "train")
@@ -189,7 +191,11 @@ class JoinWork:
     blank_documents: int
 
     def __call__(self, outputs: Outputs, report: Report) -> Mapping[str, Any]:
-        """See :class:`megatron.corpus.engine.task.Work`; the shards are written straight into their folder."""
+        """See :class:`megatron.corpus.engine.task.Work`; the shards go into their own folder, and not into the task's.
+
+        They are made in a hidden folder beside their places, so that a killed process leaves nothing among them: the
+        next one to join the corpus empties that folder.
+        """
         job = self.job
         totals = {split: EncodeCounts() for split in SPLITS}
         for counts in self.counts:
@@ -201,18 +207,28 @@ class JoinWork:
             blank = f"; {self.blank_documents} documents are blank" if self.blank_documents else ""
             files = ", ".join(file.place for file in job.files)
             raise CorpusError(f"{job.corpus.name}: no documents in {files}{blank}; remove the corpus")
-        held_out = totals["valid"].documents
-        sidecars = []
-        for split in SPLITS:
-            if totals[split].documents:
-                shard = self._info(split, totals[split], report)
-                sidecar = Sidecar(shard, self.info, job.made_from, held_out, self.blank_documents)
-                sidecars.append((sidecar, job.prefix(split)))
-        for sidecar, prefix in sidecars:
-            save_sidecar(sidecar, prefix)
+        staging = job.folder / f".{job.corpus.name}.joining"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        try:
+            prefixes = [self._make(staging, split, totals, report) for split in SPLITS if totals[split].documents]
+            for prefix in prefixes:
+                for path in (bin_path(prefix), idx_path(prefix), sidecar_path(prefix)):
+                    path.replace(job.folder / path.name)
+            fsync_folder(job.folder)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
         return {}
 
-    def _info(self, split: Split, counts: EncodeCounts, report: Report) -> ShardInfo:
+    def _make(self, staging: Path, split: Split, totals: Mapping[Split, EncodeCounts], report: Report) -> Path:
+        """Write one shard and its sidecar into a folder; return its prefix there."""
+        prefix = staging / self.job.prefix(split).name
+        shard = self._shard(prefix, split, totals[split], report)
+        held_out = totals["valid"].documents
+        save_sidecar(Sidecar(shard, self.info, self.job.made_from, held_out, self.blank_documents), prefix)
+        return prefix
+
+    def _shard(self, prefix: Path, split: Split, counts: EncodeCounts, report: Report) -> ShardInfo:
         """Write one shard, and describe it."""
         job, corpus = self.job, self.job.corpus
         readers = [
@@ -220,7 +236,6 @@ class JoinWork:
             for file, parts in zip(job.files, self.counts, strict=True)
             if split in parts
         ]
-        prefix = job.prefix(split)
         content_hash = join_spans([Span.whole(reader) for reader in readers], prefix, report=lambda n: report(0, n))
         return ShardInfo(
             name=corpus.name,

@@ -275,6 +275,21 @@ def test_all_broken_corpora_are_reported_and_the_others_finished(
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_a_join_leaves_nothing_but_shards(tmp_path: Path, tokenizer: TokenizerFile) -> None:
+    source, out = corpora(tmp_path / "in"), tmp_path / "out"
+    (out / ".fin_Latn.joining").mkdir(parents=True)
+    (out / ".fin_Latn.joining" / "left").touch()
+
+    def full(*_: Any, **__: Any) -> str:
+        raise OSError(28, "No space left on device")
+
+    with mock.patch.object(passes, "join_spans", full), pytest.raises(TokeniseError, match="No space left"):
+        run(source, out, tokenizer)
+    assert list(out.iterdir()) == []
+    run(source, out, tokenizer)
+    assert not list(out.glob(".*"))
+
+
 def test_shards_of_a_corpus_that_broke_are_removed(tmp_path: Path, tokenizer: TokenizerFile) -> None:
     path = write(tmp_path / "in" / "fin_Latn.jsonl", FINNISH)
     run(tmp_path / "in", tmp_path / "out", tokenizer)
