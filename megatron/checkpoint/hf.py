@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from megatron.config.architecture import Architecture
+from megatron.parallel.parts import local_part
 from megatron.utils.files import fsync_file, fsync_folder, write_text
 
 _INDEX = "model.safetensors.index.json"
@@ -24,6 +25,8 @@ class WeightsError(ValueError):
 
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Fill ``model`` with the safetensors of a Hugging Face folder, one tensor at a time, cast to the model's dtype.
+
+    Of a model that is divided among processes each reads only its own parts.
 
     Raises:
         WeightsError: files are missing or broken, or names or shapes differ; every difference is listed, and nothing
@@ -55,8 +58,9 @@ def load_weights(model: nn.Module, folder: Path) -> None:
         for path in files:
             with _opened(path) as handle:
                 for name, parameter in wanted.items():
-                    if found[name][0] == path:
-                        parameter.copy_(handle.get_tensor(name))
+                    part, place = local_part(parameter)
+                    if found[name][0] == path and part.numel():
+                        part.copy_(handle.get_slice(name)[place])
 
 
 def weight_files(folder: Path) -> list[Path]:

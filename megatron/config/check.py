@@ -13,10 +13,11 @@ from typing import Any
 
 from megatron.config.data_rules import DATA_RULES, DATA_RULES_OF_ABSENCE
 from megatron.config.derive import architecture_of, derive_batch, known_vocab_size, vocab_size_is_known
+from megatron.config.layout import Layout
 from megatron.config.mixture_rules import MIXTURE_RULES
 from megatron.config.problems import ABSENT, Complaint, Problem
 from megatron.config.read import Entry
-from megatron.config.schema import SHAPE_KEYS, AdamConfig, Config
+from megatron.config.schema import SHAPE_KEYS, AdamConfig, Config, ZeroConfig
 
 _REQUIRED_SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
 
@@ -148,6 +149,12 @@ def _finetune_what(load: str | None, finetune: bool) -> Iterator[Complaint]:
         yield "finetune", "is true without load", fix
 
 
+def _shards_need_a_stage(data_parallel_shard_size: int | None, zero_optimization: ZeroConfig) -> Iterator[Complaint]:
+    if data_parallel_shard_size is not None and zero_optimization.stage == 0:
+        fix = "Add `zero_optimization: {stage: 3}` (or 1 or 2), or remove the key."
+        yield "data_parallel_shard_size", "has no effect with stage 0, which divides nothing", fix
+
+
 _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _model_or_shape,
     _weights_need_a_folder,
@@ -161,6 +168,7 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _saved_sometimes,
     _saving_needs_a_folder,
     _finetune_what,
+    _shards_need_a_stage,
     *DATA_RULES,
     *MIXTURE_RULES,
 )
@@ -171,6 +179,7 @@ _RULES_OF_ABSENCE = (
     _saved_sometimes,
     _saving_needs_a_folder,
     _finetune_what,
+    _shards_need_a_stage,
     *DATA_RULES_OF_ABSENCE,
 )
 
@@ -178,10 +187,14 @@ _RULES_OF_ABSENCE = (
 def check_run(config: Config, *, data_parallel_size: int) -> list[str]:
     """Return what keeps a valid configuration from training here: its files, and the batch on so many processes."""
     problems = check_files(config)
-    try:
-        derive_batch(config.batch, data_parallel_size=data_parallel_size)
-    except ValueError as error:
-        problems.append(str(error))
+    for check in (
+        lambda: derive_batch(config.batch, data_parallel_size=data_parallel_size),
+        lambda: Layout.of(config.parallel, processes=data_parallel_size),
+    ):
+        try:
+            check()
+        except ValueError as error:
+            problems.append(str(error))
     return problems
 
 

@@ -100,7 +100,7 @@ _DEEPSPEED_CONFIG = (
     _renamed("bf16", None, "precision"),
     _rejected("amp", None, "apex's AMP is not used: use precision"),
     _used("gradient_clipping", 1.0),
-    _later("zero_optimization", None, "only stage 0, where every process holds the whole model"),
+    _used("zero_optimization"),
     _rejected("curriculum_learning", None, "sequences all have seq_length tokens"),
     _rejected("curriculum_seqlen", 0, "sequences all have seq_length tokens"),
     _ignored("steps_per_print", 10, "log_interval decides how often a line is printed"),
@@ -469,7 +469,6 @@ LATER_KEYS: Mapping[str, NeoxKey] = MappingProxyType(
         key.name: key
         for key in (
             _later("context_parallel_size", 1, "every process holds whole sequences"),
-            _later("data_parallel_shard_size", 1, "every process holds the whole model"),
             _later("compile", False, "the model runs without torch.compile"),
             _later("async_checkpoint", False, "training waits until a checkpoint is written"),
             _later("keep_every", None, "checkpoints of extra_save_iters are never deleted"),

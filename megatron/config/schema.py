@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from megatron.config.fields import (
     AnyCase,
@@ -261,9 +261,20 @@ class LoggingConfig(Section):
     """Peak TFLOP/s of one accelerator; then the share of it that the model uses (MFU) is reported."""
 
 
+class ZeroConfig(Section):
+    """GPT-NeoX's `zero_optimization` entry."""
+
+    stage: Annotated[int, Field(ge=0, le=3)] = 0
+    """What the processes divide: 0 nothing, 1 optimizer state, 2 also gradients, 3 also weights."""
+
+
 class ParallelConfig(Section):
     """How processes work together."""
 
+    zero_optimization: ZeroConfig = ZeroConfig()
+    """`{stage: 0}`: every process holds the whole model. Stages 1, 2 and 3 divide more and more of it."""
+    data_parallel_shard_size: Count | None = None
+    """With a stage above 0: processes that divide one copy of the model, such as those of a node; all when absent."""
     distributed_backend: Annotated[Literal["nccl", "gloo"], AnyCase()] | None = None
     """Communication library; `nccl` on GPUs and `gloo` on CPUs when absent."""
     num_threads: Count | None = None

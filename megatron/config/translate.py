@@ -45,7 +45,7 @@ def translate(entries: Mapping[str, Entry]) -> Translation:
             result.reject(key, entry, "is not a known key", fix)
         elif neox.status is not Status.RENAMED:
             _judge(neox, entry, result)
-    for rename in (_precision, _adam, _gated_width, _plain_names, _overridden_weights, _without_effect):
+    for rename in (_precision, _adam, _zero, _gated_width, _plain_names, _overridden_weights, _without_effect):
         rename(given, result)
     _refuse_known_values(result)
     return result
@@ -87,13 +87,34 @@ def _is_dense_attention(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_stage_zero(value: Any) -> bool:
-    return isinstance(value, dict) and _same(value.get("stage", 0), 0)
+_HARMLESS: Mapping[str, Callable[[Any], bool]] = MappingProxyType({"attention_config": _is_dense_attention})
 
-
-_HARMLESS: Mapping[str, Callable[[Any], bool]] = MappingProxyType(
-    {"attention_config": _is_dense_attention, "zero_optimization": _is_stage_zero}
+_ZERO_BUCKETS = frozenset(
+    {
+        "allgather_bucket_size",
+        "allgather_partitions",
+        "contiguous_gradients",
+        "overlap_comm",
+        "reduce_bucket_size",
+        "reduce_scatter",
+        "round_robin_gradients",
+    }
 )
+
+
+def _zero(given: Mapping[str, Entry], result: Translation) -> None:
+    """Leave out of ``zero_optimization`` what only says how DeepSpeed cuts its messages."""
+    entry = given.get("zero_optimization")
+    if entry is None or not isinstance(entry.value, dict):
+        return
+    left_out = sorted(_ZERO_BUCKETS & entry.value.keys())
+    if not left_out:
+        return
+    kept = {key: value for key, value in entry.value.items() if key not in _ZERO_BUCKETS}
+    result.entries["zero_optimization"] = dataclasses.replace(entry, value=kept)
+    if not _same(kept.get("stage", 0), 0):
+        text = f"{', '.join(left_out)}: ignored, since PyTorch sends a block's tensors together and overlaps by itself"
+        result.warn("zero_optimization", entry, text)
 
 
 def _precision(given: Mapping[str, Entry], result: Translation) -> None:

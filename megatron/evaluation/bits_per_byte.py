@@ -21,6 +21,7 @@ from megatron.data.parts import Parts
 from megatron.model.loss import IGNORE
 from megatron.parallel.precision import call_in
 from megatron.parallel.process import World
+from megatron.parallel.sharding import release
 from megatron.utils.log import progress
 
 
@@ -83,9 +84,14 @@ class HeldOutSet:
         training = model.training
         model.eval()
         with torch.no_grad():
-            mine = self._batches(batch_tokens)[world.rank :: world.size]
+            batches = self._batches(batch_tokens)
+            mine = batches[world.rank :: world.size]
             for batch in progress(mine, description="validation", unit="batch", disable=not world.is_main):
                 self._score_batch(model, batch, table, dtype)
+            if len(mine) * world.size < len(batches):
+                # Processes that divide a model gather it together: as many passes in each, the last one for nothing.
+                self._score_batch(model, batches[-1], torch.zeros_like(table), dtype)
+        release(model)
         model.train(training)
         sums = world.sum(table).tolist()
         return [

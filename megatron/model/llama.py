@@ -7,6 +7,7 @@ Source: Touvron et al., arXiv 2302.13971 and 2307.09288; Llama team, arXiv 2407.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -105,10 +106,23 @@ class Llama(nn.Module):
         )
 
     @classmethod
-    def empty(cls, architecture: Architecture, *, device: torch.device) -> Llama:
-        """Return a model on ``device`` whose weights are still to be filled; nothing is computed for them twice."""
+    def empty(
+        cls,
+        architecture: Architecture,
+        *,
+        device: torch.device,
+        divide: Callable[[Llama], None] = lambda model: None,
+    ) -> Llama:
+        """Return a model on ``device`` whose weights are still to be filled; nothing is computed for them twice.
+
+        Args:
+            architecture: its shape.
+            device: where its tensors get their memory.
+            divide: changes the model before they do.
+        """
         with torch.device("meta"):
             model = cls(architecture)
+        divide(model)
         model.to_empty(device=device)
         model.model.set_rotation_table()
         return model
@@ -163,7 +177,14 @@ class Llama(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, *, seed: int) -> None:
-        """Fill every parameter at random, the same for the same seed on every device and rank.
+        """Fill every parameter with :meth:`random_weights`."""
+        for parameter, values in self.random_weights(seed=seed):
+            parameter.copy_(values)
+
+    def random_weights(self, *, seed: int) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Yield every parameter with random values for it, the same for the same seed on every device and rank.
+
+        The values are whole float32 tensors on the CPU, also where a process holds a part of the parameter.
 
         Normal with ``initializer_range``; the two projections that write into the residual stream are scaled down by
         the square root of their number (``scaled_normal`` of GPT-NeoX, Radford et al. 2019). Norms start at one.
@@ -172,9 +193,8 @@ class Llama(nn.Module):
         std = self.architecture.initializer_range
         for name, parameter in self.named_parameters():
             if parameter.dim() == 1:
-                parameter.fill_(1.0)
+                yield parameter, torch.ones(parameter.shape)
                 continue
             residual = name.endswith(("o_proj.weight", "down_proj.weight"))
             scale = std / math.sqrt(2 * self.architecture.num_hidden_layers) if residual else std
-            values = torch.empty(parameter.shape, dtype=torch.float32).normal_(0.0, scale, generator=generator)
-            parameter.copy_(values)
+            yield parameter, torch.empty(parameter.shape).normal_(0.0, scale, generator=generator)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.func import functional_call
 
 _DTYPES = {"fp32": torch.float32, "bfloat16": torch.bfloat16}
@@ -23,7 +24,7 @@ def call_in(dtype: torch.dtype, model: nn.Module, *args: Any, **kwargs: Any) -> 
     precision (``MixedPrecisionPolicy``) does as well. A separate output matrix stays as it is: the loss casts it and
     hands its gradient back in float32.
     """
-    if dtype == torch.float32:
+    if dtype == torch.float32 or isinstance(model, FSDPModule):  # the latter gathers its weights in its own dtype
         out: Tensor = model(*args, **kwargs)
         return out
     cast = {

@@ -10,6 +10,7 @@ import torch
 
 from megatron.checkpoint.hf import load_weights
 from megatron.config.derive import architecture_of
+from megatron.config.layout import Layout
 from megatron.config.schema import DataConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from megatron.data.check import tokenizer_problem
 from megatron.data.loader import Loader
@@ -19,6 +20,9 @@ from megatron.data.neox.paths import mixture_section, open_corpora
 from megatron.data.order import SampleOrder
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
+from megatron.parallel.parts import local_part
+from megatron.parallel.process import World
+from megatron.parallel.sharding import shard
 from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.log import get_logger
 
@@ -126,11 +130,37 @@ def tokenizer_files(section: TokenizerConfig) -> list[Path]:
     return [file, *(path for name in beside if (path := file.parent / name).exists())]
 
 
-def build_model(section: ModelConfig, *, vocab_size: int, seed: int, device: torch.device) -> Llama:
-    """Return the model in float32 on ``device``, with pretrained weights or, where there are none, random ones."""
-    model = Llama.empty(architecture_of(section, vocab_size=vocab_size), device=device)
+def build_model(
+    section: ModelConfig,
+    *,
+    vocab_size: int,
+    seed: int,
+    world: World,
+    layout: Layout,
+    dtype: torch.dtype,
+) -> Llama:
+    """Return the model, or this process's part of it, with pretrained weights or, where there are none, random ones.
+
+    Args:
+        section: its shape, and where its weights are.
+        vocab_size: entries of the tokenizer.
+        seed: decides random weights.
+        world: the processes.
+        layout: how they divide the model. No process ever holds more of it in memory than its part and one tensor.
+        dtype: dtype to compute in; parameters are float32.
+    """
+
+    def divide(model: Llama) -> None:
+        if layout.stage and world.size > 1:
+            shard(model, layout, world, dtype=dtype)
+
+    architecture = architecture_of(section, vocab_size=vocab_size)
+    model = Llama.empty(architecture, device=world.device, divide=divide)
     if section.hf_model is not None and section.load_weights:
         load_weights(model, Path(section.hf_model))
     else:
-        model.init_weights(seed=seed)
+        with torch.no_grad():
+            for parameter, values in model.random_weights(seed=seed):
+                part, place = local_part(parameter)
+                part.copy_(values[place])
     return model

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import nn
 
 from megatron.model.loss import IGNORE
-from megatron.parallel.gradients import sum_gradients
+from megatron.parallel.gradients import gradient_norm, sum_gradients
 from megatron.parallel.precision import call_in
 from megatron.parallel.process import World
+from megatron.parallel.sharding import begin_micro_batch
 from megatron.train.batches import MicroBatch
 
 
@@ -51,8 +52,10 @@ class TrainStep:
         world: World,
         dtype: torch.dtype,
         max_gradient_norm: float,
+        zero_stage: int = 0,
     ) -> None:
         self._model, self._optimizer, self._world, self._dtype = model, optimizer, world, dtype
+        self._zero_stage = zero_stage
         self._learning_rate = learning_rate
         self._max_gradient_norm = max_gradient_norm
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -73,7 +76,7 @@ class TrainStep:
                 "mend the data"
             )
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).item() / num_tokens
+        norm = gradient_norm(gradients) / num_tokens
         if not (math.isfinite(loss_sum) and math.isfinite(norm)):
             raise NotFiniteError(
                 f"step {step + 1}: loss {loss_sum / num_tokens}, gradient norm {norm}. The update was not made; start "
@@ -90,7 +93,8 @@ class TrainStep:
     def _add_up_gradients(self, micro_batches: Iterable[MicroBatch]) -> tuple[float, float]:
         """Run forward and backward; return the sum of the losses and how many there are, over all processes."""
         totals = torch.zeros(2, dtype=torch.float64, device=self._world.device)
-        for batch in micro_batches:
+        for batch, last in _with_last(micro_batches):
+            begin_micro_batch(self._model, stage=self._zero_stage, last=last)
             loss = call_in(
                 self._dtype,
                 self._model,
@@ -105,3 +109,14 @@ class TrainStep:
         sum_gradients(self._parameters, self._world)
         loss_sum, num_tokens = self._world.sum(totals).tolist()
         return loss_sum, num_tokens
+
+
+def _with_last(micro_batches: Iterable[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
+    """Yield every micro-batch, and whether it is the last."""
+    held: MicroBatch | None = None
+    for batch in micro_batches:
+        if held is not None:
+            yield held, False
+        held = batch
+    if held is not None:
+        yield held, True

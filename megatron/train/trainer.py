@@ -13,6 +13,7 @@ from typing import Any
 
 from megatron.checkpoint import store
 from megatron.config.derive import derive_batch
+from megatron.config.layout import Layout
 from megatron.config.load import dump, resolved_name
 from megatron.config.schema import Config
 from megatron.data.mixture import UNTIERED, Row, RunSize
@@ -74,11 +75,15 @@ class Trainer:
             show_progress=world.is_main,
         )
         check_tokenizer(config.tokenizer, config.model, self.data.manifest)
+        layout = Layout.of(config.parallel, processes=world.size)
+        self.dtype = compute_dtype(config.train.precision)
         self.model = build_model(
             config.model,
             vocab_size=self.data.manifest.tokenizer.vocab_size,
             seed=config.train.seed,
-            device=world.device,
+            world=world,
+            layout=layout,
+            dtype=self.dtype,
         )
         self.optimizer = build_adamw(
             self.model,
@@ -87,7 +92,6 @@ class Trainer:
             eps=config.optimizer.eps,
             weight_decay=config.optimizer.weight_decay,
         )
-        self.dtype = compute_dtype(config.train.precision)
         self.train_step = TrainStep(
             model=self.model,
             optimizer=self.optimizer,
@@ -97,6 +101,7 @@ class Trainer:
             world=world,
             dtype=self.dtype,
             max_gradient_norm=config.optimizer.gradient_clipping,
+            zero_stage=layout.stage,
         )
         self.identity = run_identity(self.data, self.model.architecture, seed=config.train.seed)
         self.store = store.CheckpointStore(

@@ -102,6 +102,7 @@ REACHES = {
     "vocab_file": ("other.model", {}),
     "exit_interval": (5, {}),
     "weight_decay": (0.2, {}),
+    "zero_optimization": ({"stage": 2}, {}),
     "temperature": (0.7, {}),
     "top_p": (0.9, {}),
     "top_k": (5, {}),
@@ -170,7 +171,6 @@ def test_late_features_say_not_supported_yet(problems_with):
     late = {
         "pipe_parallel_size": 2,
         "model_parallel_size": 2,
-        "zero_optimization": {"stage": 1},
         "checkpoint_activations": True,
         "launcher": "slurm",
         "train_label_data_paths": ["a"],
@@ -219,7 +219,6 @@ def test_neutral_settings_of_gpt_neox_files(text, minimal, caplog):
         {"rotary_pct": 0.25},
         {"hidden_dropout": 0.1},
         {"rotary_pct": True},
-        {"zero_optimization": {"stage": 3}},
     ],
 )
 def test_other_architectures_are_refused(setting, problems_with):

@@ -1,0 +1,130 @@
+"""What the processes of ``test_layouts.py`` do: train a small model on one layout after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from megatron.config.architecture import Architecture
+from megatron.config.layout import Layout
+from megatron.config.schema import ModelConfig
+from megatron.model.attention import Documents
+from megatron.model.loss import IGNORE
+from megatron.optim.adamw import build_adamw
+from megatron.parallel.process import World
+from megatron.parallel.sharding import release
+from megatron.train.batches import MicroBatch
+from megatron.train.build import build_model
+from megatron.train.step import TrainStep
+
+STEPS, ROWS, WIDTH, VOCABULARY = 10, 8, 16, 67
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 50, "num_layers": 3, "num_attention_heads": 4,
+    "num_kv_heads": 2, "max_position_embeddings": WIDTH,
+}  # fmt: skip
+"""Sizes that do not divide evenly, as real vocabularies over real numbers of processes do not."""
+
+
+class Messages(TorchDispatchMode):
+    """Counts the collectives that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function.namespace == "c10d":
+            name = function.__name__.partition(".")[0]
+            self.counts[name] = self.counts.get(name, 0) + 1
+        return function(*args, **(kwargs or {}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A layout and what is trained on it."""
+
+    layout: Layout
+    micro: int = 1
+    tied: bool = False
+    documents: bool = False
+    precision: torch.dtype = torch.float32
+
+    @property
+    def processes(self) -> int:
+        return self.layout.shards * self.layout.replicas
+
+    def alone(self) -> Case:
+        """Return the same training in one process."""
+        return dataclasses.replace(self, layout=Layout(0, 1, 1))
+
+
+def batches(case: Case, step: int, world: World) -> list[MicroBatch]:
+    """Return this process's micro-batches of a step: every process has other rows, all together always the same."""
+    generator = torch.Generator().manual_seed(step)
+    tokens = torch.randint(0, VOCABULARY // 8, (ROWS, WIDTH + 1), generator=generator) * 8  # there is much to learn
+    targets = tokens[:, 1:].clone()
+    targets[torch.rand(targets.shape, generator=generator) < 0.2] = IGNORE  # another number of them in each row
+    lengths = [int(length) for length in torch.randint(1, WIDTH, (ROWS,), generator=generator)]
+    made = []
+    for first in range(world.rank * case.micro, ROWS, world.size * case.micro):
+        rows = range(first, first + case.micro)
+        cut = [piece for row in rows for piece in (lengths[row], WIDTH - lengths[row])]
+        documents = Documents.of(cut) if case.documents else None
+        made.append(MicroBatch(tokens[rows.start : rows.stop, :-1], targets[rows.start : rows.stop], None, documents))
+    return made
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().clone()
+
+
+def trained(case: Case, world: World) -> dict[str, Any]:
+    """Train, and return losses, gradient norms, and the weights and moments at the end."""
+    section = ModelConfig(**SHAPE, no_weight_tying=not case.tied)
+    model = build_model(
+        section, vocab_size=VOCABULARY, seed=3, world=world, layout=case.layout, dtype=case.precision
+    )
+    assert isinstance(model.architecture, Architecture)
+    optimizer = build_adamw(model, learning_rate=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    step = TrainStep(
+        model=model, optimizer=optimizer, learning_rate=lambda _: 1e-2, world=world, dtype=case.precision,
+        max_gradient_norm=1.0, zero_stage=case.layout.stage,
+    )  # fmt: skip
+    results = []
+    for number in range(STEPS):
+        if number == STEPS // 2:  # as an evaluation between two steps does
+            with torch.no_grad():
+                model(torch.zeros(1, WIDTH, dtype=torch.int64), targets=torch.zeros(1, WIDTH, dtype=torch.int64))
+            release(model)
+        results.append(step(batches(case, number, world), step=number))
+    with Messages() as messages:
+        step(batches(case, STEPS, world), step=STEPS)
+    return {
+        "messages": messages.counts,
+        "losses": torch.tensor([result.loss for result in results]),
+        "norms": torch.tensor([result.gradient_norm for result in results]),
+        "weights": {name: whole(parameter) for name, parameter in model.named_parameters()},
+        "moments": [whole(optimizer.state[parameter]["exp_avg_sq"]) for parameter in model.parameters()],
+        "held_elements": sum(
+            (parameter.to_local() if isinstance(parameter, DTensor) else parameter).numel()
+            for parameter in model.parameters()
+        ),
+    }
+
+
+def work(rank: int, size: int, folder: str, cases: dict[str, Case]) -> None:
+    """Train every case in one of ``size`` processes; the first writes what came out."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store-{size}", rank=rank, world_size=size)
+    world = World(rank=rank, size=size, device=torch.device("cpu"))
+    for name, case in cases.items():
+        result = trained(case, world)
+        if rank == 0:
+            torch.save(result, Path(folder) / f"{name}.pt")
+    dist.destroy_process_group()
