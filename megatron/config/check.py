@@ -155,6 +155,12 @@ def _shards_need_a_stage(data_parallel_shard_size: int | None, zero_optimization
         yield "data_parallel_shard_size", "has no effect with stage 0, which divides nothing", fix
 
 
+def _a_mode_of_recomputation(checkpoint_activations: bool, given: Any) -> Iterator[Complaint]:
+    if not checkpoint_activations and "checkpoint_mode" in given:
+        fix = "Add `checkpoint_activations: true`, or remove the key."
+        yield "checkpoint_mode", "has no effect without checkpoint_activations", fix
+
+
 _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _model_or_shape,
     _weights_need_a_folder,
@@ -169,6 +175,7 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _saving_needs_a_folder,
     _finetune_what,
     _shards_need_a_stage,
+    _a_mode_of_recomputation,
     *DATA_RULES,
     *MIXTURE_RULES,
 )
@@ -180,6 +187,7 @@ _RULES_OF_ABSENCE = (
     _saving_needs_a_folder,
     _finetune_what,
     _shards_need_a_stage,
+    _a_mode_of_recomputation,
     *DATA_RULES_OF_ABSENCE,
 )
 

@@ -73,7 +73,7 @@ _LLAMA = "only Llama models are built"
 _SAME = "changes no result; PyTorch's own kernels are used"
 _NORMAL = "random weights are normal with init_method_std"
 _NO_LOSS_SCALE = "only fp16 needs loss scaling"
-_RECOMPUTE = "a detail of recomputation, which is not supported yet"
+_RECOMPUTE = "PyTorch's own recomputation is used: use checkpoint_activations and checkpoint_mode"
 _PREFERENCE = "training on preferences or rewards is not part of this project"
 _LABELS = "the loss is on the text itself, without shards of labels"
 _NO_TEST = "there is no test split: score held-out text with valid_data_paths"
@@ -390,8 +390,8 @@ _TRAINING = (
     _fixed("attention_dropout", 0.0, (0.0,), "there is no dropout in continued pre-training"),
     _fixed("hidden_dropout", 0.0, (0.0,), "there is no dropout in continued pre-training"),
     _used("weight_decay", 0.1),
-    _later("checkpoint_activations", False, "all activations are kept"),
-    _ignored("checkpoint_num_layers", 1, _RECOMPUTE),
+    _used("checkpoint_activations", False),
+    _ignored("checkpoint_num_layers", 1, "the input of every block is kept, a small part of what it computes"),
     _ignored("deepspeed_activation_checkpointing", True, _RECOMPUTE),
     _ignored("contiguous_checkpointing", False, _RECOMPUTE),
     _ignored("checkpoint_in_cpu", False, _RECOMPUTE),

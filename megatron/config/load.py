@@ -88,7 +88,8 @@ def effective_settings(config: Config) -> dict[str, dict[str, Any]]:
 def _idle_keys(config: Config) -> set[str]:
     """Return the keys that have no effect in this run; none of them was given, or loading would have said so."""
     data = config.data
-    idle = set(SHAPE_KEYS) if config.model.hf_model is not None else {"load_weights"}
+    idle: set[str] = set() if config.train.checkpoint_activations else {"checkpoint_mode"}
+    idle |= set(SHAPE_KEYS) if config.model.hf_model is not None else {"load_weights"}
     if not data.train_data_paths:
         idle.add("weight_by_num_documents")
     if not data.weight_by_num_documents:

@@ -216,6 +216,11 @@ class TrainConfig(Section):
     precision: Annotated[Literal["fp32", "bfloat16"], AnyCase()] = "fp32"
     """What matrices are multiplied in; weights, gradients' sums and optimizer state stay fp32.
     `bf16: {enabled: true}` means the same as `bfloat16`."""
+    checkpoint_activations: Switch = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, more work."""
+    checkpoint_mode: Annotated[Literal["full", "selective"], AnyCase()] = "full"
+    """With `checkpoint_activations`: `full` keeps the input of every block alone; `selective` also keeps the results of
+    matrix products and of attention, so that only what is cheap is computed again."""
     exit_interval: Count | None = None
     """Stop, after saving, when the step is a multiple of this."""
 

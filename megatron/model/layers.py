@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.config.architecture import Architecture
 from megatron.model.attention import Attention, Documents, KeyValueStore
+
+Recompute = Callable[..., Tensor]
+"""Calls a function with arguments so that the backward pass computes again what it does not keep."""
 
 
 class FeedForward(nn.Module):
@@ -50,6 +55,7 @@ class Block(nn.Module):
         self.mlp = FeedForward(architecture)
         self.input_layernorm = RMSNorm(architecture.hidden_size, eps=architecture.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(architecture.hidden_size, eps=architecture.rms_norm_eps)
+        self.recompute: Recompute | None = None
 
     def forward(
         self,
@@ -60,6 +66,13 @@ class Block(nn.Module):
         documents: Documents | None = None,
     ) -> Tensor:
         """Map ``[batch, sequence, hidden]`` to the same shape; arguments as in :class:`Attention`."""
+        if self.recompute is None or not torch.is_grad_enabled():
+            return self._compute(x, cos, sin, cache, documents)
+        return self.recompute(self._compute, x, cos, sin, cache, documents)
+
+    def _compute(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueStore | None, documents: Documents | None
+    ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache, documents)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out

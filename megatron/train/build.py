@@ -22,6 +22,7 @@ from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
 from megatron.parallel.parts import local_part
 from megatron.parallel.process import World
+from megatron.parallel.recompute import recompute_activations
 from megatron.parallel.sharding import shard
 from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.log import get_logger
@@ -138,6 +139,7 @@ def build_model(
     world: World,
     layout: Layout,
     dtype: torch.dtype,
+    recomputation: str | None = None,
 ) -> Llama:
     """Return the model, or this process's part of it, with pretrained weights or, where there are none, random ones.
 
@@ -148,9 +150,12 @@ def build_model(
         world: the processes.
         layout: how they divide the model. No process ever holds more of it in memory than its part and one tensor.
         dtype: dtype to compute in; parameters are float32.
+        recomputation: a mode of :func:`megatron.parallel.recompute.recompute_activations`, or None.
     """
 
     def divide(model: Llama) -> None:
+        if recomputation is not None:
+            recompute_activations(model, recomputation)
         if layout.stage and world.size > 1:
             shard(model, layout, world, dtype=dtype)
 

@@ -84,6 +84,7 @@ class Trainer:
             world=world,
             layout=layout,
             dtype=self.dtype,
+            recomputation=config.train.checkpoint_mode if config.train.checkpoint_activations else None,
         )
         self.optimizer = build_adamw(
             self.model,

@@ -54,6 +54,7 @@ class Case:
     tied: bool = False
     documents: bool = False
     precision: torch.dtype = torch.float32
+    recomputation: str | None = None
 
     @property
     def processes(self) -> int:
@@ -61,7 +62,7 @@ class Case:
 
     def alone(self) -> Case:
         """Return the same training in one process."""
-        return dataclasses.replace(self, layout=Layout(0, 1, 1))
+        return dataclasses.replace(self, layout=Layout(0, 1, 1), recomputation=None)
 
 
 def batches(case: Case, step: int, world: World) -> list[MicroBatch]:
@@ -88,8 +89,9 @@ def trained(case: Case, world: World) -> dict[str, Any]:
     """Train, and return losses, gradient norms, and the weights and moments at the end."""
     section = ModelConfig(**SHAPE, no_weight_tying=not case.tied)
     model = build_model(
-        section, vocab_size=VOCABULARY, seed=3, world=world, layout=case.layout, dtype=case.precision
-    )
+        section, vocab_size=VOCABULARY, seed=3, world=world, layout=case.layout, dtype=case.precision,
+        recomputation=case.recomputation,
+    )  # fmt: skip
     assert isinstance(model.architecture, Architecture)
     optimizer = build_adamw(model, learning_rate=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
     step = TrainStep(

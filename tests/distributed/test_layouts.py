@@ -22,6 +22,11 @@ CASES = {
     **{f"zero{stage}-hybrid": Case(Layout(stage, 2, 2)) for stage in (1, 2, 3)},
     "replicas-packed-tied": Case(Layout(0, 1, 4), tied=True, documents=True),
     **{f"zero{stage}-packed-tied": Case(Layout(stage, 4, 1), tied=True, documents=True) for stage in (1, 2, 3)},
+    **{
+        f"zero{stage}-{mode}": Case(Layout(stage, 4, 1), recomputation=mode, documents=mode == "full")
+        for stage in (1, 3) for mode in ("full", "selective")
+    },
+    "replicas-full": Case(Layout(0, 1, 4), recomputation="full"),
     "replicas-bfloat16": Case(Layout(0, 1, 4), precision=torch.bfloat16),
     **{f"zero{stage}-bfloat16": Case(Layout(stage, 4, 1), precision=torch.bfloat16) for stage in (1, 2, 3)},
 }
@@ -73,6 +78,7 @@ def test_a_run_goes_on_with_another_stage(tiny_run: Callable[..., Any]) -> None:
     whole = losses(run.save)
     shutil.rmtree(run.save)
     for processes, stage, stop in ((2, 3, 4), (2, 1, 8), (1, 0, 100)):
-        finish(run, processes, f"zero_optimization={{stage: {stage}}}", f"exit_interval={stop}")
+        settings = (f"zero_optimization={{stage: {stage}}}", f"exit_interval={stop}", "checkpoint_activations=true")
+        finish(run, processes, *settings)
     assert num_starts(run.save) == 3
     assert losses(run.save) == pytest.approx(whole, rel=1e-5)

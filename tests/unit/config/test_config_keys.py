@@ -102,6 +102,7 @@ REACHES = {
     "vocab_file": ("other.model", {}),
     "exit_interval": (5, {}),
     "weight_decay": (0.2, {}),
+    "checkpoint_activations": (True, {}),
     "zero_optimization": ({"stage": 2}, {}),
     "temperature": (0.7, {}),
     "top_p": (0.9, {}),
@@ -171,7 +172,6 @@ def test_late_features_say_not_supported_yet(problems_with):
     late = {
         "pipe_parallel_size": 2,
         "model_parallel_size": 2,
-        "checkpoint_activations": True,
         "launcher": "slurm",
         "train_label_data_paths": ["a"],
         "hostfile": "h",

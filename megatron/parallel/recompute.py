@@ -1,0 +1,53 @@
+"""Activations that the backward pass computes again instead of keeping them (Chen et al., arXiv 1604.06174)."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from megatron.model.layers import Block
+from megatron.model.llama import Llama
+
+_KEPT = (
+    "mm", "addmm", "bmm",
+    "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
+)  # fmt: skip
+"""Operations of ATen whose results ``selective`` keeps: they take nearly all of the time, and a part of the memory."""
+
+_KEPT_OF_OTHERS = (("torch_attn", "_varlen_attn"),)
+
+
+def recompute_activations(model: Llama, mode: str) -> None:
+    """Make every block keep less.
+
+    Args:
+        model: changed in place, before it is divided.
+        mode: ``full``: a block keeps its input alone. ``selective``: also the results of its matrix products and of
+            attention (Korthikanti et al., arXiv 2205.05198, keep them too, but for attention).
+    """
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}  # nothing in a block is random
+    if mode == "selective":
+        options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _keeps(_kept_operations()))
+    elif mode != "full":
+        raise ValueError(f"checkpoint_mode = {mode!r} must be full or selective")
+    for block in model.model.layers.values():
+        assert isinstance(block, Block)
+        block.recompute = functools.partial(checkpoint, **options)
+
+
+def _kept_operations() -> frozenset[Any]:
+    """Return those of the operations that this build of PyTorch has."""
+    names = [("aten", name) for name in _KEPT] + list(_KEPT_OF_OTHERS)
+    packets = (getattr(getattr(torch.ops, space), name, None) for space, name in names)
+    return frozenset(packet.default for packet in packets if packet is not None)
+
+
+def _keeps(kept: frozenset[Any]) -> Any:
+    def policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+        return CheckpointPolicy.MUST_SAVE if operation in kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return policy
