@@ -68,6 +68,7 @@ def _later(name: str, default: object, instead: str = "", accepts: tuple[object,
 
 _ENGINE = "a setting of DeepSpeed; PyTorch's own engine is used here"
 _PROGRAM = "is worked out by the program, not configured"
+_MESSAGES = "PyTorch sends a block's tensors together, and overlaps messages with computation by itself"
 _FP32_SUMS = "gradients are always summed in fp32"
 _LLAMA = "only Llama models are built"
 _SAME = "changes no result; PyTorch's own kernels are used"
@@ -231,11 +232,11 @@ _MODEL = (
 _OPTIMIZER = (
     _renamed("optimizer_type", "adam", "optimizer"),
     _rejected("use_bnb_optimizer", False, "8-bit optimizers are not supported; AdamW keeps fp32 state"),
-    _later("zero_stage", None, "only stage 0, where every process holds the whole model", (None, 0)),
-    _ignored("zero_reduce_scatter", None, "ZeRO stages 1 to 3 are not supported yet"),
-    _ignored("zero_contiguous_gradients", None, "ZeRO stages 1 to 3 are not supported yet"),
-    _ignored("zero_reduce_bucket_size", None, "ZeRO stages 1 to 3 are not supported yet"),
-    _ignored("zero_allgather_bucket_size", None, "ZeRO stages 1 to 3 are not supported yet"),
+    _rejected("zero_stage", None, "is worked out from zero_optimization: write zero_optimization: {stage: 1}"),
+    _ignored("zero_reduce_scatter", None, _MESSAGES),
+    _ignored("zero_contiguous_gradients", None, _MESSAGES),
+    _ignored("zero_reduce_bucket_size", None, _MESSAGES),
+    _ignored("zero_allgather_bucket_size", None, _MESSAGES),
     _used("lr"),
 )
 

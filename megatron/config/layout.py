@@ -37,10 +37,11 @@ class Layout:
         if stage == 0:
             return cls(0, 1, processes)
         shards = processes if shards is None else shards
-        if processes % shards:
-            fits = [str(size) for size in range(1, processes + 1) if processes % size == 0]
-            raise ValueError(
-                f"data_parallel_shard_size = {shards} does not divide the {processes} processes. "
-                f"Set it to one of {', '.join(fits)}, or start another number of processes."
+        if processes % shards or (shards == 1 and processes > 1):
+            rule = "divides nothing: every process would hold the whole model" if shards == 1 else (
+                f"does not divide the {processes} processes"
             )
+            fits = ", ".join(str(size) for size in range(2, processes + 1) if processes % size == 0)
+            fix = f"Set it to one of {fits}, or start another number of processes" if fits else "Remove the key"
+            raise ValueError(f"data_parallel_shard_size = {shards} {rule}. {fix}.")
         return cls(stage, shards, processes // shards)

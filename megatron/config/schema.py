@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, Strict
 
 from megatron.config.fields import (
     AnyCase,
@@ -269,7 +269,7 @@ class LoggingConfig(Section):
 class ZeroConfig(Section):
     """GPT-NeoX's `zero_optimization` entry."""
 
-    stage: Annotated[int, Field(ge=0, le=3)] = 0
+    stage: Annotated[int, Strict(), Field(ge=0, le=3)] = 0
     """What the processes divide: 0 nothing, 1 optimizer state, 2 also gradients, 3 also weights."""
 
 

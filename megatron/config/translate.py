@@ -89,32 +89,40 @@ def _is_dense_attention(value: Any) -> bool:
 
 _HARMLESS: Mapping[str, Callable[[Any], bool]] = MappingProxyType({"attention_config": _is_dense_attention})
 
-_ZERO_BUCKETS = frozenset(
+_ZERO_OFFLOADS = frozenset({"cpu_offload", "cpu_offload_params", "offload_optimizer", "offload_param"})
+_ZERO_DETAILS = frozenset(
     {
-        "allgather_bucket_size",
-        "allgather_partitions",
-        "contiguous_gradients",
-        "overlap_comm",
-        "reduce_bucket_size",
-        "reduce_scatter",
-        "round_robin_gradients",
+        *("allgather_bucket_size", "allgather_partitions", "contiguous_gradients", "elastic_checkpoint"),
+        *("grad_hooks", "ignore_unused_parameters", "load_from_fp32_weights", "overlap_comm", "reduce_bucket_size"),
+        *("reduce_scatter", "round_robin_gradients", "stage3_gather_16bit_weights_on_model_save"),
+        *("stage3_max_live_parameters", "stage3_max_reuse_distance", "stage3_param_persistence_threshold"),
+        *("stage3_prefetch_bucket_size", "sub_group_size"),
     }
 )
 
 
 def _zero(given: Mapping[str, Entry], result: Translation) -> None:
-    """Leave out of ``zero_optimization`` what only says how DeepSpeed cuts its messages."""
+    """Leave out of ``zero_optimization`` what only says how DeepSpeed goes about it, and what is switched off."""
     entry = given.get("zero_optimization")
     if entry is None or not isinstance(entry.value, dict):
         return
-    left_out = sorted(_ZERO_BUCKETS & entry.value.keys())
-    if not left_out:
-        return
-    kept = {key: value for key, value in entry.value.items() if key not in _ZERO_BUCKETS}
+    details = _ZERO_DETAILS & entry.value.keys()
+    idle = {key for key in _ZERO_OFFLOADS & entry.value.keys() if _offloads_nothing(entry.value[key])}
+    kept = {key: value for key, value in entry.value.items() if key not in details | idle}
+    if kept.get("enabled") is False:
+        kept = {}
+    if offloads := sorted(_ZERO_OFFLOADS & kept.keys()):
+        rule = f"{offloads[0]}: not supported yet: nothing is moved to the host"
+        result.reject("zero_optimization", entry, rule, f"Remove {' and '.join(offloads)}; stage 3 saves most memory.")
+        kept = {key: value for key, value in kept.items() if key not in offloads}
     result.entries["zero_optimization"] = dataclasses.replace(entry, value=kept)
-    if not _same(kept.get("stage", 0), 0):
-        text = f"{', '.join(left_out)}: ignored, since PyTorch sends a block's tensors together and overlaps by itself"
-        result.warn("zero_optimization", entry, text)
+    if details and not _same(kept.get("stage", 0), 0):
+        text = "are ignored: PyTorch sends a block's tensors together, and overlaps messages with computation by itself"
+        result.warnings.append(f"{entry.where}: zero_optimization: {', '.join(sorted(details))} {text}")
+
+
+def _offloads_nothing(value: Any) -> bool:
+    return value is False or value is None or (isinstance(value, dict) and value.get("device", "none") == "none")
 
 
 def _precision(given: Mapping[str, Entry], result: Translation) -> None:

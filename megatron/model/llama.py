@@ -111,18 +111,18 @@ class Llama(nn.Module):
         architecture: Architecture,
         *,
         device: torch.device,
-        divide: Callable[[Llama], None] = lambda model: None,
+        prepare: Callable[[Llama], None] = lambda model: None,
     ) -> Llama:
         """Return a model on ``device`` whose weights are still to be filled; nothing is computed for them twice.
 
         Args:
             architecture: its shape.
             device: where its tensors get their memory.
-            divide: changes the model before they do.
+            prepare: changes the model before they do.
         """
         with torch.device("meta"):
             model = cls(architecture)
-        divide(model)
+        prepare(model)
         model.to_empty(device=device)
         model.model.set_rotation_table()
         return model
@@ -184,7 +184,7 @@ class Llama(nn.Module):
     def random_weights(self, *, seed: int) -> Iterator[tuple[nn.Parameter, Tensor]]:
         """Yield every parameter with random values for it, the same for the same seed on every device and rank.
 
-        The values are whole float32 tensors on the CPU, also where a process holds a part of the parameter.
+        The values are float32 tensors on the CPU.
 
         Normal with ``initializer_range``; the two projections that write into the residual stream are scaled down by
         the square root of their number (``scaled_normal`` of GPT-NeoX, Radford et al. 2019). Norms start at one.

@@ -24,11 +24,13 @@ class World:
         rank: number of this process, 0 .. size - 1.
         size: number of processes.
         device: where this process computes.
+        timeout_minutes: how long a collective may take before the run is given up.
     """
 
     rank: int
     size: int
     device: torch.device
+    timeout_minutes: float = 30.0
 
     @property
     def is_main(self) -> bool:
@@ -79,7 +81,7 @@ def joined_world(
             device_id=device if use_cuda else None,
         )
     try:
-        yield World(rank=rank, size=size, device=device)
+        yield World(rank=rank, size=size, device=device, timeout_minutes=timeout_minutes)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

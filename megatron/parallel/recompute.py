@@ -5,14 +5,13 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from megatron.model.layers import Block
 from megatron.model.llama import Llama
 
 _KEPT = (
-    "mm", "addmm", "bmm",
+    "mm", "addmm",
     "_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention",
 )  # fmt: skip
@@ -41,6 +40,8 @@ def recompute_activations(model: Llama, mode: str) -> None:
 
 def _kept_operations() -> frozenset[Any]:
     """Return those of the operations that this build of PyTorch has."""
+    import torch.nn.attention.varlen  # registers its operation; a slow import, for this alone
+
     names = [("aten", name) for name in _KEPT] + list(_KEPT_OF_OTHERS)
     packets = (getattr(getattr(torch.ops, space), name, None) for space, name in names)
     return frozenset(packet.default for packet in packets if packet is not None)

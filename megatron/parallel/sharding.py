@@ -16,9 +16,13 @@ Where there are several copies of the model (hybrid sharding), their gradients a
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Sequence
+
 import torch
+import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from megatron.config.layout import Layout
@@ -38,11 +42,7 @@ def shard(model: Llama, layout: Layout, world: World, *, dtype: torch.dtype) -> 
         world: the processes.
         dtype: dtype to compute in; the parts themselves keep theirs.
     """
-    if layout.replicas == 1:
-        mesh = init_device_mesh(world.device.type, (layout.shards,), mesh_dim_names=("shard",))
-    else:
-        shape = (layout.replicas, layout.shards)
-        mesh = init_device_mesh(world.device.type, shape, mesh_dim_names=("replica", "shard"))
+    mesh = _mesh(layout, world)
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     gather_anew = layout.stage == 3
     for block in model.model.layers.values():
@@ -52,6 +52,23 @@ def shard(model: Llama, layout: Layout, world: World, *, dtype: torch.dtype) -> 
     for module in _sharded(model):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)  # gloo knows no other way to multiply by 1
+
+
+def _mesh(layout: Layout, world: World) -> DeviceMesh:
+    if layout.replicas == 1:
+        return init_device_mesh(world.device.type, (layout.shards,), mesh_dim_names=("shard",))
+    ranks = torch.arange(world.size).view(layout.replicas, layout.shards)
+    # Not init_device_mesh, whose groups would wait for as long as PyTorch likes and not as long as the run's.
+    groups = [_group_of(world, members) for members in (ranks.t().tolist(), ranks.tolist())]
+    return DeviceMesh.from_group(groups, world.device.type, mesh=ranks, mesh_dim_names=("replica", "shard"))
+
+
+def _group_of(world: World, members: Sequence[Sequence[int]]) -> dist.ProcessGroup:
+    """Make a process group of each list of ranks, in every process, and return the one that this process is in."""
+    timeout = datetime.timedelta(minutes=world.timeout_minutes)
+    groups: list[dist.ProcessGroup] = [dist.new_group(list(ranks), timeout=timeout) for ranks in members]
+    mine = next(number for number, ranks in enumerate(members) if world.rank in ranks)
+    return groups[mine]
 
 
 def begin_micro_batch(model: nn.Module, *, stage: int, last: bool) -> None:

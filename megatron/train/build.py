@@ -153,14 +153,14 @@ def build_model(
         recomputation: a mode of :func:`megatron.parallel.recompute.recompute_activations`, or None.
     """
 
-    def divide(model: Llama) -> None:
+    def prepare(model: Llama) -> None:
         if recomputation is not None:
             recompute_activations(model, recomputation)
         if layout.stage and world.size > 1:
             shard(model, layout, world, dtype=dtype)
 
     architecture = architecture_of(section, vocab_size=vocab_size)
-    model = Llama.empty(architecture, device=world.device, divide=divide)
+    model = Llama.empty(architecture, device=world.device, prepare=prepare)
     if section.hf_model is not None and section.load_weights:
         load_weights(model, Path(section.hf_model))
     else:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
 from megatron.config.schema import ModelConfig
+from megatron.data.manifest import ShardInfo
+from megatron.evaluation.bits_per_byte import HeldOutSet, Window
 from megatron.model.attention import Documents
+from megatron.model.llama import Llama
 from megatron.model.loss import IGNORE
 from megatron.optim.adamw import build_adamw
 from megatron.parallel.process import World
-from megatron.parallel.sharding import release
 from megatron.train.batches import MicroBatch
 from megatron.train.build import build_model
 from megatron.train.step import TrainStep
@@ -37,10 +42,13 @@ class Messages(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts: dict[str, int] = {}
+        self.reduced: set[str] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function.namespace == "c10d":
             name = function.__name__.partition(".")[0]
+            if name == "_reduce_scatter_base_":
+                self.reduced.add(str(args[1].dtype))
             self.counts[name] = self.counts.get(name, 0) + 1
         return function(*args, **(kwargs or {}))
 
@@ -85,6 +93,30 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().clone()
 
 
+class Windows(HeldOutSet):
+    """Held-out text without files: five windows, for four processes."""
+
+    def __init__(self) -> None:
+        self.shards = [
+            ShardInfo(
+                "x", "x", "valid", "monolingual", "eng", "Latn", documents=5, words=5, tokens=5, bytes=5, unk_tokens=0,
+                dtype="uint16", content_hash="",
+            )
+        ]  # fmt: skip
+        generator = np.random.default_rng(0)
+        ids = [generator.integers(0, VOCABULARY, WIDTH) for _ in range(6)]
+        self._windows = [Window(0, before, after) for before, after in itertools.pairwise(ids)]
+
+
+def score(model: Llama, case: Case, world: World) -> torch.Tensor:
+    """Evaluate between two steps, with a pass more in one process than in the others; return the nats."""
+    [row] = Windows().score(model, world=world, dtype=case.precision, batch_tokens=WIDTH)
+    assert row.tokens == 5 * WIDTH
+    blocks = [block for block in model.model.layers.values() if isinstance(block, FSDPModule)]
+    assert all(isinstance(weight, DTensor) for block in blocks for weight in block.parameters())  # none left whole
+    return torch.tensor(row.nats)
+
+
 def trained(case: Case, world: World) -> dict[str, Any]:
     """Train, and return losses, gradient norms, and the weights and moments at the end."""
     section = ModelConfig(**SHAPE, no_weight_tying=not case.tied)
@@ -100,15 +132,15 @@ def trained(case: Case, world: World) -> dict[str, Any]:
     )  # fmt: skip
     results = []
     for number in range(STEPS):
-        if number == STEPS // 2:  # as an evaluation between two steps does
-            with torch.no_grad():
-                model(torch.zeros(1, WIDTH, dtype=torch.int64), targets=torch.zeros(1, WIDTH, dtype=torch.int64))
-            release(model)
+        if number == STEPS // 2:
+            evaluated = score(model, case, world)
         results.append(step(batches(case, number, world), step=number))
     with Messages() as messages:
         step(batches(case, STEPS, world), step=STEPS)
     return {
         "messages": messages.counts,
+        "reduced": sorted(messages.reduced),
+        "nats": evaluated,
         "losses": torch.tensor([result.loss for result in results]),
         "norms": torch.tensor([result.gradient_norm for result in results]),
         "weights": {name: whole(parameter) for name, parameter in model.named_parameters()},

@@ -45,6 +45,7 @@ def test_a_layout_computes_what_one_process_computes(name: str, results: dict[st
     alone = layouts.trained(case.alone(), World(rank=0, size=1, device=torch.device("cpu")))
     tolerance = 1e-5 if case.precision == torch.float32 else 5e-2
     torch.testing.assert_close(result["losses"], alone["losses"], rtol=tolerance, atol=0)
+    torch.testing.assert_close(result["nats"], alone["nats"], rtol=tolerance, atol=0)
     torch.testing.assert_close(result["norms"], alone["norms"], rtol=tolerance, atol=0)
     if case.precision == torch.float32:
         for key, weight in alone["weights"].items():
@@ -69,6 +70,7 @@ def test_messages_of_a_step(name: str, results: dict[str, dict[str, Any]]) -> No
     groups = blocks + 1  # the embeddings and the last norm are gathered together
     assert got["_allgather_base_"] == (groups if stage < 3 else micro_batches * (2 * blocks + 1))
     assert got["_reduce_scatter_base_"] == (groups if stage == 1 else micro_batches * groups)
+    assert results[name]["reduced"] == ["torch.float32"]
     assert got["allreduce_"] == 1 + (groups if replicas > 1 else 0)  # the sum of the losses, and gradients of copies
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
 from megatron.config.layout import Layout
 from megatron.config.load import config_from
@@ -22,7 +23,7 @@ def layout(stage: int, shard_size: int | None, processes: int) -> Layout:
         ((0, None, 8), Layout(0, 1, 8)),
         ((1, None, 8), Layout(1, 8, 1)),
         ((3, 4, 256), Layout(3, 4, 64)),
-        ((2, 1, 6), Layout(2, 1, 6)),
+        ((2, 1, 1), Layout(2, 1, 1)),
         ((3, None, 1), Layout(3, 1, 1)),
     ],
 )
@@ -37,11 +38,11 @@ def test_sizes_that_do_not_divide(shard_size: int, processes: int) -> None:
 
 
 def test_the_sizes_that_do_are_named() -> None:
-    with pytest.raises(ValueError, match=r"Set it to one of 1, 2, 3, 4, 6, 12, or"):
+    with pytest.raises(ValueError, match=r"Set it to one of 2, 3, 4, 6, 12, or"):
         layout(1, 5, 12)
 
 
-@pytest.mark.parametrize("stage", [4, -1, "three", 1.5, None])
+@pytest.mark.parametrize("stage", [4, -1, "three", 1.5, None, True])
 def test_stages_that_are_none(stage: object, problems_with: Any) -> None:
     [problem] = problems_with(zero_optimization={"stage": stage})
     assert problem.key == "zero_optimization.stage"
@@ -56,9 +57,37 @@ def test_sizes_of_deepspeeds_messages_are_left_out_with_a_word(minimal: Any, cap
     buckets = {"overlap_comm": True, "reduce_bucket_size": 5e8}
     config = config_from({**minimal, "zero_optimization": {"stage": 1, **buckets}})
     assert config.parallel.zero_optimization.stage == 1
-    assert "overlap_comm, reduce_bucket_size: ignored" in caplog.text
+    assert "overlap_comm, reduce_bucket_size are ignored" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{stage: 0, allgather_partitions: true, cpu_offload: false}",
+        "{enabled: false}",
+        "{stage: 0, offload_optimizer: {device: none}}",
+        "{}",
+    ],
+)
+def test_entries_that_ask_for_nothing_pass_in_silence(text: str, minimal: Any, caplog: Any) -> None:
+    config = config_from({**minimal, "zero_optimization": yaml.safe_load(text)})
+    assert config.parallel.zero_optimization.stage == 0 and not caplog.records
+
+
+def test_pythias_entry_passes(minimal: Any) -> None:
+    text = (
+        "{stage: 1, allgather_partitions: True, allgather_bucket_size: 500000000, overlap_comm: True, "
+        "reduce_scatter: True, reduce_bucket_size: 500000000, contiguous_gradients: True, cpu_offload: False}"
+    )
+    config = config_from({**minimal, "zero_optimization": yaml.safe_load(text)})
+    assert config.parallel.zero_optimization.stage == 1
+
+
+def test_a_size_that_divides_nothing() -> None:
+    with pytest.raises(ValueError, match="data_parallel_shard_size = 1 divides nothing"):
+        layout(3, 1, 4)
 
 
 def test_offloading_is_refused(problems_with: Any) -> None:
     [problem] = problems_with(zero_optimization={"stage": 3, "offload_optimizer": {"device": "cpu"}})
-    assert problem.key == "zero_optimization.offload_optimizer"
+    assert problem.key == "zero_optimization" and "offload_optimizer: not supported yet" in problem.rule

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -92,6 +94,15 @@ def test_nothing_is_kept_for_recomputation_without_gradients() -> None:
     model = build("full")
     with torch.no_grad():
         assert torch.equal(model(TOKENS), build(None)(TOKENS))
+
+
+def test_attention_over_documents_on_a_gpu_is_kept_too() -> None:
+    # In a process of its own: here something else may have registered the operation.
+    code = (
+        "import torch; from megatron.parallel import recompute; kept = recompute._kept_operations(); "
+        "assert torch.ops.torch_attn._varlen_attn.default in kept; assert len(kept) >= 6"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_unknown_mode() -> None:
