@@ -16,6 +16,7 @@ from pathlib import Path
 from megatron.config.check import check_run
 from megatron.config.cli import EXIT_BAD_CONFIG, add_config_arguments, load_arguments
 from megatron.config.describe import describe
+from megatron.config.layout import Layout
 from megatron.config.load import resolved_name, write_resolved
 from megatron.config.schema import Config
 from megatron.data.check import check_data
@@ -54,15 +55,18 @@ def check(config: Config) -> int:
     machine = this_machine(os.environ)
     processes = num_processes(config.launch, machine)
     rate = schedule_from(config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters)
-    problems = check_run(config, data_parallel_size=processes)
+    problems = check_run(config, processes=processes)
+    data_parallel_size, size = processes, None
     try:
-        size = run_size(config.data, config.batch, config.train, processes=processes)
+        data_parallel_size = Layout.of(config.parallel, processes=processes).data
+        size = run_size(config.data, config.batch, config.train, processes=data_parallel_size)
     except ValueError:
-        size = None  # check_run has said why
+        pass  # check_run has said why
     problems += check_data(config.data, config.tokenizer, run=size)
     problems += machine_problems(config.launch, config.parallel, machine)
+    text = describe(config, learning_rate=rate, data_parallel_size=data_parallel_size)
     lines = ["problems:", *(f"  - {problem}" for problem in problems)] if problems else ["no problems"]
-    sys.stdout.write("\n".join([describe(config, learning_rate=rate, data_parallel_size=processes), "", *lines, ""]))
+    sys.stdout.write("\n".join([text, "", *lines, ""]))
     return EXIT_BAD_CONFIG if problems else 0
 
 
@@ -75,6 +79,9 @@ def launch(config: Config, script: Path, resolved: Path, *, dry_run: bool) -> in
         )
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
+        return EXIT_BAD_CONFIG
+    if script.name == "train.py" and (problems := check_run(config, processes=plan.world_size)):
+        sys.stderr.write("\n".join([f"{script} cannot start:", *(f"  - {problem}" for problem in problems), ""]))
         return EXIT_BAD_CONFIG
     if dry_run:
         sys.stdout.write(f"{plan}\n")

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
                 level=logging.INFO if world.is_main else logging.WARNING,
                 prefix="" if world.size == 1 else f"[rank {world.rank}] ",
             )
-            problems = check_run(config, data_parallel_size=world.size)
+            problems = check_run(config, processes=world.size)
             if problems:
                 raise ValueError("\n".join(problems))
             train(config, world)

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from megatron.config.cli import add_config_arguments, load_arguments, load_section_arguments
+from megatron.config.layout import Layout
 from megatron.data.planning.plan import Plan, plan_configured, plan_counts, run_size
 from megatron.data.planning.plan_table import BY, plan_tables, plan_tsv
 from megatron.evaluation.used_mixture import used_plan
@@ -63,13 +64,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:
-    names = ("data", "batch", "train", "launch")
+    names = ("data", "batch", "train", "parallel", "launch")
     given = {"conf_dir": arguments.conf_dir}
     if arguments.counts:
         config = SimpleNamespace(**load_section_arguments(arguments.arguments, names=names, **given))
     else:
         config = load_arguments(arguments.arguments, **given)
-    processes = arguments.processes or num_processes(config.launch, this_machine(os.environ))
+    processes = arguments.processes
+    if processes is None and config.batch.train_batch_size is None:
+        started = num_processes(config.launch, this_machine(os.environ))
+        processes = Layout.of(config.parallel, processes=started).data
     size = run_size(config.data, config.batch, config.train, processes=processes)
     if not arguments.counts:
         return plan_configured(config.data, config.tokenizer, run=size, seed=config.train.seed)

@@ -13,7 +13,7 @@ from typing import Any
 
 from megatron.config.data_rules import DATA_RULES, DATA_RULES_OF_ABSENCE
 from megatron.config.derive import architecture_of, derive_batch, known_vocab_size, vocab_size_is_known
-from megatron.config.layout import Layout
+from megatron.config.layout import Layout, pipeline_problems, shape_problems
 from megatron.config.mixture_rules import MIXTURE_RULES
 from megatron.config.problems import ABSENT, Complaint, Problem
 from megatron.config.read import Entry
@@ -155,6 +155,32 @@ def _shards_need_a_stage(data_parallel_shard_size: int | None, zero_optimization
         yield "data_parallel_shard_size", "has no effect with stage 0, which divides nothing", fix
 
 
+def _sequence_needs_tensor(sequence_parallel: bool, model_parallel_size: int) -> Iterator[Complaint]:
+    if sequence_parallel and model_parallel_size == 1:
+        fix = "Set model_parallel_size to 2 or more, or remove the key."
+        yield "sequence_parallel", "has no effect with model_parallel_size = 1", fix
+
+
+def _schedule_of_a_pipeline(pipe_parallel_size: int, pipe_schedule: str, pipe_chunks: int) -> Iterator[Complaint]:
+    if pipe_parallel_size < 2:
+        fix = "Set pipe_parallel_size to 2 or more, or remove the key."
+        if pipe_schedule != "1f1b":
+            yield "pipe_schedule", "has no effect without a pipeline", fix
+        if pipe_chunks != 1:
+            yield "pipe_chunks", "has no effect without a pipeline", fix
+    elif pipe_schedule == "1f1b" and pipe_chunks > 1:
+        yield "pipe_chunks", "must be 1 with pipe_schedule: 1f1b", "Use pipe_schedule: interleaved, or remove the key."
+    elif pipe_schedule == "interleaved" and pipe_chunks < 2:
+        yield "pipe_schedule", "interleaves at least 2 stages in each process", "Add `pipe_chunks: 2`."
+
+
+def _stages_of_zero_in_a_pipeline(pipe_parallel_size: int, zero_optimization: ZeroConfig) -> Iterator[Complaint]:
+    if pipe_parallel_size > 1 and zero_optimization.stage > 1:
+        rule = f"does not go with pipe_parallel_size = {pipe_parallel_size}: every micro-batch of the pipeline would "
+        rule += "gather, or reduce, all that a stage holds"
+        yield "zero_optimization.stage", rule, "Use stage 1, or pipe_parallel_size: 1."
+
+
 def _a_mode_of_recomputation(checkpoint_activations: bool, given: Any) -> Iterator[Complaint]:
     if not checkpoint_activations and "checkpoint_mode" in given:
         fix = "Add `checkpoint_activations: true`, or remove the key."
@@ -175,6 +201,9 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _saving_needs_a_folder,
     _finetune_what,
     _shards_need_a_stage,
+    _sequence_needs_tensor,
+    _schedule_of_a_pipeline,
+    _stages_of_zero_in_a_pipeline,
     _a_mode_of_recomputation,
     *DATA_RULES,
     *MIXTURE_RULES,
@@ -187,23 +216,25 @@ _RULES_OF_ABSENCE = (
     _saving_needs_a_folder,
     _finetune_what,
     _shards_need_a_stage,
+    _sequence_needs_tensor,
+    _schedule_of_a_pipeline,
     _a_mode_of_recomputation,
     *DATA_RULES_OF_ABSENCE,
 )
 
 
-def check_run(config: Config, *, data_parallel_size: int) -> list[str]:
-    """Return what keeps a valid configuration from training here: its files, and the batch on so many processes."""
+def check_run(config: Config, *, processes: int) -> list[str]:
+    """Return what keeps a valid configuration from training here: its files, and its layout on so many processes."""
     problems = check_files(config)
-    for check in (
-        lambda: derive_batch(config.batch, data_parallel_size=data_parallel_size),
-        lambda: Layout.of(config.parallel, processes=data_parallel_size),
-    ):
-        try:
-            check()
-        except ValueError as error:
-            problems.append(str(error))
-    return problems
+    try:
+        layout = Layout.of(config.parallel, processes=processes)
+    except ValueError as error:
+        return [*problems, str(error)]  # the batch depends on it
+    try:
+        batch = derive_batch(config.batch, data_parallel_size=layout.data)
+    except ValueError as error:
+        return [*problems, str(error)]
+    return [*problems, *pipeline_problems(config.parallel, accumulation_steps=batch.accumulation_steps)]
 
 
 def check_files(config: Config) -> list[str]:
@@ -242,6 +273,7 @@ def _model_problems(config: Config) -> Iterator[str]:
     if shape.max_position_embeddings < config.data.seq_length:
         longest = f"max_position_embeddings = {shape.max_position_embeddings}"
         yield f"seq_length = {config.data.seq_length} exceeds {longest} of {config.model.hf_model}. Shorten seq_length."
+    yield from shape_problems(config.parallel, shape, seq_length=config.data.seq_length)
     folder = config.model.hf_model
     if folder is not None and config.model.load_weights and not any(Path(folder).glob("*.safetensors")):
         fix = "Save the model as safetensors, or set load_weights: false."

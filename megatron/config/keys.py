@@ -141,12 +141,12 @@ _DEEPSPEED_RUNNER = (
 )
 
 _PARALLELISM = (
-    _later("pipe_parallel_size", 0, "0 and 1 both mean no pipeline", (0, 1)),
-    _later("model_parallel_size", 1, "every process holds the whole model"),
-    _ignored("pipe_partition_method", "type:transformer|mlp", "there is no pipeline yet"),
+    _used("pipe_parallel_size", 0),
+    _used("model_parallel_size", 1),
+    _ignored("pipe_partition_method", "type:transformer|mlp", "stages are balanced by their cost"),
     _rejected("world_size", None, _PROGRAM),
     _rejected("is_pipe_parallel", False, _PROGRAM),
-    _later("sequence_parallel", False, "it goes with tensor parallelism"),
+    _used("sequence_parallel", False),
 )
 
 _MODEL = (
@@ -232,7 +232,7 @@ _MODEL = (
 _OPTIMIZER = (
     _renamed("optimizer_type", "adam", "optimizer"),
     _rejected("use_bnb_optimizer", False, "8-bit optimizers are not supported; AdamW keeps fp32 state"),
-    _rejected("zero_stage", None, "is worked out from zero_optimization: write zero_optimization: {stage: 1}"),
+    _rejected("zero_stage", None, "is worked out from zero_optimization: write zero_optimization: {stage: 1}", (None, 0)),
     _ignored("zero_reduce_scatter", None, _MESSAGES),
     _ignored("zero_contiguous_gradients", None, _MESSAGES),
     _ignored("zero_reduce_bucket_size", None, _MESSAGES),
@@ -469,8 +469,6 @@ LATER_KEYS: Mapping[str, NeoxKey] = MappingProxyType(
     {
         key.name: key
         for key in (
-            _later("context_parallel_size", 1, "every process holds whole sequences"),
-            _later("compile", False, "the model runs without torch.compile"),
             _later("async_checkpoint", False, "training waits until a checkpoint is written"),
             _later("keep_every", None, "checkpoints of extra_save_iters are never deleted"),
             _later("learning_rate_groups", None, "one learning rate for all weights", _EMPTY),

@@ -89,6 +89,8 @@ def _idle_keys(config: Config) -> set[str]:
     """Return the keys that have no effect in this run; none of them was given, or loading would have said so."""
     data = config.data
     idle: set[str] = set() if config.train.checkpoint_activations else {"checkpoint_mode"}
+    idle |= set() if config.parallel.model_parallel_size > 1 else {"sequence_parallel"}
+    idle |= set() if config.parallel.pipe_parallel_size > 1 else {"pipe_schedule", "pipe_chunks"}
     idle |= set(SHAPE_KEYS) if config.model.hf_model is not None else {"load_weights"}
     if not data.train_data_paths:
         idle.add("weight_by_num_documents")

@@ -221,6 +221,8 @@ class TrainConfig(Section):
     checkpoint_mode: Annotated[Literal["full", "selective"], AnyCase()] = "full"
     """With `checkpoint_activations`: `full` keeps the input of every block alone; `selective` also keeps the results of
     matrix products and of attention, so that only what is cheap is computed again."""
+    compile: Switch = False
+    """Compile every block with `torch.compile`: the first step takes longer, the others less."""
     exit_interval: Count | None = None
     """Stop, after saving, when the step is a multiple of this."""
 
@@ -280,6 +282,20 @@ class ParallelConfig(Section):
     """`{stage: 0}`: every process holds the whole model. Stages 1, 2 and 3 divide more and more of it."""
     data_parallel_shard_size: Count | None = None
     """With a stage above 0: processes that divide one copy of the model, such as those of a node; all when absent."""
+    model_parallel_size: Count = 1
+    """Tensor parallelism: processes that divide every matrix, heads and vocabulary included."""
+    sequence_parallel: Switch = False
+    """With `model_parallel_size`: also divide what lies between the matrices, along the sequence; less memory for the
+    same messages."""
+    pipe_parallel_size: CountOrZero = 1
+    """Pipeline parallelism: processes that divide the blocks of the model; 0 and 1 both mean no pipeline."""
+    pipe_schedule: Annotated[Literal["1f1b", "interleaved", "zero_bubble"], AnyCase()] = "1f1b"
+    """Order of a pipeline's work: `1f1b` (one forward, one backward pass); `interleaved`, which waits less and sends
+    more; `zero_bubble`, which also delays the gradients of weights to fill the waits."""
+    pipe_chunks: Count = 1
+    """Stages of the pipeline in each process, with `interleaved` (at least 2) and `zero_bubble`."""
+    context_parallel_size: Count = 1
+    """Context parallelism: processes that divide every sequence, for long ones."""
     distributed_backend: Annotated[Literal["nccl", "gloo"], AnyCase()] | None = None
     """Communication library; `nccl` on GPUs and `gloo` on CPUs when absent."""
     num_threads: Count | None = None

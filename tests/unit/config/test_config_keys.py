@@ -103,6 +103,9 @@ REACHES = {
     "exit_interval": (5, {}),
     "weight_decay": (0.2, {}),
     "checkpoint_activations": (True, {}),
+    "pipe_parallel_size": (2, {}),
+    "model_parallel_size": (2, {}),
+    "sequence_parallel": (True, {"model_parallel_size": 2}),
     "zero_optimization": ({"stage": 2}, {}),
     "temperature": (0.7, {}),
     "top_p": (0.9, {}),
@@ -170,8 +173,6 @@ def test_values_that_gpt_neox_has_and_we_have_not(key, value, problems_with):
 
 def test_late_features_say_not_supported_yet(problems_with):
     late = {
-        "pipe_parallel_size": 2,
-        "model_parallel_size": 2,
         "launcher": "slurm",
         "train_label_data_paths": ["a"],
         "hostfile": "h",

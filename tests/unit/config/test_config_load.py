@@ -139,7 +139,8 @@ def test_effective_settings_hold_no_absent_or_idle_key(minimal):
     shown = effective_settings(config_from(minimal))
     assert list(shown) == [name for name in SECTIONS if name in shown]
     assert "load_weights" not in shown["model"] and "vocab_size" not in shown["model"]
-    assert shown["parallel"] == {"zero_optimization": {"stage": 0}}
+    sizes = {f"{axis}_parallel_size": 1 for axis in ("model", "pipe", "context")}
+    assert shown["parallel"] == {"zero_optimization": {"stage": 0}, **sizes}
 
 
 def test_files_and_overrides_together(minimal, write):

@@ -190,7 +190,7 @@ def with_folder(minimal, folder):
 
 def test_all_files_are_there(with_folder):
     assert check_files(config_from(with_folder)) == []
-    assert check_run(config_from(with_folder), data_parallel_size=4) == []
+    assert check_run(config_from(with_folder), processes=4) == []
 
 
 def test_missing_files_are_all_named(minimal):
@@ -222,5 +222,5 @@ def test_model_folder_is_looked_into(with_folder, folder):
 
 
 def test_batch_on_these_processes(with_folder):
-    [problem] = check_run(config_from(with_folder), data_parallel_size=3)
+    [problem] = check_run(config_from(with_folder), processes=3)
     assert "train_batch_size = 8 is not a multiple of 3 processes" in problem

@@ -23,8 +23,8 @@ def layout(stage: int, shard_size: int | None, processes: int) -> Layout:
         ((0, None, 8), Layout(0, 1, 8)),
         ((1, None, 8), Layout(1, 8, 1)),
         ((3, 4, 256), Layout(3, 4, 64)),
-        ((2, 1, 1), Layout(2, 1, 1)),
-        ((3, None, 1), Layout(3, 1, 1)),
+        ((2, 1, 1), Layout(0, 1, 1)),
+        ((3, None, 1), Layout(0, 1, 1)),
     ],
 )
 def test_layouts(given: tuple[int, int | None, int], expected: Layout) -> None:
