@@ -2,7 +2,8 @@
 """Launcher: reads the configuration once, and starts a script in as many processes as the run needs.
 
 ``deepy.py train.py [-d DIR] a.yml b.yml [key=value ...] [--dry-run]``, or, to start nothing and see every problem,
-``deepy.py --check a.yml b.yml [key=value ...]``. The keys are in ``docs/configuration.md``.
+``deepy.py --check a.yml b.yml [key=value ...]``. The keys are in ``docs/configuration.md``. What a run would take, and
+which layout is the fastest, say ``deepy.py --simulate`` and ``deepy.py --suggest`` (``docs/simulation.md``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from megatron.data.planning.plan import run_size
 from megatron.launch.local import run, this_machine
 from megatron.launch.plan import machine_problems, num_processes, plan_local
 from megatron.optim.schedule import schedule_from
+from megatron.simulate.cli import add_simulation_arguments, simulate
 from megatron.utils.log import setup_logging
 
 
@@ -33,17 +35,20 @@ def main() -> int:
     add_config_arguments(parser, first="script.py to start (none with --check), ")
     parser.add_argument("--check", action="store_true", help="start nothing: print the resolved run and every problem")
     parser.add_argument("--dry-run", action="store_true", help="start nothing: print the command")
+    add_simulation_arguments(parser)
     options = parser.parse_intermixed_args()
     scripts = [argument for argument in options.arguments if argument.endswith(".py") and "=" not in argument]
     settings = [argument for argument in options.arguments if argument not in scripts]
-    if not settings or len(scripts) > 1 or not (scripts or options.check):
-        parser.error("give one script.py and at least one YAML file, or --check and at least one YAML file")
+    if not settings or len(scripts) > 1 or not (scripts or options.check or options.simulate or options.suggest):
+        parser.error("give at least one YAML file, and one script.py or one of --check, --simulate and --suggest")
     if scripts and not Path(scripts[0]).is_file():
         parser.error(f"{scripts[0]}: there is no such script")
     setup_logging()
     config = load_arguments(settings, conf_dir=options.conf_dir)
     if options.check:
         return check(config)
+    if options.simulate or options.suggest:
+        return simulate(config, options, processes=num_processes(config.launch, this_machine(os.environ)))
     # Without a folder of its own the run's configuration stays in the system's temporary one, for the run to read.
     scratch = tempfile.mkdtemp(prefix="emma-neox-") if not (config.checkpoint.save or options.dry_run) else "temporary"
     folder = Path(config.checkpoint.save or scratch) / "configs"

@@ -67,7 +67,7 @@ def sides(model: Llama, peer: torch.nn.Module | None, rows: int, width: int, mea
         return wait(peer(tokens, position_ids=places, labels=tokens, shift_labels=tokens, use_cache=False).loss)
 
     return (
-        lambda _: wait(model(tokens, targets=tokens, positions=places, documents=documents)),
+        lambda _: wait(model(tokens, targets=tokens, positions=places, pattern=documents)),
         None if peer is None else theirs,
         lambda _: wait(model(tokens, targets=tokens)),
     )

@@ -14,10 +14,10 @@ import torch
 from common import Comparison, alternate, parse_arguments, show, small_llama
 
 from megatron.model.llama import Llama
+from megatron.model.micro_batch import MicroBatch
 from megatron.optim.adamw import build_adamw
+from megatron.parallel.engine import Engine
 from megatron.parallel.precision import compute_dtype
-from megatron.parallel.process import World
-from megatron.train.batches import MicroBatch
 from megatron.train.step import TrainStep
 
 SHAPE = small_llama(vocab_size=32_000, positions=512)
@@ -30,11 +30,9 @@ def our_step(precision: str, device: torch.device) -> Callable[[torch.Tensor], o
     model.init_weights(seed=0)
     optimizer = build_adamw(model, learning_rate=LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
     step = TrainStep(
-        model=model,
+        engine=Engine.alone(model, dtype=compute_dtype(precision)),
         optimizer=optimizer,
         learning_rate=lambda _: LEARNING_RATE,
-        world=World(rank=0, size=1, device=device),
-        dtype=compute_dtype(precision),
         max_gradient_norm=1.0,
     )
 

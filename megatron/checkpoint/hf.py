@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from megatron.config.architecture import Architecture
+from megatron.model.llama import Llama
 from megatron.parallel.parts import local_part
 from megatron.utils.files import fsync_file, fsync_folder, write_text
 
@@ -23,10 +24,11 @@ class WeightsError(ValueError):
     """A folder's weights are not those of the model that should be filled."""
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
+def load_weights(model: Llama, folder: Path) -> None:
     """Fill ``model`` with the safetensors of a Hugging Face folder, one tensor at a time, cast to the model's dtype.
 
-    Of a model that is divided among processes each reads only its own parts.
+    Of a model that is divided among processes each reads only its own parts, and checks all the same that nothing else
+    is missing.
 
     Raises:
         WeightsError: files are missing or broken, or names or shapes differ; every difference is listed, and nothing
@@ -38,7 +40,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
         with _opened(path) as handle:
             for name in handle.keys():  # noqa: SIM118 - this is no dictionary
                 found[name] = (path, tuple(handle.get_slice(name).get_shape()))
-    wanted = dict(model.named_parameters())
+    with torch.device("meta"):
+        wanted = dict(Llama(model.architecture).named_parameters())
     if "lm_head.weight" not in wanted:
         # Some writers store a tied head a second time.
         found.pop("lm_head.weight", None)
@@ -57,9 +60,11 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     with torch.no_grad():
         for path in files:
             with _opened(path) as handle:
-                for name, parameter in wanted.items():
+                for name, parameter in model.named_parameters():
+                    if found[name][0] != path:
+                        continue
                     part, place = local_part(parameter)
-                    if found[name][0] == path and part.numel():
+                    if part.numel():
                         part.copy_(handle.get_slice(name)[place])
 
 

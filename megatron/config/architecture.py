@@ -11,6 +11,10 @@ from typing import Any
 from megatron.config.hf_config import read_entries
 
 
+class MissingFolderError(ValueError):
+    """The ``config.json`` of a model folder is not there, or cannot be opened."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
     """How rotary frequencies are stretched for longer contexts (``rope_scaling`` in ``config.json``).
@@ -98,15 +102,17 @@ class Architecture:
         """Read ``config.json`` of a Hugging Face model folder.
 
         Raises:
-            ValueError: there is no such file, it is no JSON object, or :meth:`from_hf` refuses it.
+            MissingFolderError: there is no such file, or it cannot be opened.
+            ValueError: it is no JSON object, or :meth:`from_hf` refuses it.
         """
         path = folder / "config.json"
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ValueError(f"{path} does not exist: hf_model must be a Hugging Face model folder") from None
+            raise MissingFolderError(f"{path} does not exist: hf_model must be a Hugging Face model folder") from None
         except OSError as error:
-            raise ValueError(f"{path} cannot be read: {error.strerror}; hf_model must be a model folder") from None
+            problem = f"{path} cannot be read: {error.strerror}; hf_model must be a model folder"
+            raise MissingFolderError(problem) from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from None
         if not isinstance(config, dict):

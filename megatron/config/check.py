@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from megatron.config.data_rules import DATA_RULES, DATA_RULES_OF_ABSENCE
-from megatron.config.derive import architecture_of, derive_batch, known_vocab_size, vocab_size_is_known
+from megatron.config.derive import (
+    architecture_of,
+    derive_batch,
+    expected_architecture,
+    known_vocab_size,
+    vocab_size_is_known,
+)
 from megatron.config.layout import Layout, pipeline_problems, shape_problems
 from megatron.config.mixture_rules import MIXTURE_RULES
 from megatron.config.problems import ABSENT, Complaint, Problem
 from megatron.config.read import Entry
-from megatron.config.schema import SHAPE_KEYS, AdamConfig, Config, ZeroConfig
-
-_REQUIRED_SHAPE = ("num_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
+from megatron.config.schema import REQUIRED_SHAPE_KEYS, SHAPE_KEYS, AdamConfig, Config, ZeroConfig
 
 
 def broken_rules(values: Mapping[str, Any], given: Mapping[str, Entry], *, complete: bool) -> list[Problem]:
@@ -48,15 +52,13 @@ def broken_rules(values: Mapping[str, Any], given: Mapping[str, Entry], *, compl
 
 
 def _model_or_shape(hf_model: str | None, given: Any) -> Iterator[Complaint]:
-    """Ask for either a folder or a whole shape."""
-    shape = [key for key in SHAPE_KEYS if key in given]
+    """Ask for a folder or a whole shape."""
     if hf_model is not None:
-        for key in shape:
-            yield key, f"is given beside hf_model = {hf_model!r}, whose config.json decides the shape", f"Remove {key}."
-    elif not shape:
+        return
+    if not any(key in given for key in SHAPE_KEYS):
         yield "hf_model", "is missing, and so is every shape key", "Name a Hugging Face folder, or write the shape out."
     else:
-        for key in _REQUIRED_SHAPE:
+        for key in REQUIRED_SHAPE_KEYS:
             if key not in given:
                 yield key, "is missing", f"Add `{key}: ...`, or name a Hugging Face folder as hf_model."
 
@@ -174,6 +176,19 @@ def _schedule_of_a_pipeline(pipe_parallel_size: int, pipe_schedule: str, pipe_ch
         yield "pipe_schedule", "interleaves at least 2 stages in each process", "Add `pipe_chunks: 2`."
 
 
+def _zero_bubble_delays_gradients(
+    pipe_parallel_size: int, pipe_schedule: str, checkpoint_activations: bool, checkpoint_mode: str, compile: bool
+) -> Iterator[Complaint]:
+    if pipe_parallel_size < 2 or pipe_schedule != "zero_bubble":
+        return
+    fix = "Use pipe_schedule: 1f1b or interleaved, or remove the key."
+    why = "pipe_schedule: zero_bubble, which goes backward twice through every block"
+    if compile:
+        yield "compile", f"does not go with {why}", fix
+    if checkpoint_activations and checkpoint_mode == "selective":
+        yield "checkpoint_mode", f"selective does not go with {why}", "Use checkpoint_mode: full, or another schedule."
+
+
 def _stages_of_zero_in_a_pipeline(pipe_parallel_size: int, zero_optimization: ZeroConfig) -> Iterator[Complaint]:
     if pipe_parallel_size > 1 and zero_optimization.stage > 1:
         rule = f"does not go with pipe_parallel_size = {pipe_parallel_size}: every micro-batch of the pipeline would "
@@ -204,6 +219,7 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _sequence_needs_tensor,
     _schedule_of_a_pipeline,
     _stages_of_zero_in_a_pipeline,
+    _zero_bubble_delays_gradients,
     _a_mode_of_recomputation,
     *DATA_RULES,
     *MIXTURE_RULES,
@@ -265,16 +281,20 @@ def _model_problems(config: Config) -> Iterator[str]:
     """Check the model's shape with all that the files tell, and that there are weights to read."""
     if not vocab_size_is_known(config):
         return
+    folder, vocab_size = config.model.hf_model, known_vocab_size(config)
     try:
-        shape = architecture_of(config.model, vocab_size=known_vocab_size(config))
+        architecture_of(config.model, vocab_size=vocab_size)
     except ValueError as error:
-        yield str(error)
-        return
+        yield from str(error).splitlines()
+    else:
+        if folder is not None and config.model.load_weights and not any(Path(folder).glob("*.safetensors")):
+            fix = "Save the model as safetensors, or set load_weights: false."
+            yield f"hf_model = {folder!r}: holds no *.safetensors. {fix}"
+    try:
+        shape = expected_architecture(config.model, vocab_size=vocab_size)
+    except ValueError:
+        return  # said above
     if shape.max_position_embeddings < config.data.seq_length:
         longest = f"max_position_embeddings = {shape.max_position_embeddings}"
-        yield f"seq_length = {config.data.seq_length} exceeds {longest} of {config.model.hf_model}. Shorten seq_length."
+        yield f"seq_length = {config.data.seq_length} exceeds {longest} of {folder}. Shorten seq_length."
     yield from shape_problems(config.parallel, shape, seq_length=config.data.seq_length)
-    folder = config.model.hf_model
-    if folder is not None and config.model.load_weights and not any(Path(folder).glob("*.safetensors")):
-        fix = "Save the model as safetensors, or set load_weights: false."
-        yield f"hf_model = {folder!r}: holds no *.safetensors. {fix}"

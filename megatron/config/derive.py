@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from megatron.config.architecture import Architecture, RopeScaling
-from megatron.config.schema import BatchConfig, Config, ModelConfig, ScheduleConfig
+from megatron.config.architecture import Architecture, MissingFolderError, RopeScaling
+from megatron.config.schema import REQUIRED_SHAPE_KEYS, SHAPE_KEYS, BatchConfig, Config, ModelConfig, ScheduleConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,29 +108,84 @@ def warmup_steps(section: ScheduleConfig, *, train_iters: int) -> float:
 
 
 def architecture_of(section: ModelConfig, *, vocab_size: int | None) -> Architecture:
-    """Return the shape of the model, from ``hf_model``'s ``config.json`` or from the shape keys.
+    """Return the shape of the model that is trained, from ``hf_model``'s ``config.json`` or from the shape keys.
 
     Args:
         section: the model.
         vocab_size: entries of the tokenizer; used where the configuration has no ``vocab_size``, else compared.
 
     Raises:
-        ValueError: the vocabulary is unknown or smaller than the tokenizer's, or the shape is not possible.
+        MissingFolderError: ``hf_model`` is not at hand.
+        ValueError: the vocabulary is unknown or smaller than the tokenizer's, the shape is not possible, or that of
+            ``hf_model`` is not what the keys beside it say; each line is one problem.
     """
+    problems: list[str] = []
     if section.hf_model is not None:
         shape = Architecture.from_folder(Path(section.hf_model))
         rows, origin = shape.vocab_size, f"{section.hf_model}/config.json"
+        problems += _differences(section, shape, origin)
     else:
         rows, origin = section.vocab_size or vocab_size or 0, "the configuration"
         if not rows:
             raise ValueError("vocab_size is not known: add vocab_size, or use a tokenizer to take it from")
         shape = _shape_written_out(section, rows)
     if vocab_size is not None and vocab_size > rows:
-        raise ValueError(
+        problems.append(
             f"vocab_size = {rows} in {origin} is smaller than the tokenizer's {vocab_size} entries. "
             "Use the tokenizer that belongs to the model, or a larger vocab_size."
         )
+    if problems:
+        raise ValueError("\n".join(problems))
     return shape
+
+
+def expected_architecture(section: ModelConfig, *, vocab_size: int | None) -> Architecture:
+    """Return :func:`architecture_of`, or what the shape keys beside ``hf_model`` say where that folder is not at hand.
+
+    For what needs no weights, on a machine that may have none: a description or a simulation of the run.
+
+    Args:
+        section: the model.
+        vocab_size: as for :func:`architecture_of`.
+
+    Raises:
+        ValueError: as :func:`architecture_of`, of the folder where the shape keys are not whole.
+    """
+    try:
+        return architecture_of(section, vocab_size=vocab_size)
+    except MissingFolderError:
+        if any(getattr(section, key) is None for key in REQUIRED_SHAPE_KEYS):
+            raise
+        return architecture_of(section.model_copy(update={"hf_model": None}), vocab_size=vocab_size)
+
+
+def _differences(section: ModelConfig, shape: Architecture, origin: str) -> Iterator[str]:
+    """Compare the shape keys that are given with a folder's shape; others have defaults, which nobody expects of it."""
+    found = _as_settings(shape)
+    given = section.model_dump(include=section.model_fields_set & {*SHAPE_KEYS}, exclude_none=True)
+    for key, value in given.items():
+        if value != found[key]:
+            rule = f"differs from {json.dumps(found[key])} in {origin}"
+            yield f"{key} = {json.dumps(value)} {rule}. Change or remove {key}, or name another folder as hf_model."
+
+
+def _as_settings(shape: Architecture) -> dict[str, Any]:
+    """Return a shape as the values of all shape keys; the inverse of :func:`_shape_written_out`."""
+    return {
+        "num_layers": shape.num_hidden_layers,
+        "hidden_size": shape.hidden_size,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_kv_heads": shape.num_key_value_heads,
+        "head_dim": shape.head_dim,
+        "intermediate_size": shape.intermediate_size,
+        "vocab_size": shape.vocab_size,
+        "max_position_embeddings": shape.max_position_embeddings,
+        "rms_norm_epsilon": shape.rms_norm_eps,
+        "rotary_emb_base": shape.rope_theta,
+        "rope_scaling": dataclasses.asdict(shape.rope_scaling) if shape.rope_scaling is not None else None,
+        "no_weight_tying": not shape.tie_word_embeddings,
+        "init_method_std": shape.initializer_range,
+    }
 
 
 def _shape_written_out(section: ModelConfig, vocab_size: int) -> Architecture:

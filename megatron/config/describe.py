@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from megatron.config.derive import (
-    architecture_of,
     decay_steps,
     derive_batch,
+    expected_architecture,
     known_vocab_size,
     vocab_size_is_known,
     warmup_steps,
@@ -42,9 +42,9 @@ def _model(config: Config) -> Iterator[str]:
         yield "  not known yet: vocab_size is taken from the tokenizer when the run starts"
         return
     try:
-        shape = architecture_of(config.model, vocab_size=known_vocab_size(config))
+        shape = expected_architecture(config.model, vocab_size=known_vocab_size(config))
     except ValueError as error:
-        yield f"  unknown: {error}"
+        yield from (f"  unknown: {line}" for line in str(error).splitlines())
         return
     yield from _aligned(
         [

@@ -232,7 +232,7 @@ _MODEL = (
 _OPTIMIZER = (
     _renamed("optimizer_type", "adam", "optimizer"),
     _rejected("use_bnb_optimizer", False, "8-bit optimizers are not supported; AdamW keeps fp32 state"),
-    _rejected("zero_stage", None, "is worked out from zero_optimization: write zero_optimization: {stage: 1}", (None, 0)),
+    _rejected("zero_stage", None, "follows from zero_optimization: write zero_optimization: {stage: 1}", (None, 0)),
     _ignored("zero_reduce_scatter", None, _MESSAGES),
     _ignored("zero_contiguous_gradients", None, _MESSAGES),
     _ignored("zero_reduce_bucket_size", None, _MESSAGES),

@@ -91,7 +91,8 @@ def _idle_keys(config: Config) -> set[str]:
     idle: set[str] = set() if config.train.checkpoint_activations else {"checkpoint_mode"}
     idle |= set() if config.parallel.model_parallel_size > 1 else {"sequence_parallel"}
     idle |= set() if config.parallel.pipe_parallel_size > 1 else {"pipe_schedule", "pipe_chunks"}
-    idle |= set(SHAPE_KEYS) if config.model.hf_model is not None else {"load_weights"}
+    # Beside a folder the given shape keys stay, for every process that reads the resolved file to compare.
+    idle |= set(SHAPE_KEYS) - config.model.model_fields_set if config.model.hf_model is not None else {"load_weights"}
     if not data.train_data_paths:
         idle.add("weight_by_num_documents")
     if not data.weight_by_num_documents:

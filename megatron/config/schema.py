@@ -49,10 +49,12 @@ class RopeScalingConfig(Section):
 
 
 class ModelConfig(Section):
-    """The Llama model: a Hugging Face folder, or a shape written out."""
+    """The Llama model: a Hugging Face folder, a shape written out, or both."""
 
     hf_model: Text | None = None
-    """Hugging Face folder (`config.json` and `*.safetensors`) to start from; then no shape key may be given."""
+    """Hugging Face folder (`config.json` and `*.safetensors`) to start from. Shape keys beside it, `num_layers` to
+    `init_method_std`, say what is expected: each that is given must agree with `config.json`, and where the folder is
+    not at hand, `deepy.py --check` and `--simulate` go by them."""
     load_weights: Switch = True
     """With `hf_model`: read its weights. `false` takes only its shape and starts from random weights."""
     num_layers: Count | None = None
@@ -85,7 +87,12 @@ class ModelConfig(Section):
 
 
 SHAPE_KEYS = tuple(name for name in ModelConfig.model_fields if name not in ("hf_model", "load_weights"))
-"""The keys that write a model's shape out; they exclude ``hf_model``."""
+"""The keys that write a model's shape out; beside ``hf_model`` those that are given are compared with its folder."""
+
+REQUIRED_SHAPE_KEYS = (
+    "num_layers", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings"
+)  # fmt: skip
+"""The keys without which a shape is not whole, apart from ``vocab_size``, which a tokenizer can tell."""
 
 
 class TokenizerConfig(Section):

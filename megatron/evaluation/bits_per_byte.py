@@ -14,14 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from megatron.data.manifest import ShardInfo, TokenizerInfo
 from megatron.data.parts import Parts
 from megatron.model.loss import IGNORE
-from megatron.parallel.precision import call_in
-from megatron.parallel.process import World
-from megatron.parallel.sharding import release
+from megatron.parallel.engine import Engine
 from megatron.utils.log import progress
 
 
@@ -69,31 +66,24 @@ class HeldOutSet:
         self._folder, self._tokenizer, self._seq_length = folder, tokenizer, seq_length
         self._windows: list[Window] | None = None
 
-    def score(
-        self, model: nn.Module, *, world: World, dtype: torch.dtype, batch_tokens: int
-    ) -> list[CorpusScore]:
+    def score(self, engine: Engine, *, batch_tokens: int) -> list[CorpusScore]:
         """Score every window once, the work divided over the processes, and return one row for each corpus.
 
         Args:
-            model: called as ``model(tokens, targets=..., each=True)``.
-            world: the processes that share the work; all return the same rows.
-            dtype: dtype to compute in; sums are float64.
+            engine: scores; all of its processes return the same rows. Sums are float64.
             batch_tokens: most tokens, padding included, in one forward pass.
         """
+        mesh, world = engine.mesh, engine.mesh.world
         table = torch.zeros(len(self.shards), 2, dtype=torch.float64, device=world.device)
-        training = model.training
-        model.eval()
-        with torch.no_grad():
-            batches = self._batches(batch_tokens)
-            mine = batches[world.rank :: world.size]
-            for batch in progress(mine, description="validation", unit="batch", disable=not world.is_main):
-                self._score_batch(model, batch, table, dtype)
-            if len(mine) * world.size < len(batches):
-                # Processes that divide a model gather it together: as many passes in each, the last one for nothing.
-                self._score_batch(model, batches[-1], torch.zeros_like(table), dtype)
-        release(model)
-        model.train(training)
-        sums = world.sum(table).tolist()
+        batches = self._batches(batch_tokens)
+        mine = batches[mesh.scorers.rank :: mesh.scorers.size]
+        for batch in progress(mine, description="validation", unit="batch", disable=not world.is_main):
+            self._score_batch(engine, batch, table)
+        if mesh.layout.stage and len(mine) * mesh.scorers.size < len(batches):
+            # Processes that divide a model gather it together: as many passes in each, the last one for nothing.
+            self._score_batch(engine, batches[-1], torch.zeros_like(table))
+        engine.release()
+        sums = (world.sum(table) / mesh.layout.tensor).tolist()
         return [
             CorpusScore(
                 corpus=shard.name,
@@ -101,7 +91,7 @@ class HeldOutSet:
                 source=shard.source,
                 nats=nats,
                 bytes=shard.bytes,
-                tokens=int(tokens),
+                tokens=round(tokens),
             )
             for shard, (nats, tokens) in zip(self.shards, sums, strict=True)
         ]
@@ -138,14 +128,17 @@ class HeldOutSet:
         return batches
 
     @staticmethod
-    def _score_batch(model: nn.Module, batch: list[Window], table: torch.Tensor, dtype: torch.dtype) -> None:
-        shape = (len(batch), len(batch[0].inputs))
+    def _score_batch(engine: Engine, batch: list[Window], table: torch.Tensor) -> None:
+        multiple = engine.mesh.tensor.size if engine.mesh.layout.sequence else 1
+        shape = (len(batch), -(-len(batch[0].inputs) // multiple) * multiple)
         inputs, targets = np.zeros(shape, dtype=np.int64), np.full(shape, IGNORE, dtype=np.int64)
         for row, window in enumerate(batch):
             inputs[row, : len(window.inputs)] = window.inputs
             targets[row, : len(window.targets)] = window.targets
         wanted = torch.from_numpy(targets).to(table.device)
-        nats = call_in(dtype, model, torch.from_numpy(inputs).to(table.device), targets=wanted, each=True)
+        nats = engine.score(torch.from_numpy(inputs).to(table.device), wanted)
+        if nats is None:
+            return  # another stage of the pipeline knows
         rows = torch.stack((nats.double().sum(1), (wanted != IGNORE).double().sum(1)), dim=1)
         corpora = torch.tensor([window.corpus for window in batch], device=table.device)
         table.index_add_(0, corpora, rows)

@@ -11,7 +11,7 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -29,9 +29,34 @@ class KeyValueStore(Protocol):
         ...
 
 
+class Pattern(Protocol):
+    """Which tokens see which, where that is not simply every token and those before it in its row."""
+
+    def check(self, shape: torch.Size, device: torch.device) -> None:
+        """Refuse a batch of ids of this shape, ``[batch, sequence]``, that the pattern is not made for."""
+        ...
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Mix the values of the tokens that each one sees.
+
+        Args:
+            query: ``[batch, sequence, heads, head_dim]``.
+            key: ``[batch, sequence, key heads, head_dim]``; ``heads`` is a multiple of its heads.
+            value: as ``key``.
+
+        Returns:
+            A tensor like ``query``.
+        """
+        ...
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Pattern:
+        """Return a copy with every tensor changed, such as moved to a device."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Documents:
-    """Which tokens of a batch belong together: attention does not cross the borders.
+    """Which tokens of a batch belong together: attention does not cross the borders. A :class:`Pattern`.
 
     The rows of the batch are laid end to end. A document that spans two rows is two pieces here, one in each row.
 
@@ -60,18 +85,23 @@ class Documents:
         offsets = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
         return cls(offsets, tuple(lengths))
 
-    @functools.cached_property
-    def longest(self) -> int:
-        """Tokens of the longest piece."""
-        return max(self.lengths)
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Documents:
+        """As :meth:`Pattern.mapped`."""
+        return dataclasses.replace(self, offsets=change(self.offsets))
 
-    def check(self, tokens: Tensor) -> None:
-        """Refuse a batch of int64 ids ``[batch, sequence]`` that these documents do not divide.
+    @functools.cached_property
+    def packing(self) -> Packing:
+        """As :func:`attention_packed` wants it."""
+        longest = max(self.lengths)
+        return Packing(self.offsets, self.offsets, longest, longest)
+
+    def check(self, shape: torch.Size, device: torch.device) -> None:
+        """Refuse a batch of ids ``[batch, sequence]`` that these documents do not divide.
 
         Raises:
             ValueError: they add up to another number of tokens, one crosses the end of a row, or they lie elsewhere.
         """
-        rows, width = tokens.shape
+        rows, width = shape
         ends = list(itertools.accumulate(self.lengths))
         total = ends[-1] if ends else 0
         if total != rows * width:
@@ -83,8 +113,22 @@ class Documents:
             raise ValueError(
                 f"a document crosses the end of a row of {width} tokens; cut it in two there: each row is read alone"
             )
-        if self.offsets.device != tokens.device:
-            raise ValueError(f"offsets of documents are on {self.offsets.device}, the tokens on {tokens.device}")
+        if self.offsets.device != device:
+            raise ValueError(f"offsets of documents are on {self.offsets.device}, the tokens on {device}")
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As :meth:`Pattern.attend`: every token sees itself and those before it in its document."""
+        if len(self.lengths) == query.shape[0]:
+            return causal_attention(query, key, value)  # every row is one document: there are no borders
+        return attention_within(self, query, key, value)
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend from every token to itself and those before it in its row; tensors as in :meth:`Pattern.attend`."""
+    query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    grouped = query.shape[1] != key.shape[1]
+    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
+    return mixed.transpose(1, 2)
 
 
 PackedKernel = Callable[..., Any]
@@ -105,17 +149,27 @@ def attention_within(documents: Documents, query: Tensor, key: Tensor, value: Te
         A tensor like ``query``.
     """
     flat = (query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
-    if _fits_packed_kernel(query):
+    if fits_packed_kernel(query):
         from torch.nn.attention.varlen import varlen_attn
 
-        return attention_packed(documents, *flat, kernel=varlen_attn).view_as(query)
+        return attention_packed(documents.packing, *flat, kernel=varlen_attn).view_as(query)
     return attention_by_piece(documents, *flat).view_as(query)
 
 
-def attention_packed(
-    documents: Documents, query: Tensor, key: Tensor, value: Tensor, *, kernel: PackedKernel
-) -> Tensor:
-    """Attend within all documents in one call of a variable-length kernel; tensors ``[tokens, heads, head_dim]``."""
+class Packing(NamedTuple):
+    """Pieces whose queries and keys are laid end to end: int32 offsets ``[pieces + 1]``, and the longest, of each."""
+
+    query_offsets: Tensor
+    key_offsets: Tensor
+    longest_query: int
+    longest_key: int
+
+
+def attention_packed(packing: Packing, query: Tensor, key: Tensor, value: Tensor, *, kernel: PackedKernel) -> Tensor:
+    """Attend within all pieces in one call of a variable-length kernel; tensors ``[tokens, heads, head_dim]``.
+
+    The last query of a piece sees all of its keys, the one before it all but the last, and so on.
+    """
     options: dict[str, Any] = {"window_size": (-1, 0)}  # causal: everything to the left, nothing to the right
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
@@ -123,8 +177,7 @@ def attention_packed(
             options["enable_gqa"] = True
         else:  # torch 2.11
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    offsets, longest = documents.offsets, documents.longest
-    mixed: Tensor = kernel(query, key, value, offsets, offsets, longest, longest, **options)
+    mixed: Tensor = kernel(query, key, value, *packing, **options)
     return mixed
 
 
@@ -150,7 +203,7 @@ def attention_by_piece(documents: Documents, query: Tensor, key: Tensor, value: 
     return torch.cat(mixed)
 
 
-def _fits_packed_kernel(query: Tensor) -> bool:
+def fits_packed_kernel(query: Tensor) -> bool:
     """Whether PyTorch's variable-length kernel, which is flash attention, takes these heads on this device."""
     head_dim = query.shape[-1]
     return (
@@ -182,7 +235,7 @@ class Attention(nn.Module):
         cos: Tensor,
         sin: Tensor,
         cache: KeyValueStore | None = None,
-        documents: Documents | None = None,
+        pattern: Pattern | None = None,
     ) -> Tensor:
         """Attend from every position to itself and those before it.
 
@@ -191,7 +244,7 @@ class Attention(nn.Module):
             cos: ``[sequence, 1, head_dim]``, or ``[batch, sequence, 1, head_dim]``.
             sin: as ``cos``.
             cache: keys and values of earlier positions; ``x`` then continues them.
-            documents: borders that attention does not cross; not with a cache.
+            pattern: who sees whom, where that is something else; not with a cache.
 
         Returns:
             ``[batch, sequence, hidden]``.
@@ -201,17 +254,18 @@ class Attention(nn.Module):
         query = rotate(self.q_proj(x).view(batch, length, -1, self.head_dim), cos, sin)
         key = rotate(self.k_proj(x).view(batch, length, -1, self.head_dim), cos, sin)
         value = self.v_proj(x).view(batch, length, -1, self.head_dim)
-        if documents is None:
-            mixed = self._attend(query, key, value, cache)
+        if pattern is not None:
+            mixed = pattern.attend(query, key, value)
+        elif cache is not None:
+            mixed = self._continue(query, key, value, cache)
         else:
-            mixed = attention_within(documents, query, key, value)
+            mixed = causal_attention(query, key, value)
         out: Tensor = self.o_proj(mixed.reshape(batch, length, -1))
         return out
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, cache: KeyValueStore | None) -> Tensor:
+    def _continue(self, query: Tensor, key: Tensor, value: Tensor, cache: KeyValueStore) -> Tensor:
         query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        if cache is not None:
-            key, value = cache.append(self.layer, key, value)
+        key, value = cache.append(self.layer, key, value)
         mixed = F.scaled_dot_product_attention(
             query,
             key,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from megatron.config.architecture import Architecture
-from megatron.model.attention import Attention, Documents, KeyValueStore
+from megatron.model.attention import Attention, KeyValueStore, Pattern
 
 Recompute = Callable[..., Tensor]
 """Calls a function with arguments so that the backward pass computes again what it does not keep."""
@@ -46,6 +46,12 @@ class RMSNorm(nn.Module):
         return self.weight.to(x.dtype) * scaled.to(x.dtype)
 
 
+def _uncompiled(module: nn.Module) -> Callable[..., Tensor]:
+    """Leave a module out of what is compiled: it would be compiled anew for the lengths in every pattern."""
+    out: Callable[..., Tensor] = torch.compiler.disable(module.__call__)
+    return out
+
+
 class Block(nn.Module):
     """One layer: attention and feed-forward, each after a norm and added to its input."""
 
@@ -63,16 +69,18 @@ class Block(nn.Module):
         cos: Tensor,
         sin: Tensor,
         cache: KeyValueStore | None = None,
-        documents: Documents | None = None,
+        pattern: Pattern | None = None,
     ) -> Tensor:
         """Map ``[batch, sequence, hidden]`` to the same shape; arguments as in :class:`Attention`."""
         if self.recompute is None or not torch.is_grad_enabled():
-            return self._compute(x, cos, sin, cache, documents)
-        return self.recompute(self._compute, x, cos, sin, cache, documents)
+            return self.compute(x, cos, sin, cache, pattern)
+        return self.recompute(self.compute, x, cos, sin, cache, pattern)
 
-    def _compute(
-        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueStore | None, documents: Documents | None
+    def compute(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KeyValueStore | None, pattern: Pattern | None
     ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache, documents)
+        """Do what :meth:`forward` does, keeping what the backward pass needs."""
+        attention = self.self_attn if pattern is None else _uncompiled(self.self_attn)
+        x = x + attention(self.input_layernorm(x), cos, sin, cache, pattern)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out

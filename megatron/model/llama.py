@@ -7,20 +7,27 @@ Source: Touvron et al., arXiv 2302.13971 and 2307.09288; Llama team, arXiv 2407.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from megatron.config.architecture import Architecture
-from megatron.model.attention import Documents, KeyValueStore
+from megatron.model.attention import KeyValueStore, Pattern
 from megatron.model.layers import Block, RMSNorm
-from megatron.model.loss import linear_cross_entropy_each, linear_cross_entropy_sum
+from megatron.model.loss import linear_cross_entropy
 from megatron.model.rope import rotation_table
+
+Part = tuple[Tensor, tuple[slice, ...]]
+"""A piece of a tensor, and where in the whole it lies."""
+
+Loss = Callable[..., Tensor]
+"""Called as :func:`megatron.model.loss.linear_cross_entropy` is."""
 
 
 class Decoder(nn.Module):
-    """Embedding, blocks and the last norm. Parts may be absent, so that a pipeline stage can hold some of them."""
+    """Embedding, blocks and the last norm. Each of them may be taken away: the rest goes on with hidden states."""
 
     rotation_cos: Tensor
     rotation_sin: Tensor
@@ -28,19 +35,18 @@ class Decoder(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        self.embed_tokens = nn.Embedding(architecture.vocab_size, architecture.hidden_size)
+        self.embed_tokens: nn.Embedding | None = nn.Embedding(architecture.vocab_size, architecture.hidden_size)
         # String keys keep a block's name when others are taken away.
         self.layers = nn.ModuleDict(
             {str(layer): Block(architecture, layer=layer) for layer in range(architecture.num_hidden_layers)}
         )
-        self.norm = RMSNorm(architecture.hidden_size, eps=architecture.rms_norm_eps)
+        self.norm: RMSNorm | None = RMSNorm(architecture.hidden_size, eps=architecture.rms_norm_eps)
         self.register_buffer("rotation_cos", torch.empty(0), persistent=False)
         self.register_buffer("rotation_sin", torch.empty(0), persistent=False)
-        self.set_rotation_table()
+        self.set_rotation_table(device=next(self.parameters()).device)
 
-    def set_rotation_table(self, *, num_positions: int | None = None) -> None:
+    def set_rotation_table(self, *, device: torch.device, num_positions: int | None = None) -> None:
         """Compute the rotary angles for ``num_positions`` positions (default: all the model knows)."""
-        device = self.norm.weight.device
         cos, sin = rotation_table(
             self.architecture, num_positions=num_positions or self.architecture.max_position_embeddings
         )
@@ -48,45 +54,50 @@ class Decoder(nn.Module):
 
     def forward(
         self,
-        tokens: Tensor,
+        inputs: Tensor,
         *,
         first_position: int = 0,
         cache: KeyValueStore | None = None,
         positions: Tensor | None = None,
-        documents: Documents | None = None,
+        pattern: Pattern | None = None,
     ) -> Tensor:
-        """Map token ids ``[batch, sequence]`` to hidden states ``[batch, sequence, hidden]``; as :class:`Llama`."""
-        if documents is not None:
-            documents = _borders(documents, tokens, cache)
-        x: Tensor = self.embed_tokens(tokens)
-        cos, sin = self._rotation(tokens, first_position, positions)
+        """Map token ids, or what earlier blocks have made of them, to hidden states; as :class:`Llama`."""
+        if positions is not None:
+            _check_positions(positions, inputs, first_position)
+        # Processes may have divided the hidden states of earlier blocks, but never positions.
+        shape = inputs.shape[:2] if positions is None else positions.shape
+        if pattern is not None:
+            if cache is not None:
+                raise ValueError(
+                    "documents and cache were both given: text is generated for one document at a time; leave "
+                    "documents out"
+                )
+            pattern.check(shape, inputs.device)
+        cos, sin = self._rotation(shape, first_position, positions)
+        x = inputs
+        if not inputs.is_floating_point():
+            assert self.embed_tokens is not None
+            x = self.embed_tokens(inputs)
         cos, sin = cos.to(x.dtype), sin.to(x.dtype)
         for block in self.layers.values():
-            x = block(x, cos, sin, cache, documents)
-        out: Tensor = self.norm(x)
-        return out
+            x = block(x, cos, sin, cache, pattern)
+        return x if self.norm is None else self.norm(x)
 
-    def _rotation(self, tokens: Tensor, first: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _rotation(self, shape: torch.Size, first: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return cosine and sine: ``[sequence, 1, head_dim]``, or with a batch dimension where positions are given."""
         if positions is None:
-            counted = slice(first, first + tokens.shape[1])
+            counted = slice(first, first + shape[1])
             return self.rotation_cos[counted], self.rotation_sin[counted]
-        if positions.shape != tokens.shape or positions.dtype != torch.int64 or first:
-            raise ValueError(
-                f"positions are {positions.dtype} {list(positions.shape)} and first_position is {first}; they must be "
-                f"int64 {list(tokens.shape)}, one for each token, and first_position must be 0 with them"
-            )
         return self.rotation_cos[positions], self.rotation_sin[positions]
 
 
-def _borders(documents: Documents, tokens: Tensor, cache: KeyValueStore | None) -> Documents | None:
-    """Check documents against their batch; return None where every row is one document, which needs no borders."""
-    if cache is not None:
+def _check_positions(positions: Tensor, inputs: Tensor, first: int) -> None:
+    shape = positions.shape if inputs.is_floating_point() else inputs.shape
+    if positions.shape != shape or positions.dtype != torch.int64 or first:
         raise ValueError(
-            "documents and cache were both given: text is generated for one document at a time; leave documents out"
+            f"positions are {positions.dtype} {list(positions.shape)} and first_position is {first}; they must be "
+            f"int64 {list(shape)}, one for each token, and first_position must be 0 with them"
         )
-    documents.check(tokens)
-    return None if len(documents.lengths) == tokens.shape[0] else documents
 
 
 class Llama(nn.Module):
@@ -99,7 +110,8 @@ class Llama(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.model = Decoder(architecture)
-        self.lm_head = (
+        self.loss: Loss = linear_cross_entropy
+        self.lm_head: nn.Linear | None = (
             None
             if architecture.tie_word_embeddings
             else nn.Linear(architecture.hidden_size, architecture.vocab_size, bias=False)
@@ -124,17 +136,19 @@ class Llama(nn.Module):
             model = cls(architecture)
         prepare(model)
         model.to_empty(device=device)
-        model.model.set_rotation_table()
+        model.model.set_rotation_table(device=device)
         return model
 
     @property
     def head_weight(self) -> Tensor:
         """The output matrix, ``[vocabulary, hidden]``: its own, or the embedding's when the two are tied."""
-        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        matrix = self.model.embed_tokens if self.lm_head is None else self.lm_head
+        assert matrix is not None
+        return matrix.weight
 
     def forward(
         self,
-        tokens: Tensor,
+        inputs: Tensor,
         *,
         targets: Tensor | None = None,
         each: bool = False,
@@ -142,12 +156,12 @@ class Llama(nn.Module):
         cache: KeyValueStore | None = None,
         last_only: bool = False,
         positions: Tensor | None = None,
-        documents: Documents | None = None,
+        pattern: Pattern | None = None,
     ) -> Tensor:
-        """Return logits, or the loss against ``targets``.
+        """Return logits, or the loss against ``targets``; or hidden states where the last norm has been taken away.
 
         Args:
-            tokens: int64 ids ``[batch, sequence]``.
+            inputs: int64 ids ``[batch, sequence]``; or hidden states ``[batch, sequence, hidden]`` of earlier blocks.
             targets: int64 ids ``[batch, sequence]`` that each position should predict; ``IGNORE`` (-100) for none.
             each: with targets, return the loss of every position instead of their sum (without gradients).
             first_position: position of the first token, for text that is continued.
@@ -155,7 +169,7 @@ class Llama(nn.Module):
             last_only: without targets, return the logits of the last position alone.
             positions: int64 ``[batch, sequence]``, less than the model's number of positions: where each token counts
                 as standing. By default a row counts from ``first_position``.
-            documents: pieces that the rows consist of; attention does not cross their borders. Not with ``cache``.
+            pattern: which tokens see which, such as the documents that the rows consist of. Not with ``cache``.
 
         Returns:
             Without targets: logits ``[batch, sequence or 1, vocabulary]`` in the dtype of the hidden states.
@@ -163,38 +177,36 @@ class Llama(nn.Module):
             ``[batch, sequence]``.
 
         Raises:
-            ValueError: positions or documents do not fit the tokens, or documents come with a cache.
+            ValueError: positions or pattern do not fit the tokens, or a pattern comes with a cache.
         """
-        hidden = self.model(
-            tokens, first_position=first_position, cache=cache, positions=positions, documents=documents
+        hidden: Tensor = self.model(
+            inputs, first_position=first_position, cache=cache, positions=positions, pattern=pattern
         )
+        if self.model.norm is None:
+            return hidden
         if targets is None:
             return nn.functional.linear(hidden[:, -1:] if last_only else hidden, self.head_weight.to(hidden.dtype))
-        flat, wanted = hidden.flatten(0, 1), targets.flatten()
-        if each:
-            return linear_cross_entropy_each(flat, self.head_weight, wanted).view(targets.shape)
-        return linear_cross_entropy_sum(flat, self.head_weight, wanted)
+        return self.loss(hidden, self.head_weight, targets, each=each)
 
     @torch.no_grad()
-    def init_weights(self, *, seed: int) -> None:
-        """Fill every parameter with :meth:`random_weights`."""
-        for parameter, values in self.random_weights(seed=seed):
-            parameter.copy_(values)
-
-    def random_weights(self, *, seed: int) -> Iterator[tuple[nn.Parameter, Tensor]]:
-        """Yield every parameter with random values for it, the same for the same seed on every device and rank.
-
-        The values are float32 tensors on the CPU.
+    def init_weights(self, *, seed: int, part: Callable[[Tensor], Part] = lambda parameter: (parameter, ())) -> None:
+        """Fill every parameter with random values, the same for the same seed and name wherever it lies.
 
         Normal with ``initializer_range``; the two projections that write into the residual stream are scaled down by
         the square root of their number (``scaled_normal`` of GPT-NeoX, Radford et al. 2019). Norms start at one.
+
+        Args:
+            seed: decides the values.
+            part: returns what of a parameter is here to be filled, and where in the whole it lies.
         """
-        generator = torch.Generator(device="cpu").manual_seed(seed)
         std = self.architecture.initializer_range
         for name, parameter in self.named_parameters():
-            if parameter.dim() == 1:
-                yield parameter, torch.ones(parameter.shape)
-                continue
-            residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-            scale = std / math.sqrt(2 * self.architecture.num_hidden_layers) if residual else std
-            yield parameter, torch.empty(parameter.shape).normal_(0.0, scale, generator=generator)
+            values = torch.ones(parameter.shape)
+            if parameter.dim() > 1:
+                residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+                scale = std / math.sqrt(2 * self.architecture.num_hidden_layers) if residual else std
+                # A generator for each: a process that holds some of the parameters makes no others.
+                own_seed = xxhash.xxh3_64_intdigest(f"{seed} {name}".encode())
+                values.normal_(0.0, scale, generator=torch.Generator().manual_seed(own_seed))
+            here, place = part(parameter)
+            here.copy_(values[place])

@@ -21,7 +21,8 @@ _CHUNK_ELEMENTS_CPU = 1 << 23
 _CHUNK_ELEMENTS_GPU = 1 << 27
 
 
-def _chunk_rows(vocabulary: int, device: torch.device) -> int:
+def chunk_rows(vocabulary: int, device: torch.device) -> int:
+    """Return how many tokens make a piece whose logits are not too large for a device."""
     return max(16, (_CHUNK_ELEMENTS_CPU if device.type == "cpu" else _CHUNK_ELEMENTS_GPU) // vocabulary)
 
 
@@ -34,7 +35,7 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         # Summed over the pieces in float32, whatever the weight's dtype.
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        rows = _chunk_rows(weight.shape[0], hidden.device)
+        rows = chunk_rows(weight.shape[0], hidden.device)
         for start in range(0, hidden.shape[0], rows):
             piece, wanted = hidden[start : start + rows], targets[start : start + rows]
             valid = wanted != IGNORE
@@ -63,15 +64,20 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        hidden_gradient, weight_gradient = ctx.saved_tensors
-        (scale,) = gradients
-        return (
-            # In place: nobody else has seen them, and the weight's is the size of the embedding.
-            None if hidden_gradient is None else hidden_gradient.mul_(scale.to(hidden_gradient.dtype)),
-            None if weight_gradient is None else weight_gradient.mul_(scale),
-            None,
-        )
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return (*scaled_gradients(ctx, *gradients), None)
+
+
+def scaled_gradients(ctx: Any, scale: Tensor) -> list[Tensor | None]:
+    """Return the saved gradients, which were made together with a loss, times the loss's own gradient, a scalar.
+
+    In place: nobody else has seen them, and the weight's is the size of the embedding. Pipelines with zero bubbles ask
+    twice, first for the one, later for the other; ``data`` hides from autograd that what it has saved has changed.
+    """
+    factor = scale / ctx.scaled_by if hasattr(ctx, "scaled_by") else scale
+    ctx.scaled_by = scale
+    saved = ctx.saved_tensors
+    return [None if gradient is None else gradient.data.mul_(factor.to(gradient.dtype)) for gradient in saved]
 
 
 def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -83,10 +89,25 @@ def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) ->
         targets: int64 ``[tokens]``; positions equal to :data:`IGNORE` count nothing.
 
     Returns:
-        A float32 scalar. Gradients are computed together with it, so it can be differentiated once.
+        A float32 scalar. Gradients are computed together with it, and have none of their own.
     """
     total: Tensor = _LinearCrossEntropySum.apply(hidden, weight, targets)
     return total
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, each: bool) -> Tensor:
+    """Return the loss of a batch; what :class:`megatron.model.llama.Llama` calls unless it is given another function.
+
+    Args:
+        hidden: ``[batch, sequence, hidden]``.
+        weight: ``[vocabulary, hidden]``.
+        targets: int64 ``[batch, sequence]``.
+        each: return every position's loss, ``[batch, sequence]``, without gradients, instead of the sum.
+    """
+    flat, wanted = hidden.flatten(0, 1), targets.flatten()
+    if each:
+        return linear_cross_entropy_each(flat, weight, wanted).view(targets.shape)
+    return linear_cross_entropy_sum(flat, weight, wanted)
 
 
 @torch.no_grad()
@@ -97,7 +118,7 @@ def linear_cross_entropy_each(hidden: Tensor, weight: Tensor, targets: Tensor) -
     """
     cast = weight.to(hidden.dtype)
     losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
-    rows = _chunk_rows(weight.shape[0], hidden.device)
+    rows = chunk_rows(weight.shape[0], hidden.device)
     for start in range(0, hidden.shape[0], rows):
         logits = (hidden[start : start + rows] @ cast.t()).float()
         losses[start : start + rows] = torch.nn.functional.cross_entropy(

@@ -1,40 +1,79 @@
-"""Adds gradients up over the data-parallel processes, in float32 and in buckets."""
+"""Sums of gradients over processes that have seen other text, and the norm of a gradient whose parts lie apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate
 
-from megatron.parallel.process import World
+from megatron.parallel.mesh import Mesh
 
 _BUCKET_ELEMENTS = 1 << 24  # 64 MiB of float32: large enough to fill a network, small enough to keep memory flat
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter], world: World) -> None:
-    """Replace every gradient by its sum over all processes, in place; those of a divided model are sums already.
+def sum_gradients(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
+    """Replace every gradient by its sum over all processes, in place, as far as ``fully_shard`` has not done it.
 
     Call it once a step, after the last micro-batch; parameters without a gradient must be the same on all processes.
     """
-    if world.size == 1:
+    if mesh.layout.stage:
         return
+    trained = [parameter for parameter in parameters if parameter.grad is not None]
+    # Sequence parallelism leaves every process with what its part of the sequence says about a norm.
+    partial = [parameter for parameter in trained if _is_partial(parameter.grad)]
+    _sum_in_buckets([_local(parameter.grad) for parameter in partial], mesh.tensor.sum)
+    for parameter in partial:
+        parameter.grad = DTensor.from_local(_local(parameter.grad), mesh.tensor_mesh, [Replicate()])
+    if mesh.copies.size > 1:
+        _sum_in_buckets([_local(parameter.grad) for parameter in trained], mesh.copies.sum)
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter], mesh: Mesh) -> float:
+    """Return the L2 norm of a whole gradient, wherever its parts lie; every process must call this.
+
+    Args:
+        parameters: those of this process whose gradients count here.
+        mesh: all processes.
+    """
+    total = torch.zeros((), dtype=torch.float64, device=mesh.world.device)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    for bucket in _buckets([gradient for gradient in gradients if not isinstance(gradient, DTensor)]):
+    if gradients:
+        norms = torch.stack(torch._foreach_norm([_local(gradient) for gradient in gradients], 2, dtype=torch.float32))
+        shares = torch.tensor([1 / _holders(gradient, mesh) for gradient in gradients], dtype=torch.float64)
+        total += (norms.double().square() * shares.to(norms.device)).sum()
+    return math.sqrt(mesh.world.sum(total).item())
+
+
+def _holders(gradient: Tensor, mesh: Mesh) -> int:
+    """Return how many processes hold the same part of a gradient."""
+    parts = 1
+    if isinstance(gradient, DTensor):
+        sizes = zip(gradient.placements, gradient.device_mesh.shape, strict=True)
+        parts = math.prod(size for placement, size in sizes if not placement.is_replicate())
+    return mesh.world.size // (mesh.layout.pipeline * parts)
+
+
+def _local(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _is_partial(tensor: Tensor | None) -> bool:
+    return isinstance(tensor, DTensor) and any(placement.is_partial() for placement in tensor.placements)
+
+
+def _sum_in_buckets(gradients: list[Tensor], add_up: Callable[[Tensor], Tensor]) -> None:
+    for bucket in _buckets(gradients):
         if len(bucket) == 1 and bucket[0].is_contiguous():
-            world.sum(bucket[0])  # an embedding fills a bucket by itself; no copy is needed
+            add_up(bucket[0])  # an embedding fills a bucket by itself; no copy is needed
             continue
         flat = torch.cat([gradient.flatten() for gradient in bucket])
-        world.sum(flat)
+        add_up(flat)
         for gradient, piece in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
             gradient.copy_(piece.view_as(gradient))
-
-
-def gradient_norm(gradients: Sequence[Tensor]) -> float:
-    """Return the L2 norm of a whole gradient, wherever its parts lie; every process must call this."""
-    norm = torch.nn.utils.get_total_norm(gradients)
-    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from megatron.model.layers import Block
@@ -35,7 +38,26 @@ def recompute_activations(model: Llama, mode: str) -> None:
         raise ValueError(f"checkpoint_mode = {mode!r} must be full or selective")
     for block in model.model.layers.values():
         assert isinstance(block, Block)
-        block.recompute = functools.partial(checkpoint, **options)
+        block.recompute = functools.partial(_checkpointed, block, options)
+
+
+def _checkpointed(block: Block, options: dict[str, Any], compute: Callable[..., Tensor], *args: Any) -> Tensor:
+    weights: dict[str, Tensor] = dict(block.named_parameters())
+    out: Tensor
+    if all(isinstance(weight, nn.Parameter) for weight in weights.values()):
+        out = checkpoint(compute, *args, **options)
+        return out
+    # Somebody has lent the block other weights, such as ones in bfloat16, and will have taken them back by the time of
+    # the backward pass: the computation takes them along.
+    held = {f"block.{name}": weight for name, weight in weights.items()}
+    out = checkpoint(functools.partial(functional_call, _Computing(block, compute), held), args, **options)
+    return out
+
+
+class _Computing(nn.Module):
+    def __init__(self, block: Block, compute: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.block, self.forward = block, compute
 
 
 def _kept_operations() -> frozenset[Any]:

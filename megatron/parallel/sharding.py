@@ -16,59 +16,34 @@ Where there are several copies of the model (hybrid sharding), their gradients a
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Sequence
-
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-from megatron.config.layout import Layout
 from megatron.model.llama import Llama
-from megatron.parallel.process import World
+from megatron.parallel.mesh import Mesh
 
 
-def shard(model: Llama, layout: Layout, world: World, *, dtype: torch.dtype) -> None:
-    """Divide the parameters of a model, which may be on the meta device; every process must call this.
+def shard(model: Llama, mesh: Mesh, *, dtype: torch.dtype) -> None:
+    """Divide the parameters of a model, or of a stage of it, which may be on the meta device.
 
     Blocks are gathered one by one, the embeddings and the last norm with the whole model. Gradients are added up in
     float32, as sums: nobody divides by the number of processes.
 
     Args:
         model: changed in place.
-        layout: with a stage above 0.
-        world: the processes.
+        mesh: of a layout with a stage above 0.
         dtype: dtype to compute in; the parts themselves keep theirs.
     """
-    mesh = _mesh(layout, world)
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    gather_anew = layout.stage == 3
+    gather_anew = mesh.layout.stage == 3
     for block in model.model.layers.values():
-        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=gather_anew)
+        fully_shard(block, mesh=mesh.shard_mesh, mp_policy=policy, reshard_after_forward=gather_anew)
     # Nothing is won by dropping what the backward pass begins with.
-    fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    fully_shard(model, mesh=mesh.shard_mesh, mp_policy=policy, reshard_after_forward=False)
     for module in _sharded(model):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)  # gloo knows no other way to multiply by 1
-
-
-def _mesh(layout: Layout, world: World) -> DeviceMesh:
-    if layout.replicas == 1:
-        return init_device_mesh(world.device.type, (layout.shards,), mesh_dim_names=("shard",))
-    ranks = torch.arange(world.size).view(layout.replicas, layout.shards)
-    # Not init_device_mesh, whose groups would wait for as long as PyTorch likes and not as long as the run's.
-    groups = [_group_of(world, members) for members in (ranks.t().tolist(), ranks.tolist())]
-    return DeviceMesh.from_group(groups, world.device.type, mesh=ranks, mesh_dim_names=("replica", "shard"))
-
-
-def _group_of(world: World, members: Sequence[Sequence[int]]) -> dist.ProcessGroup:
-    """Make a process group of each list of ranks, in every process, and return the one that this process is in."""
-    timeout = datetime.timedelta(minutes=world.timeout_minutes)
-    groups: list[dist.ProcessGroup] = [dist.new_group(list(ranks), timeout=timeout) for ranks in members]
-    mine = next(number for number, ranks in enumerate(members) if world.rank in ranks)
-    return groups[mine]
 
 
 def begin_micro_batch(model: nn.Module, *, stage: int, last: bool) -> None:

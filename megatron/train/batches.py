@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 
 import torch
-from torch import Tensor
 
 from megatron.config.derive import Batch
 from megatron.config.schema import DataConfig
@@ -18,46 +17,12 @@ from megatron.data.loader import Loader, micro_batch_numbers
 from megatron.data.prefetch import Prefetcher
 from megatron.model.attention import Documents
 from megatron.model.loss import IGNORE
-from megatron.parallel.process import World
+from megatron.model.micro_batch import MicroBatch
+from megatron.parallel.context import own_context
+from megatron.parallel.mesh import Mesh
 
 _READ_AHEAD = 4
 """Micro-batches that wait ready. A read takes a hundredth of a step; the rest is for a file system that stalls."""
-
-
-@dataclasses.dataclass(frozen=True)
-class MicroBatch:
-    """What a forward and backward pass works on.
-
-    Attributes:
-        inputs: int64 ids ``[rows, seq_length]``; may share memory with ``targets``.
-        targets: int64 ids ``[rows, seq_length]`` that each position should predict; ``IGNORE`` for none.
-        positions: int64 ``[rows, seq_length]``; None where they count through each row.
-        documents: borders that attention does not cross; None where there are none.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    positions: Tensor | None = None
-    documents: Documents | None = None
-
-    def pinned(self) -> MicroBatch:
-        """Return a copy in page-locked memory, from which a GPU copies without stopping the host."""
-        return self._mapped(lambda tensor: tensor.contiguous().pin_memory())
-
-    def to(self, device: torch.device) -> MicroBatch:
-        """Return a copy on ``device``; the host does not wait for it."""
-        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def _mapped(self, change: Callable[[Tensor], Tensor]) -> MicroBatch:
-        documents = self.documents
-        return MicroBatch(
-            inputs=change(self.inputs),
-            targets=change(self.targets),
-            positions=None if self.positions is None else change(self.positions),
-            documents=None
-            if documents is None
-            else dataclasses.replace(documents, offsets=change(documents.offsets)),
-        )
 
 
 class Batches:
@@ -68,7 +33,7 @@ class Batches:
         section: says what to do at the borders of documents.
         eod_id: the id that ends documents.
         batch: how a step is cut.
-        world: the processes, which divide every micro-step up.
+        mesh: the processes, which divide every micro-step up, and with context parallelism every sequence.
         first: first sample of the first step.
 
     Attributes:
@@ -76,10 +41,10 @@ class Batches:
     """
 
     def __init__(
-        self, *, loader: Loader, section: DataConfig, eod_id: int, batch: Batch, world: World, first: int
+        self, *, loader: Loader, section: DataConfig, eod_id: int, batch: Batch, mesh: Mesh, first: int
     ) -> None:
         self._loader, self._section, self._eod_id = loader, section, eod_id
-        self._batch, self._world = batch, world
+        self._batch, self._mesh = batch, mesh
         self._ahead = Prefetcher(self._on_host(first), depth=_READ_AHEAD)
         self.waited_seconds = 0.0
 
@@ -101,20 +66,20 @@ class Batches:
             started = time.perf_counter()
             micro_batch = next(self._ahead)
             self.waited_seconds += time.perf_counter() - started
-            yield micro_batch.to(self._world.device)
+            yield micro_batch.to(self._mesh.world.device)
 
     def _on_host(self, first: int) -> Iterator[MicroBatch]:
-        pin = self._world.device.type == "cuda"
+        pin = self._mesh.world.device.type == "cuda"
         for step_first in itertools.count(first, self._batch.global_size):
             for micro_step in range(self._batch.accumulation_steps):
                 numbers = micro_batch_numbers(
                     first=step_first,
                     micro_step=micro_step,
-                    rank=self._world.rank,
-                    ranks=self._world.size,
+                    rank=self._mesh.data.rank,
+                    ranks=self._mesh.data.size,
                     micro_size=self._batch.micro_size,
                 )
-                micro_batch = self._read(numbers)
+                micro_batch = own_context(self._read(numbers), self._mesh.context)
                 yield micro_batch.pinned() if pin else micro_batch
 
     def _read(self, numbers: range) -> MicroBatch:
@@ -128,4 +93,4 @@ class Batches:
         lengths = document_lengths(inputs, eod_id=self._eod_id)
         places = torch.from_numpy(positions(lengths, *inputs.shape)) if section.reset_position_ids else None
         documents = Documents.of(lengths.tolist()) if section.reset_attention_mask else None
-        return dataclasses.replace(micro_batch, positions=places, documents=documents)
+        return dataclasses.replace(micro_batch, positions=places, pattern=documents)

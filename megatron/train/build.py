@@ -6,11 +6,9 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
-import torch
-
 from megatron.checkpoint.hf import load_weights
 from megatron.config.derive import architecture_of
-from megatron.config.layout import Layout
+from megatron.config.layout import stage_layers
 from megatron.config.schema import DataConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from megatron.data.check import tokenizer_problem
 from megatron.data.loader import Loader
@@ -20,10 +18,10 @@ from megatron.data.neox.paths import mixture_section, open_corpora
 from megatron.data.order import SampleOrder
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution, parallelize
 from megatron.parallel.parts import local_part
-from megatron.parallel.process import World
-from megatron.parallel.recompute import recompute_activations
-from megatron.parallel.sharding import shard
+from megatron.parallel.pipeline import joined, own_stages, take_stage
 from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.log import get_logger
 
@@ -136,36 +134,37 @@ def build_model(
     *,
     vocab_size: int,
     seed: int,
-    world: World,
-    layout: Layout,
-    dtype: torch.dtype,
-    recomputation: str | None = None,
-) -> Llama:
-    """Return the model, or this process's part of it, with pretrained weights or, where there are none, random ones.
+    mesh: Mesh,
+    execution: Execution,
+    seq_length: int,
+) -> list[Llama]:
+    """Return this process's part of the model, with pretrained weights or, where there are none, random ones.
 
     Args:
         section: its shape, and where its weights are.
         vocab_size: entries of the tokenizer.
         seed: decides random weights.
-        world: the processes.
-        layout: how they divide the model. No process ever holds more of it in memory than its part and one tensor.
-        dtype: dtype to compute in; parameters are float32.
-        recomputation: a mode of :func:`megatron.parallel.recompute.recompute_activations`, or None.
+        mesh: how the processes divide it. None ever holds more of it in memory than its part and one tensor.
+        execution: how each of them computes its part.
+        seq_length: tokens of a sequence, for the cost of a block.
+
+    Returns:
+        The whole model, or the stages of a pipeline that belong to this process.
     """
-
-    def prepare(model: Llama) -> None:
-        if recomputation is not None:
-            recompute_activations(model, recomputation)
-        if layout.stage and world.size > 1:
-            shard(model, layout, world, dtype=dtype)
-
     architecture = architecture_of(section, vocab_size=vocab_size)
-    model = Llama.empty(architecture, device=world.device, prepare=prepare)
+    layers = stage_layers(architecture, stages=mesh.layout.stages, seq_length=seq_length)
+
+    def stage(number: int) -> Llama:
+        def prepare(model: Llama) -> None:
+            take_stage(model, layers[number], first=number == 0, last=number == len(layers) - 1)
+            parallelize(model, mesh, execution)
+
+        return Llama.empty(architecture, device=mesh.world.device, prepare=prepare)
+
+    stages = [stage(number) for number in own_stages(mesh)]
+    model = joined(stages)
     if section.hf_model is not None and section.load_weights:
         load_weights(model, Path(section.hf_model))
     else:
-        with torch.no_grad():
-            for parameter, values in model.random_weights(seed=seed):
-                part, place = local_part(parameter)
-                part.copy_(values[place])
-    return model
+        model.init_weights(seed=seed, part=local_part)
+    return stages

@@ -24,6 +24,9 @@ from megatron.monitor.tensorboard import TensorBoardWriter
 from megatron.monitor.throughput import mfu, training_flops_per_token
 from megatron.optim.adamw import build_adamw
 from megatron.optim.schedule import schedule_from
+from megatron.parallel.engine import Engine
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
 from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import World
 from megatron.train.batches import Batches
@@ -65,7 +68,8 @@ class Trainer:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = config, world
         self.folder = Path(config.checkpoint.save or ".")
-        self.batch = derive_batch(config.batch, data_parallel_size=world.size)
+        layout = Layout.of(config.parallel, processes=world.size)
+        self.batch = derive_batch(config.batch, data_parallel_size=layout.data)
         self.data = build_data(
             config.data,
             config.evaluation,
@@ -75,17 +79,28 @@ class Trainer:
             show_progress=world.is_main,
         )
         check_tokenizer(config.tokenizer, config.model, self.data.manifest)
-        layout = Layout.of(config.parallel, processes=world.size)
-        self.dtype = compute_dtype(config.train.precision)
-        self.model = build_model(
+        execution = Execution(
+            dtype=compute_dtype(config.train.precision),
+            recomputation=config.train.checkpoint_mode if config.train.checkpoint_activations else None,
+            compiled=config.train.compile,
+        )
+        self.mesh = Mesh(layout, world)
+        stages = build_model(
             config.model,
             vocab_size=self.data.manifest.tokenizer.vocab_size,
             seed=config.train.seed,
-            world=world,
-            layout=layout,
-            dtype=self.dtype,
-            recomputation=config.train.checkpoint_mode if config.train.checkpoint_activations else None,
+            mesh=self.mesh,
+            execution=execution,
+            seq_length=config.data.seq_length,
         )
+        self.engine = Engine(
+            stages,
+            self.mesh,
+            dtype=execution.dtype,
+            shape=(self.batch.micro_size, config.data.seq_length // layout.context),
+            micro_batches=self.batch.accumulation_steps,
+        )
+        self.model = self.engine.model
         self.optimizer = build_adamw(
             self.model,
             learning_rate=config.optimizer.learning_rate,
@@ -94,15 +109,12 @@ class Trainer:
             weight_decay=config.optimizer.weight_decay,
         )
         self.train_step = TrainStep(
-            model=self.model,
+            engine=self.engine,
             optimizer=self.optimizer,
             learning_rate=schedule_from(
                 config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters
             ),
-            world=world,
-            dtype=self.dtype,
             max_gradient_norm=config.optimizer.gradient_clipping,
-            zero_stage=layout.stage,
         )
         self.identity = run_identity(self.data, self.model.architecture, seed=config.train.seed)
         self.store = store.CheckpointStore(
@@ -186,7 +198,7 @@ class Trainer:
             section=self.config.data,
             eod_id=self.data.manifest.tokenizer.eod_id,
             batch=self.batch,
-            world=self.world,
+            mesh=self.mesh,
             first=self.samples,
         )
 
@@ -218,7 +230,7 @@ class Trainer:
             return
         started = time.perf_counter()
         tokens = self.batch.micro_size * self.config.data.seq_length
-        scores = self.data.held_out.score(self.model, world=self.world, dtype=self.dtype, batch_tokens=tokens)
+        scores = self.data.held_out.score(self.engine, batch_tokens=tokens)
         tiers = {corpus.shard.name: corpus.tier for corpus in self.data.mixture.corpora}
         rows = [{**dataclasses.asdict(score), "tier": tiers.get(score.corpus, UNTIERED)} for score in scores]
         self._write("validation", rows=rows, seconds=time.perf_counter() - started)

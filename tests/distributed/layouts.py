@@ -14,17 +14,20 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
 from megatron.config.schema import ModelConfig
 from megatron.data.manifest import ShardInfo
 from megatron.evaluation.bits_per_byte import HeldOutSet, Window
 from megatron.model.attention import Documents
-from megatron.model.llama import Llama
 from megatron.model.loss import IGNORE
+from megatron.model.micro_batch import MicroBatch
 from megatron.optim.adamw import build_adamw
+from megatron.parallel.context import own_context
+from megatron.parallel.engine import Engine
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
+from megatron.parallel.parts import local_part
 from megatron.parallel.process import World
-from megatron.train.batches import MicroBatch
 from megatron.train.build import build_model
 from megatron.train.step import TrainStep
 
@@ -34,6 +37,11 @@ SHAPE: dict[str, Any] = {
     "num_kv_heads": 2, "max_position_embeddings": WIDTH,
 }  # fmt: skip
 """Sizes that do not divide evenly, as real vocabularies over real numbers of processes do not."""
+
+EVEN: dict[str, Any] = {
+    **SHAPE, "vocab_size": 68, "intermediate_size": 48, "num_layers": 4, "num_attention_heads": 8, "num_kv_heads": 4,
+}  # fmt: skip
+"""Sizes that tensor parallelism divides."""
 
 
 class Messages(TorchDispatchMode):
@@ -59,21 +67,23 @@ class Case:
 
     layout: Layout
     micro: int = 1
+    compiled: bool = False
+    even: bool = False
     tied: bool = False
     documents: bool = False
     precision: torch.dtype = torch.float32
     recomputation: str | None = None
 
     @property
-    def processes(self) -> int:
-        return self.layout.shards * self.layout.replicas
+    def shape(self) -> dict[str, Any]:
+        return EVEN if self.even else SHAPE
 
     def alone(self) -> Case:
         """Return the same training in one process."""
-        return dataclasses.replace(self, layout=Layout(0, 1, 1), recomputation=None)
+        return dataclasses.replace(self, layout=Layout(), recomputation=None, compiled=False)
 
 
-def batches(case: Case, step: int, world: World) -> list[MicroBatch]:
+def batches(case: Case, step: int, mesh: Mesh) -> list[MicroBatch]:
     """Return this process's micro-batches of a step: every process has other rows, all together always the same."""
     generator = torch.Generator().manual_seed(step)
     tokens = torch.randint(0, VOCABULARY // 8, (ROWS, WIDTH + 1), generator=generator) * 8  # there is much to learn
@@ -81,11 +91,12 @@ def batches(case: Case, step: int, world: World) -> list[MicroBatch]:
     targets[torch.rand(targets.shape, generator=generator) < 0.2] = IGNORE  # another number of them in each row
     lengths = [int(length) for length in torch.randint(1, WIDTH, (ROWS,), generator=generator)]
     made = []
-    for first in range(world.rank * case.micro, ROWS, world.size * case.micro):
+    for first in range(mesh.data.rank * case.micro, ROWS, mesh.data.size * case.micro):
         rows = range(first, first + case.micro)
         cut = [piece for row in rows for piece in (lengths[row], WIDTH - lengths[row])]
         documents = Documents.of(cut) if case.documents else None
-        made.append(MicroBatch(tokens[rows.start : rows.stop, :-1], targets[rows.start : rows.stop], None, documents))
+        batch = MicroBatch(tokens[rows.start : rows.stop, :-1], targets[rows.start : rows.stop], None, documents)
+        made.append(own_context(batch, mesh.context))
     return made
 
 
@@ -104,39 +115,47 @@ class Windows(HeldOutSet):
             )
         ]  # fmt: skip
         generator = np.random.default_rng(0)
-        ids = [generator.integers(0, VOCABULARY, WIDTH) for _ in range(6)]
+        ids = [generator.integers(0, VOCABULARY, WIDTH - 1) for _ in range(6)]  # a length that 2 does not divide
         self._windows = [Window(0, before, after) for before, after in itertools.pairwise(ids)]
 
 
-def score(model: Llama, case: Case, world: World) -> torch.Tensor:
+def score(engine: Engine) -> torch.Tensor:
     """Evaluate between two steps, with a pass more in one process than in the others; return the nats."""
-    [row] = Windows().score(model, world=world, dtype=case.precision, batch_tokens=WIDTH)
-    assert row.tokens == 5 * WIDTH
-    blocks = [block for block in model.model.layers.values() if isinstance(block, FSDPModule)]
+    [row] = Windows().score(engine, batch_tokens=WIDTH)
+    assert row.tokens == 5 * (WIDTH - 1)
+    blocks = [block for block in engine.model.model.layers.values() if isinstance(block, FSDPModule)]
     assert all(isinstance(weight, DTensor) for block in blocks for weight in block.parameters())  # none left whole
     return torch.tensor(row.nats)
 
 
 def trained(case: Case, world: World) -> dict[str, Any]:
     """Train, and return losses, gradient norms, and the weights and moments at the end."""
-    section = ModelConfig(**SHAPE, no_weight_tying=not case.tied)
-    model = build_model(
-        section, vocab_size=VOCABULARY, seed=3, world=world, layout=case.layout, dtype=case.precision,
-        recomputation=case.recomputation,
+    section = ModelConfig(**case.shape, no_weight_tying=not case.tied)
+    mesh = Mesh(case.layout, world)
+    execution = Execution(case.precision, case.recomputation, case.compiled)
+    stages = build_model(
+        section, vocab_size=VOCABULARY, seed=3, mesh=mesh, execution=execution, seq_length=WIDTH
+    )
+    micro_batches = ROWS // (case.micro * case.layout.data)
+    engine = Engine(
+        stages, mesh, dtype=case.precision, shape=(case.micro, WIDTH // case.layout.context),
+        micro_batches=micro_batches,
     )  # fmt: skip
-    assert isinstance(model.architecture, Architecture)
-    optimizer = build_adamw(model, learning_rate=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    model = engine.model
+    optimizer = build_adamw(model, learning_rate=3e-3, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.1)
     step = TrainStep(
-        model=model, optimizer=optimizer, learning_rate=lambda _: 1e-2, world=world, dtype=case.precision,
-        max_gradient_norm=1.0, zero_stage=case.layout.stage,
-    )  # fmt: skip
+        engine=engine, optimizer=optimizer, learning_rate=lambda _: 3e-3, max_gradient_norm=1.0
+    )
     results = []
     for number in range(STEPS):
         if number == STEPS // 2:
-            evaluated = score(model, case, world)
-        results.append(step(batches(case, number, world), step=number))
+            evaluated = score(engine)
+        results.append(step(batches(case, number, mesh), step=number))
     with Messages() as messages:
-        step(batches(case, STEPS, world), step=STEPS)
+        step(batches(case, STEPS, mesh), step=STEPS)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert local_part(parameter.grad)[0].shape == local_part(parameter)[0].shape, f"whole gradient of {name}"
     return {
         "messages": messages.counts,
         "reduced": sorted(messages.reduced),
@@ -144,7 +163,9 @@ def trained(case: Case, world: World) -> dict[str, Any]:
         "losses": torch.tensor([result.loss for result in results]),
         "norms": torch.tensor([result.gradient_norm for result in results]),
         "weights": {name: whole(parameter) for name, parameter in model.named_parameters()},
-        "moments": [whole(optimizer.state[parameter]["exp_avg_sq"]) for parameter in model.parameters()],
+        "moments": {
+            name: whole(optimizer.state[parameter]["exp_avg_sq"]) for name, parameter in model.named_parameters()
+        },
         "held_elements": sum(
             (parameter.to_local() if isinstance(parameter, DTensor) else parameter).numel()
             for parameter in model.parameters()
@@ -155,10 +176,19 @@ def trained(case: Case, world: World) -> dict[str, Any]:
 def work(rank: int, size: int, folder: str, cases: dict[str, Case]) -> None:
     """Train every case in one of ``size`` processes; the first writes what came out."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store-{size}", rank=rank, world_size=size)
+    store = f"file://{folder}/store-{next(iter(cases))}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
     world = World(rank=rank, size=size, device=torch.device("cpu"))
     for name, case in cases.items():
         result = trained(case, world)
-        if rank == 0:
-            torch.save(result, Path(folder) / f"{name}.pt")
+        # A process of another stage has other weights.
+        if rank % (size // case.layout.pipeline) == 0:
+            torch.save(result, Path(folder) / f"{name}-{rank * case.layout.pipeline // size}.pt")
     dist.destroy_process_group()
+
+
+def collected(folder: Path, name: str, case: Case) -> dict[str, Any]:
+    """Return what a case's processes have written: that of the first, with the weights of every stage."""
+    stages = [torch.load(folder / f"{name}-{stage}.pt", weights_only=True) for stage in range(case.layout.pipeline)]
+    merged = {key: {k: v for stage in stages for k, v in stage[key].items()} for key in ("weights", "moments")}
+    return {**stages[0], **merged}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -16,71 +18,181 @@ from test_kill import finish, losses, num_starts
 from megatron.config.layout import Layout
 from megatron.parallel.process import World
 
-CASES = {
-    "replicas": Case(Layout(0, 1, 4)),
-    **{f"zero{stage}": Case(Layout(stage, 4, 1)) for stage in (1, 2, 3)},
-    **{f"zero{stage}-hybrid": Case(Layout(stage, 2, 2)) for stage in (1, 2, 3)},
-    "replicas-packed-tied": Case(Layout(0, 1, 4), tied=True, documents=True),
-    **{f"zero{stage}-packed-tied": Case(Layout(stage, 4, 1), tied=True, documents=True) for stage in (1, 2, 3)},
+DATA_CASES = {
+    "replicas": Case(Layout(replicas=4)),
+    **{f"zero{stage}": Case(Layout(stage, shards=4)) for stage in (1, 2, 3)},
+    **{f"zero{stage}-hybrid": Case(Layout(stage, shards=2, replicas=2)) for stage in (1, 2, 3)},
+    "replicas-packed-tied": Case(Layout(replicas=4), tied=True, documents=True),
+    **{f"zero{stage}-packed-tied": Case(Layout(stage, shards=4), tied=True, documents=True) for stage in (1, 2, 3)},
     **{
-        f"zero{stage}-{mode}": Case(Layout(stage, 4, 1), recomputation=mode, documents=mode == "full")
+        f"zero{stage}-{mode}": Case(Layout(stage, shards=4), recomputation=mode, documents=mode == "full")
         for stage in (1, 3) for mode in ("full", "selective")
     },
-    "replicas-full": Case(Layout(0, 1, 4), recomputation="full"),
-    "replicas-bfloat16": Case(Layout(0, 1, 4), precision=torch.bfloat16),
-    **{f"zero{stage}-bfloat16": Case(Layout(stage, 4, 1), precision=torch.bfloat16) for stage in (1, 2, 3)},
+    "replicas-full": Case(Layout(replicas=4), recomputation="full"),
+    "replicas-bfloat16": Case(Layout(replicas=4), precision=torch.bfloat16),
+    **{
+        f"replicas-bfloat16-{mode}": Case(Layout(replicas=4), precision=torch.bfloat16, recomputation=mode)
+        for mode in ("full", "selective")
+    },
+    **{f"zero{stage}-bfloat16": Case(Layout(stage, shards=4), precision=torch.bfloat16) for stage in (1, 2, 3)},
+}  # fmt: skip
+
+
+def even(layout: Layout, **options: Any) -> Case:
+    return Case(layout, even=True, **options)
+
+
+TENSOR_CASES = {
+    "tensor4-grouped-heads": even(Layout(tensor=4)),
+    "tensor4-sequence": even(Layout(tensor=4, sequence=True)),
+    "tensor2": even(Layout(tensor=2, replicas=2)),
+    "tensor2-sequence": even(Layout(tensor=2, sequence=True, replicas=2), documents=True),
+    "tensor2-sequence-tied": even(Layout(tensor=2, sequence=True, replicas=2), tied=True, recomputation="full"),
+    **{f"tensor2-zero{stage}": even(Layout(stage, shards=2, tensor=2), documents=True) for stage in (1, 2, 3)},
+    "tensor2-sequence-zero3-tied": even(Layout(3, shards=2, tensor=2, sequence=True), tied=True),
+    "tensor2-sequence-zero1-selective": even(Layout(1, shards=2, tensor=2, sequence=True), recomputation="selective"),
+    "tensor2-bfloat16": even(Layout(replicas=2, tensor=2), precision=torch.bfloat16),
+    "tensor2-sequence-zero3-bfloat16": even(
+        Layout(3, shards=2, tensor=2, sequence=True), precision=torch.bfloat16
+    ),
 }
+CONTEXT_CASES = {
+    "context2": even(Layout(context=2, replicas=2)),
+    "context2-packed": even(Layout(context=2, replicas=2), documents=True, micro=2),
+    "context2-zero3": even(Layout(3, shards=2, context=2), documents=True),
+    "context4-zero1-tied": even(Layout(1, context=4), tied=True, recomputation="full"),
+    "context2-tensor2-sequence": even(Layout(context=2, tensor=2, sequence=True), documents=True),
+}
+PIPELINE_CASES = {
+    "pipeline2": even(Layout(pipeline=2, replicas=2), documents=True),
+    "pipeline2-interleaved": even(Layout(pipeline=2, chunks=2, schedule="interleaved", replicas=2)),
+    "pipeline2-zero-bubble": even(Layout(pipeline=2, chunks=2, schedule="zero_bubble", replicas=2)),
+    "pipeline2-zero-bubble-one": even(
+        Layout(1, shards=2, pipeline=2, schedule="zero_bubble"), tied=True, recomputation="full"
+    ),
+    "pipeline2-zero-bubble-tensor2-sequence": even(
+        Layout(pipeline=2, chunks=2, schedule="zero_bubble", tensor=2, sequence=True), documents=True
+    ),
+    "pipeline4-tied": even(Layout(pipeline=4), tied=True, documents=True),
+    "pipeline2-zero1": even(Layout(1, shards=2, pipeline=2), recomputation="full"),
+    "pipeline2-zero1-tied-interleaved": even(
+        Layout(1, shards=2, pipeline=2, chunks=2, schedule="interleaved"), tied=True
+    ),
+    "pipeline2-tensor2-sequence": even(Layout(tensor=2, sequence=True, pipeline=2), documents=True),
+    "pipeline2-context2": even(Layout(context=2, pipeline=2), documents=True, tied=True),
+    "pipeline2-bfloat16": even(Layout(replicas=2, pipeline=2), precision=torch.bfloat16, recomputation="full"),
+}
+COMPILED_CASES = {
+    "zero3-compiled": even(Layout(3, shards=4), compiled=True, recomputation="selective"),
+    "tensor2-sequence-compiled-packed": even(
+        Layout(tensor=2, sequence=True, replicas=2), compiled=True, documents=True, recomputation="full"
+    ),
+    "pipeline2-context2-compiled": even(Layout(context=2, pipeline=2), compiled=True, tied=True),
+}
+EIGHT = {
+    "data2-tensor2-pipeline2": even(Layout(replicas=2, tensor=2, pipeline=2), tied=True),
+    "data2-tensor2-pipeline2-all": even(
+        Layout(1, shards=2, tensor=2, sequence=True, pipeline=2, chunks=2, schedule="interleaved"),
+        documents=True, tied=True, recomputation="full",
+    ),
+    "data2-tensor2-pipeline2-compiled": even(
+        Layout(1, shards=2, tensor=2, sequence=True, pipeline=2), documents=True, compiled=True
+    ),
+    "hybrid-context2-tensor2": even(Layout(2, shards=1, replicas=2, context=2, tensor=2), documents=True),
+}  # fmt: skip
+FAMILIES = (DATA_CASES, TENSOR_CASES, CONTEXT_CASES, PIPELINE_CASES, COMPILED_CASES, EIGHT)
+CASES = {name: case for family in FAMILIES for name, case in family.items()}
+
+pytestmark = pytest.mark.timeout(900)  # the first test of a family waits until all of its cases have been trained
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def result_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """Return what came out of a case; those of a family share their processes."""
     folder = tmp_path_factory.mktemp("layouts")
-    torch.multiprocessing.spawn(layouts.work, (4, str(folder), CASES), nprocs=4)
-    return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in CASES}
+    started: list[dict[str, Case]] = []
+
+    def result(name: str) -> dict[str, Any]:
+        family = next(family for family in FAMILIES if name in family)
+        if family not in started:
+            started.append(family)
+            processes = family[name].layout.processes
+            torch.multiprocessing.spawn(layouts.work, (processes, str(folder), family), nprocs=processes)
+        return layouts.collected(folder, name, family[name])
+
+    return result
+
+
+@functools.cache
+def alone(case: Case) -> dict[str, Any]:
+    return layouts.trained(case, World(rank=0, size=1, device=torch.device("cpu")))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_layout_computes_what_one_process_computes(name: str, results: dict[str, dict[str, Any]]) -> None:
-    case, result = CASES[name], results[name]
-    alone = layouts.trained(case.alone(), World(rank=0, size=1, device=torch.device("cpu")))
+def test_a_layout_computes_what_one_process_computes(name: str, result_of: Callable[[str], dict[str, Any]]) -> None:
+    case, result = CASES[name], result_of(name)
+    one = alone(case.alone())
     tolerance = 1e-5 if case.precision == torch.float32 else 5e-2
-    torch.testing.assert_close(result["losses"], alone["losses"], rtol=tolerance, atol=0)
-    torch.testing.assert_close(result["nats"], alone["nats"], rtol=tolerance, atol=0)
-    torch.testing.assert_close(result["norms"], alone["norms"], rtol=tolerance, atol=0)
+    torch.testing.assert_close(result["losses"], one["losses"], rtol=tolerance, atol=0)
+    torch.testing.assert_close(result["nats"], one["nats"], rtol=tolerance, atol=0)
+    torch.testing.assert_close(result["norms"], one["norms"], rtol=tolerance, atol=0)
+    assert result["weights"].keys() == one["weights"].keys()
     if case.precision == torch.float32:
-        for key, weight in alone["weights"].items():
+        for key, weight in one["weights"].items():
             error = (result["weights"][key] - weight).norm() / weight.norm()
             assert error < tolerance, f"{key}: {error}"
-        for mine, other in zip(result["moments"], alone["moments"], strict=True):
-            assert (mine - other).norm() < 1e-4 * other.norm()
-    assert alone["losses"][-1] < 0.8 * alone["losses"][0]
+        for key, moment in one["moments"].items():
+            assert (result["moments"][key] - moment).norm() < 1e-4 * moment.norm(), key
+    assert one["losses"][-1] < 0.8 * one["losses"][0]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_process_holds_its_part_of_the_weights(name: str, results: dict[str, dict[str, Any]]) -> None:
-    elements = sum(weight.numel() for weight in results[name]["weights"].values())
-    shards = CASES[name].layout.shards
-    assert elements / shards <= results[name]["held_elements"] <= elements / shards + 3 * sum(SHAPE.values())
+def test_a_process_holds_its_part_of_the_weights(name: str, result_of: Callable[[str], dict[str, Any]]) -> None:
+    elements = sum(weight.numel() for weight in result_of(name)["weights"].values())
+    layout = CASES[name].layout
+    shards = layout.shards * (layout.context if layout.stage else 1) * layout.tensor
+    if layout.pipeline == 1:
+        assert elements / shards <= result_of(name)["held_elements"] <= elements / shards + 3 * sum(SHAPE.values())
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if CASES[name].layout.stage])
-def test_messages_of_a_step(name: str, results: dict[str, dict[str, Any]]) -> None:
-    stage, replicas, got = CASES[name].layout.stage, CASES[name].layout.replicas, results[name]["messages"]
+@pytest.mark.parametrize("name", [name for name in DATA_CASES if DATA_CASES[name].layout.stage])
+def test_messages_of_a_step(name: str, result_of: Callable[[str], dict[str, Any]]) -> None:
+    stage, replicas, got = CASES[name].layout.stage, CASES[name].layout.replicas, result_of(name)["messages"]
     micro_batches, blocks = 2, SHAPE["num_layers"]
     groups = blocks + 1  # the embeddings and the last norm are gathered together
     assert got["_allgather_base_"] == (groups if stage < 3 else micro_batches * (2 * blocks + 1))
     assert got["_reduce_scatter_base_"] == (groups if stage == 1 else micro_batches * groups)
-    assert results[name]["reduced"] == ["torch.float32"]
-    assert got["allreduce_"] == 1 + (groups if replicas > 1 else 0)  # the sum of the losses, and gradients of copies
+    assert result_of(name)["reduced"] == ["torch.float32"]
+    # The sums of losses and of squares, and gradients of copies.
+    assert got["allreduce_"] == 2 + (groups if replicas > 1 else 0)
 
 
-def test_a_run_goes_on_with_another_stage(tiny_run: Callable[..., Any]) -> None:
-    run = tiny_run()
+ROUTES = {
+    "zero": [(2, "zero_optimization={stage: 3}"), (2, "zero_optimization={stage: 1}"), (1, "seed=1234")],
+    "every axis": [
+        (2, "model_parallel_size=2 sequence_parallel=true"),
+        (4, "pipe_parallel_size=2 model_parallel_size=2"),
+        (4, "context_parallel_size=2 zero_optimization={stage: 3}"),
+        (4, "pipe_parallel_size=2 pipe_schedule=interleaved pipe_chunks=2 zero_optimization={stage: 1}"),
+        (4, "data_parallel_shard_size=2 zero_optimization={stage: 2}"),
+        (1, "seed=1234"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("route", "tied"), [("zero", False), ("every axis", False), ("every axis", True)])
+def test_a_run_goes_on_with_another_layout(route: str, tied: bool, tiny_run: Callable[..., Any]) -> None:
+    run = tiny_run(num_layers=4, checkpoint_activations=True, no_weight_tying=not tied)
     finish(run, 1)
     whole = losses(run.save)
     shutil.rmtree(run.save)
-    for processes, stage, stop in ((2, 3, 4), (2, 1, 8), (1, 0, 100)):
-        settings = (f"zero_optimization={{stage: {stage}}}", f"exit_interval={stop}", "checkpoint_activations=true")
-        finish(run, processes, *settings)
-    assert num_starts(run.save) == 3
+    every = 12 // len(ROUTES[route])
+    for number, (processes, settings) in enumerate(ROUTES[route], start=1):
+        # Each start is stopped by the next multiple; the last one by the end of the run.
+        finish(run, processes, *_settings(settings), f"exit_interval={every * number}")
+    assert num_starts(run.save) == len(ROUTES[route])
     assert losses(run.save) == pytest.approx(whole, rel=1e-5)
+
+
+def _settings(text: str) -> list[str]:
+    return re.findall(r"\w+=(?:\{[^}]*\}|\S+)", text)

@@ -60,8 +60,8 @@ def relative(ours: torch.Tensor, wanted: torch.Tensor) -> float:
 def test_logits_and_gradients_are_those_of_the_cpu(case: Case) -> None:
     tokens, positions = case.tokens.cuda(), case.positions.cuda()
     documents = Documents.of(LENGTHS, device=tokens.device)
-    ours = case.narrow(tokens, positions=positions, documents=documents)
-    wanted = case.wide(case.tokens, positions=case.positions, documents=Documents.of(LENGTHS))
+    ours = case.narrow(tokens, positions=positions, pattern=documents)
+    wanted = case.wide(case.tokens, positions=case.positions, pattern=Documents.of(LENGTHS))
     assert relative(ours, wanted) < 2e-2
     assert relative(case.narrow(tokens), wanted) > 0.1  # without borders it is another thing
     ours.float().square().sum().backward()
@@ -83,10 +83,10 @@ def test_the_kernel_is_used_and_equals_the_pieces(case: Case, monkeypatch: pytes
 
     monkeypatch.setattr(attention, "attention_packed", counted)
     with torch.no_grad():
-        by_kernel = case.narrow(tokens, documents=documents)
+        by_kernel = case.narrow(tokens, pattern=documents)
         assert len(calls) == MHA.num_hidden_layers
-        monkeypatch.setattr(attention, "_fits_packed_kernel", lambda query: False)
-        by_piece = case.narrow(tokens, documents=documents)
+        monkeypatch.setattr(attention, "fits_packed_kernel", lambda query: False)
+        by_piece = case.narrow(tokens, pattern=documents)
     assert relative(by_kernel, by_piece.float().cpu()) < 2e-2
 
 
@@ -94,11 +94,11 @@ def test_the_host_does_not_wait_for_the_device(case: Case) -> None:
     tokens, positions = case.tokens.cuda(), case.positions.cuda()
     documents = Documents.of(LENGTHS, device=tokens.device)
     with torch.no_grad():
-        case.narrow(tokens, positions=positions, documents=documents)  # warm-up
+        case.narrow(tokens, positions=positions, pattern=documents)  # warm-up
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")
         try:
-            case.narrow(tokens, positions=positions, documents=documents)
+            case.narrow(tokens, positions=positions, pattern=documents)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
@@ -106,6 +106,6 @@ def test_the_host_does_not_wait_for_the_device(case: Case) -> None:
 def test_float32_goes_piece_by_piece(case: Case) -> None:
     documents = Documents.of(LENGTHS, device=torch.device("cuda", 0))
     with torch.no_grad():
-        ours = copy.deepcopy(case.wide).cuda()(case.tokens.cuda(), documents=documents)
-        wanted = case.wide(case.tokens, documents=Documents.of(LENGTHS))
+        ours = copy.deepcopy(case.wide).cuda()(case.tokens.cuda(), pattern=documents)
+        wanted = case.wide(case.tokens, pattern=Documents.of(LENGTHS))
     torch.testing.assert_close(ours.cpu(), wanted, rtol=0, atol=2e-3)

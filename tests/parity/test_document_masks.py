@@ -104,7 +104,7 @@ def test_logits_are_those_of_the_documents_alone(
     architecture: Architecture, dtype: torch.dtype, packed: Packed
 ) -> None:
     model = random_model(architecture, dtype)
-    ours = model(packed.inputs, positions=packed.positions, documents=packed.documents)
+    ours = model(packed.inputs, positions=packed.positions, pattern=packed.documents)
     assert furthest(ours, [model(tokens) for tokens in packed.alone()]) < TOLERANCE[dtype]
     # The tolerance means something: without the borders the logits are far away.
     assert furthest(model(packed.inputs), [model(tokens) for tokens in packed.alone()]) > 0.1
@@ -113,7 +113,7 @@ def test_logits_are_those_of_the_documents_alone(
 @torch.no_grad()
 def test_rotary_positions_are_relative_so_the_mask_alone_is_enough(architecture: Architecture, packed: Packed) -> None:
     model = random_model(architecture)
-    ours = model(packed.inputs, documents=packed.documents)
+    ours = model(packed.inputs, pattern=packed.documents)
     assert furthest(ours, [model(tokens) for tokens in packed.alone()]) < 1e-5
 
 
@@ -132,7 +132,7 @@ def test_positions_without_a_mask_see_the_whole_row(architecture: Architecture, 
 @torch.no_grad()
 def test_a_document_in_every_row_is_plain_attention(architecture: Architecture, packed: Packed) -> None:
     model = random_model(architecture)
-    assert torch.equal(model(packed.inputs, documents=Documents.of([WIDTH] * ROWS)), model(packed.inputs))
+    assert torch.equal(model(packed.inputs, pattern=Documents.of([WIDTH] * ROWS)), model(packed.inputs))
 
 
 def test_gradients_of_the_summed_loss_are_those_of_the_documents(
@@ -141,7 +141,7 @@ def test_gradients_of_the_summed_loss_are_those_of_the_documents(
     targets = packed.inputs.roll(-1, dims=1)
     targets[:, -1] = IGNORE
     together, alone = random_model(architecture, dtype), random_model(architecture, dtype)
-    total = together(packed.inputs, targets=targets, positions=packed.positions, documents=packed.documents)
+    total = together(packed.inputs, targets=targets, positions=packed.positions, pattern=packed.documents)
     total.backward()
     losses = []
     for tokens, wanted in zip(packed.alone(), packed.alone(targets), strict=True):
@@ -157,10 +157,10 @@ def test_gradients_of_the_summed_loss_are_those_of_the_documents(
 @torch.no_grad()
 def test_what_one_document_says_does_not_reach_another(packed: Packed) -> None:
     model = random_model(SHAPES["gqa"])
-    before = model(packed.inputs, positions=packed.positions, documents=packed.documents)
+    before = model(packed.inputs, positions=packed.positions, pattern=packed.documents)
     changed = packed.inputs.clone()
     changed[0, : packed.lengths[0]] = 7
-    after = model(changed, positions=packed.positions, documents=packed.documents)
+    after = model(changed, positions=packed.positions, pattern=packed.documents)
     assert torch.equal(before.flatten(0, 1)[packed.lengths[0] :], after.flatten(0, 1)[packed.lengths[0] :])
 
 
@@ -181,7 +181,7 @@ def test_any_lengths(rows: list[list[int]], seed: int, grouped: bool) -> None:
     inputs = torch.randint(0, MHA.vocab_size, (len(rows), width), generator=torch.Generator().manual_seed(seed))
     packed = Packed(inputs, tuple(lengths))
     model = random_model(SHAPES["gqa" if grouped else "mha"])
-    ours = model(inputs, positions=packed.positions, documents=packed.documents)
+    ours = model(inputs, positions=packed.positions, pattern=packed.documents)
     assert furthest(ours, [model(tokens) for tokens in packed.alone()]) < 1e-5
 
 
@@ -198,7 +198,7 @@ def theirs(architecture: Architecture, tmp_path: Path) -> LlamaForCausalLM:
 def test_transformers_gives_each_document_the_same(
     architecture: Architecture, packed: Packed, theirs: LlamaForCausalLM
 ) -> None:
-    ours = random_model(architecture)(packed.inputs, positions=packed.positions, documents=packed.documents)
+    ours = random_model(architecture)(packed.inputs, positions=packed.positions, pattern=packed.documents)
     assert furthest(ours, [theirs(tokens).logits for tokens in packed.alone()]) < 1e-5
 
 
@@ -208,5 +208,5 @@ def test_transformers_packed_by_position_ids_gives_the_same(
 ) -> None:
     # It finds the borders by itself where position_ids start again, if no attention_mask and no cache are given.
     wanted = theirs(packed.inputs, position_ids=packed.positions, use_cache=False).logits
-    ours = random_model(architecture)(packed.inputs, positions=packed.positions, documents=packed.documents)
+    ours = random_model(architecture)(packed.inputs, positions=packed.positions, pattern=packed.documents)
     assert (ours - wanted).abs().max() < 1e-5

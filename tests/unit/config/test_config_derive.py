@@ -6,17 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from megatron.config.architecture import Architecture, MissingFolderError, RopeScaling
 from megatron.config.derive import (
     Batch,
     architecture_of,
     decay_steps,
     derive_batch,
+    expected_architecture,
     known_vocab_size,
     vocab_size_is_known,
     warmup_steps,
 )
 from megatron.config.load import config_from
-from megatron.config.schema import BatchConfig, ScheduleConfig
+from megatron.config.schema import REQUIRED_SHAPE_KEYS, SHAPE_KEYS, BatchConfig, ScheduleConfig
 
 
 def batch(total=None, micro=None, steps=None):
@@ -119,6 +121,79 @@ def test_shape_from_a_folder(minimal, tmp_path):
     assert architecture_of(config.model, vocab_size=100) == shape
     with pytest.raises(ValueError, match="smaller than the tokenizer's 101 entries"):
         architecture_of(config.model, vocab_size=101)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of a model with tied, stretched and grouped parts, so that none of them has its default."""
+    scaling = RopeScaling("llama3", factor=8.0)
+    shape = Architecture(
+        vocab_size=100, hidden_size=48, intermediate_size=128, num_hidden_layers=2, num_attention_heads=6,
+        num_key_value_heads=2, head_dim=16, max_position_embeddings=128, rms_norm_eps=1e-6, rope_theta=5e5,
+        rope_scaling=scaling, tie_word_embeddings=True, initializer_range=0.01,
+    )  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(shape.to_hf()))
+    return tmp_path
+
+
+WRITTEN = {
+    "num_layers": 2, "hidden_size": 48, "num_attention_heads": 6, "num_kv_heads": 2, "head_dim": 16,
+    "intermediate_size": 128, "vocab_size": 100, "max_position_embeddings": 128, "rms_norm_epsilon": 1e-6,
+    "rotary_emb_base": 500000, "rope_scaling": {"rope_type": "llama3", "factor": 8}, "no_weight_tying": False,
+    "init_method_std": 0.01,
+}  # fmt: skip
+OTHER = {
+    "num_layers": 3, "hidden_size": 96, "num_attention_heads": 12, "num_kv_heads": 3, "head_dim": 8,
+    "intermediate_size": 127, "vocab_size": 101, "max_position_embeddings": 127, "rms_norm_epsilon": 1e-5,
+    "rotary_emb_base": 1e4, "rope_scaling": {"rope_type": "llama3", "factor": 9}, "no_weight_tying": True,
+    "init_method_std": 0.02,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", SHAPE_KEYS)
+def test_every_shape_key_beside_a_folder_is_compared_with_it(minimal, folder, key):
+    shape = architecture_of(config_from({**minimal, **WRITTEN, "hf_model": str(folder)}).model, vocab_size=100)
+    assert shape == Architecture.from_folder(folder)
+    section = config_from({**minimal, **WRITTEN, "hf_model": str(folder), key: OTHER[key]}).model
+    with pytest.raises(ValueError, match=rf"^{key} = .* differs from .* in {folder}/config\.json\. Change or"):
+        architecture_of(section, vocab_size=100)
+
+
+def test_a_shape_key_that_is_not_given_is_not_compared_whatever_its_default(minimal, folder):
+    for key in SHAPE_KEYS:
+        minimal.pop(key, None)
+    section = config_from({**minimal, "hf_model": str(folder)}).model
+    assert architecture_of(section, vocab_size=100) == Architecture.from_folder(folder)
+
+
+def test_what_the_folder_lacks_differs_too(minimal, folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rope_scaling": None}))
+    with pytest.raises(ValueError, match=r'rope_scaling = \{"rope_type": "llama3", .*\} differs from null in '):
+        architecture_of(config_from({**minimal, **WRITTEN, "hf_model": str(folder)}).model, vocab_size=100)
+
+
+def test_the_written_shape_is_expected_where_the_folder_is_not_at_hand(minimal, folder):
+    whole = config_from({**minimal, **WRITTEN, "hf_model": str(folder)}).model
+    there = expected_architecture(whole, vocab_size=None)
+    (folder / "config.json").unlink()
+    assert expected_architecture(whole, vocab_size=None) == there
+    with pytest.raises(MissingFolderError, match=r"config\.json does not exist"):
+        architecture_of(whole, vocab_size=None)
+    with pytest.raises(ValueError, match="smaller than the tokenizer's 101 entries"):
+        expected_architecture(whole, vocab_size=101)
+    for key in REQUIRED_SHAPE_KEYS:
+        part = config_from({**minimal, **WRITTEN, "hf_model": str(folder), key: None}).model
+        with pytest.raises(MissingFolderError, match=r"config\.json does not exist"):
+            expected_architecture(part, vocab_size=None)
+
+
+def test_a_folder_that_is_there_is_what_is_expected(minimal, folder):
+    section = config_from({**minimal, "num_layers": 3, "hf_model": str(folder)}).model
+    with pytest.raises(ValueError, match="num_layers = 3 differs from 2"):
+        expected_architecture(section, vocab_size=None)
+    section = config_from({**minimal, "hf_model": str(folder)}).model
+    assert expected_architecture(section, vocab_size=None).num_key_value_heads == 2  # not written, so the folder's
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"tokenizer": {"vocab_size": "many"}}', '{"tokenizer": 3}'])

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from megatron.config.derive import architecture_of
 from megatron.config.describe import describe
 from megatron.config.load import config_from
 from megatron.optim.schedule import schedule_from
@@ -54,3 +57,15 @@ def test_what_cannot_be_computed_does_not_hide_the_rest(minimal):
     text = text_of({**{key: minimal[key] for key in kept}, "hf_model": "/absent"})
     assert "unknown: /absent/config.json does not exist" in text
     assert "num_layers" not in text
+
+
+def test_parameters_are_known_without_the_folder_whose_shape_is_written(minimal, tmp_path):
+    settings = {**minimal, "vocab_size": 1000}
+    [parameters] = [line for line in text_of(settings).splitlines() if "in all" in line and "tokens" not in line]
+    settings |= {"hf_model": str(tmp_path)}
+    assert parameters in text_of(settings).splitlines()
+    assert "num_layers" in text_of(settings)
+    shape = architecture_of(config_from(minimal).model, vocab_size=900)
+    (tmp_path / "config.json").write_text(json.dumps({**shape.to_hf(), "num_hidden_layers": 3}))
+    unknown = [line for line in text_of(settings).splitlines() if line.startswith("  unknown: ")]
+    assert ["num_layers" in unknown[0], "vocab_size" in unknown[1], len(unknown)] == [True, True, 2]

@@ -11,7 +11,7 @@ from megatron.config.keys import NEOX_KEYS
 from megatron.config.load import config_from, dump, effective_settings, load, resolved_name, write_resolved
 from megatron.config.problems import ConfigError
 from megatron.config.read import MAX_FILE_BYTES
-from megatron.config.schema import SECTION_OF_KEY, SECTIONS
+from megatron.config.schema import SECTION_OF_KEY, SECTIONS, SHAPE_KEYS
 
 # Writing a file takes as long as the disk likes, and the fixtures are only read.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -96,6 +96,17 @@ def test_resolved_file_of_a_run_from_a_folder(minimal, tmp_path, caplog):
     assert load([tmp_path / "resolved.yml"]) == config
     assert config.checkpoint.extra_save_iters == (3,)
     assert not caplog.records
+
+
+def test_resolved_file_keeps_the_shape_keys_that_were_given_beside_a_folder(minimal, tmp_path):
+    given = {"rms_norm_epsilon": 1e-5, "no_weight_tying": True, "rope_scaling": {"rope_type": "linear", "factor": 2}}
+    shape = {key: minimal[key] for key in ("num_layers", "hidden_size")}
+    del minimal["num_attention_heads"], minimal["intermediate_size"], minimal["max_position_embeddings"]
+    config = config_from({**minimal, **given, "head_dim": None, "hf_model": "folder"})
+    write_resolved(config, tmp_path / "resolved.yml")
+    again = load([tmp_path / "resolved.yml"])
+    assert again == config
+    assert again.model.model_fields_set & {*SHAPE_KEYS} == given.keys() | shape.keys()  # two have their default values
 
 
 def test_resolved_mixture_holds_what_was_given_and_no_more(minimal):
@@ -211,7 +222,6 @@ def test_beside_a_file_that_cannot_be_read_nothing_is_missing(content, write, tm
         ({"mixture": {"tiers": {"a": {"above": 1}}}}, "mixture.tiers.a.rate"),
         ({"hidden_size": 50, "num_attention_heads": 6, "head_dim": 7}, "head_dim"),
         ({"num_attention_heads": 6, "num_kv_heads": 4}, "num_kv_heads"),
-        ({"hf_model": "folder", "num_layers": 2}, "num_layers"),
         ({"lr": 1e-3, "min_lr": 1e-2}, "min_lr"),
         ({"train_batch_size": 10, "train_micro_batch_size_per_gpu": 4}, "train_batch_size"),
     ],

@@ -20,7 +20,6 @@ from megatron.config.problems import ABSENT
         ({"lr": None}, "lr", "is missing"),
         ({"train_batch_size": None}, "train_batch_size", "is missing"),
         ({"train_batch_size": None, "gradient_accumulation_steps": 2}, "train_batch_size", "is missing"),
-        ({"hf_model": "folder", "load_weights": True}, "num_layers", "beside hf_model"),
         ({"load_weights": False}, "load_weights", "no effect without hf_model"),
         ({"num_kv_heads": 4}, "num_kv_heads", "does not divide num_attention_heads = 6"),
         ({"hidden_size": 50}, "hidden_size", "not a multiple of num_attention_heads = 6"),
@@ -219,6 +218,29 @@ def test_model_folder_is_looked_into(with_folder, folder):
     (folder / "config.json").unlink()
     [problem] = check_files(config_from(with_folder))
     assert "does not exist" in problem
+
+
+def test_every_difference_from_the_folder_is_told_at_once(with_folder, folder):
+    alike = {"num_layers": 1, "hidden_size": 8, "num_kv_heads": 1, "vocab_size": 100, "rms_norm_epsilon": "1e-5"}
+    assert check_files(config_from({**with_folder, **alike})) == []
+    problems = check_files(config_from({**with_folder, **alike, "num_layers": 2, "no_weight_tying": False}))
+    assert problems == [
+        f"{key} = {written} differs from {found} in {folder}/config.json. "
+        f"Change or remove {key}, or name another folder as hf_model."
+        for key, written, found in (("num_layers", "2", "1"), ("no_weight_tying", "false", "true"))
+    ]
+
+
+def test_without_the_folder_the_layout_is_checked_by_the_shape_that_is_written(minimal, with_folder, folder):
+    (folder / "config.json").unlink()
+    shape = {key: value for key, value in minimal.items() if key not in with_folder}
+    run = {**with_folder, **shape, "model_parallel_size": 4}  # which does not divide the 6 heads
+    missing, heads, *_ = check_files(config_from(run))
+    assert "does not exist: hf_model must be" in missing
+    assert "num_attention_heads = 6" in heads
+    del run["num_layers"]
+    [missing] = check_files(config_from(run))
+    assert "does not exist: hf_model must be" in missing
 
 
 def test_batch_on_these_processes(with_folder):

@@ -34,7 +34,7 @@ def test_axes_multiply_to_the_processes() -> None:
 
 
 def test_processes_that_the_axes_do_not_divide() -> None:
-    with pytest.raises(ValueError, match=r"pipe_parallel_size = 2 x model_parallel_size = 4 = 8 does not divide the 12"):
+    with pytest.raises(ValueError, match=r"pipe_parallel_size = 2 x model_parallel_size = 4 = 8 does not divide"):
         Layout.of(section(model_parallel_size=4, pipe_parallel_size=2), processes=12)
 
 
@@ -83,6 +83,16 @@ def test_a_pipeline_needs_micro_batches() -> None:
         ({"pipe_parallel_size": 2, "pipe_chunks": 2}, "pipe_chunks"),
         ({"pipe_parallel_size": 2, "pipe_schedule": "interleaved"}, "pipe_schedule"),
         ({"pipe_parallel_size": 2, "zero_optimization": {"stage": 3}}, "zero_optimization.stage"),
+        ({"pipe_parallel_size": 2, "pipe_schedule": "zero_bubble", "compile": True}, "compile"),
+        (
+            {
+                "pipe_parallel_size": 2,
+                "pipe_schedule": "zero_bubble",
+                "checkpoint_activations": True,
+                "checkpoint_mode": "selective",
+            },
+            "checkpoint_mode",
+        ),
     ],
 )
 def test_keys_that_do_not_go_together(settings: dict[str, Any], key: str, problems_with: Any) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from megatron.config.architecture import Architecture
+from megatron.config.layout import Layout
 from megatron.data.indexed import ShardWriter
 from megatron.data.manifest import ShardInfo, TokenizerInfo
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
+from megatron.parallel.engine import Engine
+from megatron.parallel.mesh import Mesh
 from megatron.parallel.process import World
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
@@ -81,9 +85,7 @@ class Uniform(nn.Module):
 @pytest.mark.parametrize("prepend_bos", [True, False])
 def test_every_token_of_the_text_is_scored_once_after_the_right_start(tmp_path: Path, prepend_bos: bool) -> None:
     model = Uniform()
-    rows = held_out(tmp_path, prepend_bos=prepend_bos).score(
-        model, world=ALONE, dtype=torch.float32, batch_tokens=25
-    )
+    rows = held_out(tmp_path, prepend_bos=prepend_bos).score(Engine.alone(cast(Llama, model)), batch_tokens=25)
     scored = sorted(target for _, targets in model.seen for target in targets)
     assert scored == sorted(token for documents in DOCUMENTS.values() for text in documents for token in text)
     first = BOS if prepend_bos else EOD
@@ -103,7 +105,9 @@ def test_the_score_does_not_depend_on_batches_or_processes(tmp_path: Path) -> No
     data, model = held_out(tmp_path, prepend_bos=True), small_model()
 
     def nats(batch_tokens: int, world: World = ALONE) -> list[float]:
-        return [row.nats for row in data.score(model, world=world, dtype=torch.float32, batch_tokens=batch_tokens)]
+        mesh = Mesh(Layout(replicas=world.size), world)
+        engine = Engine([model], mesh, dtype=torch.float32, shape=(1, 1), micro_batches=1)
+        return [row.nats for row in data.score(engine, batch_tokens=batch_tokens)]
 
     whole = nats(1000)
     assert nats(1) == pytest.approx(whole, rel=1e-6)
@@ -121,7 +125,7 @@ def test_the_score_does_not_depend_on_batches_or_processes(tmp_path: Path) -> No
 def test_a_part_of_a_file_scores_as_a_file_of_its_own(tmp_path: Path, prepend_bos: bool) -> None:
     model = small_model()
     apart, together = (
-        make(tmp_path, prepend_bos=prepend_bos).score(model, world=ALONE, dtype=torch.float32, batch_tokens=100)
+        make(tmp_path, prepend_bos=prepend_bos).score(Engine.alone(model), batch_tokens=100)
         for make in (held_out, in_one_file)
     )
     assert together == apart
@@ -129,9 +133,7 @@ def test_a_part_of_a_file_scores_as_a_file_of_its_own(tmp_path: Path, prepend_bo
 
 def test_agrees_with_the_models_own_loss(tmp_path: Path) -> None:
     model = small_model()
-    rows = held_out(tmp_path, prepend_bos=True, seq_length=64).score(
-        model, world=ALONE, dtype=torch.float32, batch_tokens=1000
-    )
+    rows = held_out(tmp_path, prepend_bos=True, seq_length=64).score(Engine.alone(model), batch_tokens=1000)
     text = torch.tensor([[BOS, *DOCUMENTS["bbb"][0]]])
     expected = model(text[:, :-1], targets=text[:, 1:]).item()
     assert rows[1].nats == pytest.approx(expected, rel=1e-6)
@@ -139,6 +141,6 @@ def test_agrees_with_the_models_own_loss(tmp_path: Path) -> None:
 
 def test_scoring_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model = small_model().train()
-    held_out(tmp_path, prepend_bos=True).score(model, world=ALONE, dtype=torch.bfloat16, batch_tokens=100)
+    held_out(tmp_path, prepend_bos=True).score(Engine.alone(model, dtype=torch.bfloat16), batch_tokens=100)
     assert model.training
     assert all(parameter.grad is None and parameter.dtype == torch.float32 for parameter in model.parameters())

@@ -83,11 +83,11 @@ def heads(tokens: int, query_heads: int, key_heads: int) -> tuple[Tensor, Tensor
 
 
 def by_old_kernel(documents: Documents, *tensors: Tensor) -> Tensor:
-    return attention_packed(documents, *tensors, kernel=Kernel().old)
+    return attention_packed(documents.packing, *tensors, kernel=Kernel().old)
 
 
 def by_new_kernel(documents: Documents, *tensors: Tensor) -> Tensor:
-    return attention_packed(documents, *tensors, kernel=Kernel().new)
+    return attention_packed(documents.packing, *tensors, kernel=Kernel().new)
 
 
 @pytest.mark.parametrize("way", [attention_by_piece, by_old_kernel, by_new_kernel])
@@ -110,11 +110,11 @@ def test_a_device_with_the_kernel_gives_the_same_logits(signature: str, monkeypa
     model.init_weights(seed=0)
     tokens = torch.randint(0, 64, (2, 10), generator=torch.Generator().manual_seed(0))
     documents = Documents.of(LENGTHS)
-    expected = model(tokens, documents=documents)
+    expected = model(tokens, pattern=documents)
     kernel = Kernel()
-    monkeypatch.setattr(attention, "_fits_packed_kernel", lambda query: True)
+    monkeypatch.setattr(attention, "fits_packed_kernel", lambda query: True)
     monkeypatch.setattr(varlen, "varlen_attn", getattr(kernel, signature))
-    torch.testing.assert_close(model(tokens, documents=documents), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model(tokens, pattern=documents), expected, rtol=0, atol=1e-6)
     assert kernel.calls == [{"longest": 8, "key_heads": 4 if signature == "old" else 2}] * SHAPE.num_hidden_layers
 
 
@@ -124,7 +124,7 @@ def test_the_kernel_of_this_torch_takes_what_it_is_given(key_heads: int) -> None
     query = torch.empty(20, 4, 16, dtype=torch.bfloat16, device="meta")
     key = torch.empty(20, key_heads, 16, dtype=torch.bfloat16, device="meta")
     documents = Documents.of(LENGTHS, device=torch.device("meta"))
-    out = attention_packed(documents, query, key, key, kernel=varlen.varlen_attn)
+    out = attention_packed(documents.packing, query, key, key, kernel=varlen.varlen_attn)
     assert out.shape == query.shape and out.dtype == query.dtype
 
 
@@ -141,7 +141,7 @@ def test_a_cpu_goes_piece_by_piece_in_every_dtype() -> None:
 def test_documents_know_their_offsets() -> None:
     documents = Documents.of(LENGTHS)
     assert documents.offsets.tolist() == [0, 3, 4, 10, 12, 20] and documents.offsets.dtype == torch.int32
-    assert documents.longest == 8
+    assert documents.packing[2:] == (8, 8)
     moved = dataclasses.replace(documents, offsets=documents.offsets.clone())
     assert moved.lengths == LENGTHS
 
@@ -171,19 +171,19 @@ def test_wrong_documents_are_refused(offsets: Tensor, lengths: tuple[int, ...], 
 )
 def test_documents_that_do_not_fit_the_tokens_are_refused(lengths: tuple[int, ...], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Llama(SHAPE)(torch.zeros(2, 10, dtype=torch.int64), documents=Documents.of(lengths))
+        Llama(SHAPE)(torch.zeros(2, 10, dtype=torch.int64), pattern=Documents.of(lengths))
 
 
 def test_documents_on_another_device_are_refused() -> None:
     documents = Documents.of(LENGTHS, device=torch.device("meta"))
     with pytest.raises(ValueError, match="on meta, the tokens on cpu"):
-        Llama(SHAPE)(torch.zeros(2, 10, dtype=torch.int64), documents=documents)
+        Llama(SHAPE)(torch.zeros(2, 10, dtype=torch.int64), pattern=documents)
 
 
 def test_documents_and_a_cache_exclude_each_other() -> None:
     cache = KeyValueCache(SHAPE, batch=2, capacity=10, dtype=torch.float32, device=torch.device("cpu"))
     with pytest.raises(ValueError, match="documents and cache"):
-        Llama(SHAPE)(torch.zeros(2, 10, dtype=torch.int64), cache=cache, documents=Documents.of(LENGTHS))
+        Llama(SHAPE)(torch.zeros(2, 10, dtype=torch.int64), cache=cache, pattern=Documents.of(LENGTHS))
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def reference(
 def test_equals_the_plain_form_in_float64(
     inputs: tuple[torch.Tensor, ...], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss, "_chunk_rows", lambda vocabulary, device: rows)
+    monkeypatch.setattr(loss, "chunk_rows", lambda vocabulary, device: rows)
     hidden, weight, targets = inputs
     expected, hidden_gradient, weight_gradient = reference(hidden, weight, targets)
     hidden, weight = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
@@ -55,7 +55,7 @@ def test_bfloat16_hidden_keeps_a_float32_weight_gradient(inputs: tuple[torch.Ten
 
 def test_a_bfloat16_weight_is_summed_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     # A tied embedding arrives in bfloat16. Summed over many pieces in bfloat16, small terms would be lost.
-    monkeypatch.setattr(loss, "_chunk_rows", lambda vocabulary, device: 16)
+    monkeypatch.setattr(loss, "chunk_rows", lambda vocabulary, device: 16)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(4000, 16, generator=generator).bfloat16()
     weight = torch.randn(32, 16, generator=generator).bfloat16()

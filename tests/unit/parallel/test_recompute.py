@@ -63,7 +63,7 @@ def kept_bytes(model: Llama) -> int:
 def test_gradients_are_the_same(mode: str, documents: Documents | None) -> None:
     plain, saving = build(None), build(mode)
     for model in (plain, saving):
-        model(TOKENS, targets=TOKENS, documents=documents).backward()
+        model(TOKENS, targets=TOKENS, pattern=documents).backward()
     for (name, mine), other in zip(saving.named_parameters(), plain.parameters(), strict=True):
         assert mine.grad is not None and other.grad is not None
         assert torch.equal(mine.grad, other.grad), name

@@ -20,6 +20,7 @@ ALLOWED = {
     "data": {"tokenizer", "config", "utils"},
     "corpus": {"data", "tokenizer", "config", "utils"},
     "launch": {"config", "utils"},
+    "simulate": {"config", "utils"},
     "model": {"config", "utils"},
     "optim": {"config", "utils"},
     "parallel": {"model", "optim", "data", "config", "utils"},
@@ -35,7 +36,7 @@ ALLOWED = {
     },
 }  # fmt: skip
 # Modules that must import without torch: they run on login nodes, in corpus jobs and in every dry run.
-WITHOUT_TORCH = ["config", "corpus", "launch", "tokenizer", "monitor", "utils", "data", "optim.schedule"]
+WITHOUT_TORCH = ["config", "corpus", "launch", "simulate", "tokenizer", "monitor", "utils", "data", "optim.schedule"]
 # Scripts that may look at the environment: they hand it to megatron.launch, which picks what a run may know.
 READ_THE_ENVIRONMENT = {"deepy.py", "tools/corpus.py", "tools/plan_mixture.py"}
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.config.derive import Batch
+from megatron.config.layout import Layout
 from megatron.config.mixture_schema import MixtureConfig
 from megatron.config.schema import DataConfig
 from megatron.data.indexed import ShardError
@@ -22,6 +23,7 @@ from megatron.data.manifest import Manifest
 from megatron.data.mixture import RunSize, plan_mixture
 from megatron.data.order import SampleOrder
 from megatron.model.loss import IGNORE
+from megatron.parallel.mesh import Mesh
 from megatron.parallel.process import World
 from megatron.train.batches import Batches
 
@@ -56,7 +58,7 @@ def trained_on(loader: Loader, *, first: int, steps: int, ranks: int, micro: int
     batch = Batch(global_size=ranks * micro * accumulation, micro_size=micro, accumulation_steps=accumulation)
     rows: dict[tuple[int, int, int], list[bytes]] = {}
     for rank in range(ranks):
-        world = World(rank=rank, size=ranks, device=torch.device("cpu"))
+        world = mesh(rank, ranks)
         with batches(loader, batch=batch, world=world, first=first) as ahead:
             for step in range(steps):
                 for micro_step, micro_batch in enumerate(ahead.step()):
@@ -65,9 +67,13 @@ def trained_on(loader: Loader, *, first: int, steps: int, ranks: int, micro: int
     return [row for key in sorted(rows) for row in rows[key]]
 
 
-def batches(loader: Loader, *, batch: Batch, world: World, first: int = 0, **switches: bool) -> Batches:
+def mesh(rank: int = 0, ranks: int = 1) -> Mesh:
+    return Mesh(Layout(replicas=ranks), World(rank=rank, size=ranks, device=torch.device("cpu")))
+
+
+def batches(loader: Loader, *, batch: Batch, world: Mesh, first: int = 0, **switches: bool) -> Batches:
     section = DataConfig(seq_length=SEQ_LENGTH, **switches)  # type: ignore[arg-type]
-    return Batches(loader=loader, section=section, eod_id=EOD, batch=batch, world=world, first=first)
+    return Batches(loader=loader, section=section, eod_id=EOD, batch=batch, mesh=world, first=first)
 
 
 def test_the_runs_below_cross_an_epoch_and_a_phase(corpus: tuple[Loader, SampleOrder]) -> None:
@@ -111,7 +117,7 @@ def test_layouts_across_both_borders(corpus: tuple[Loader, SampleOrder]) -> None
     "switches", [{"eod_mask_loss": True}, {"reset_position_ids": True}, {"reset_attention_mask": True}, {}]
 )
 def test_borders_of_documents(corpus: tuple[Loader, SampleOrder], switches: dict[str, bool]) -> None:
-    world = World(rank=0, size=1, device=torch.device("cpu"))
+    world = mesh()
     with batches(corpus[0], batch=Batch(8, 4, 2), world=world, **switches) as ahead:
         for micro_batch in ahead.step():
             check_borders(micro_batch, **switches)
@@ -136,17 +142,17 @@ def check_borders(micro_batch: Any, *, eod_mask_loss: bool = False, reset_positi
     else:
         assert micro_batch.positions is None
     if reset_attention_mask:
-        assert list(micro_batch.documents.lengths) == lengths
-        assert micro_batch.documents.offsets.tolist() == [0, *np.cumsum(lengths)]
+        assert list(micro_batch.pattern.lengths) == lengths
+        assert micro_batch.pattern.offsets.tolist() == [0, *np.cumsum(lengths)]
     else:
-        assert micro_batch.documents is None
+        assert micro_batch.pattern is None
 
 
 def test_a_damaged_shard_ends_the_step_that_needs_it(tmp_path: Path, tiny_manifest: MakeManifest) -> None:
     loader, _ = make_corpus(tiny_manifest(tmp_path, held_out=False))
     shard = tmp_path / "amh_Ethi_train.bin"
     shard.write_bytes(shard.read_bytes()[:-10])
-    world = World(rank=0, size=1, device=torch.device("cpu"))
+    world = mesh()
     with batches(loader, batch=Batch(16, 16, 1), world=world) as ahead, pytest.raises(ShardError, match="amh_Ethi"):
         for _ in range(3):
             list(ahead.step())
@@ -166,7 +172,7 @@ def test_what_cannot_be_read_after_the_last_step_harms_nobody(corpus: tuple[Load
             tried.set()
             raise ShardError("this shard is still being copied")
 
-    world = World(rank=0, size=1, device=torch.device("cpu"))
+    world = mesh()
     with batches(Ends(), batch=Batch(8, 4, 2), world=world) as ahead:
         assert [len(list(ahead.step())) for _ in range(2)] == [2, 2]
         assert tried.wait(10)

@@ -7,8 +7,8 @@ from megatron.config.architecture import Architecture
 from megatron.model.attention import Documents
 from megatron.model.llama import Llama
 from megatron.model.loss import IGNORE
-from megatron.parallel.process import World
-from megatron.train.batches import MicroBatch
+from megatron.model.micro_batch import MicroBatch
+from megatron.parallel.engine import Engine
 from megatron.train.step import TrainStep
 
 LENGTHS = (7, 1, 8, 4, 12)
@@ -18,10 +18,8 @@ def train_step(dtype: torch.dtype = torch.float32) -> tuple[Llama, TrainStep]:
     model = Llama(Architecture(64, 32, 48, 2, 4, 2, 8, 64))
     model.init_weights(seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    world = World(rank=0, size=1, device=torch.device("cpu"))
-    step = TrainStep(
-        model=model, optimizer=optimizer, learning_rate=lambda _: 0.5, world=world, dtype=dtype, max_gradient_norm=0.0
-    )
+    engine = Engine.alone(model, dtype=dtype)
+    step = TrainStep(engine=engine, optimizer=optimizer, learning_rate=lambda _: 0.5, max_gradient_norm=0.0)
     return model, step
 
 
@@ -53,7 +51,7 @@ def test_documents_reach_the_model_in_bfloat16(packed: MicroBatch) -> None:
 
 def test_the_loss_is_the_mean_over_the_tokens_that_have_one(packed: MicroBatch) -> None:
     model, step = train_step()
-    logits = model(packed.inputs, positions=packed.positions, documents=packed.documents)
+    logits = model(packed.inputs, positions=packed.positions, pattern=packed.pattern)
     wanted = torch.nn.functional.cross_entropy(logits.flatten(0, 1), packed.targets.flatten(), ignore_index=IGNORE)
     assert step([packed], step=0).loss == pytest.approx(wanted.item(), rel=1e-5)
 

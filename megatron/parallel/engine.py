@@ -1,0 +1,145 @@
+"""What a process does with its part of a model, together with the others: passes, sums, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from megatron.config.layout import Layout
+from megatron.model.llama import Llama
+from megatron.model.loss import IGNORE
+from megatron.model.micro_batch import MicroBatch
+from megatron.parallel.gradients import gradient_norm, sum_gradients
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parts import local_part
+from megatron.parallel.pipeline import Pipeline, joined
+from megatron.parallel.precision import call_in
+from megatron.parallel.process import World
+from megatron.parallel.sharding import begin_micro_batch, release
+
+
+class Engine:
+    """Runs forward and backward passes, whatever the layout.
+
+    Args:
+        stages: what this process holds: the model, or its stages of a pipeline.
+        mesh: all processes.
+        dtype: dtype to compute in.
+        shape: rows and tokens of a micro-batch in this process; needed for a pipeline.
+        micro_batches: how many of them there are in a step.
+
+    Attributes:
+        model: all parameters of this process, under their names.
+        mesh: as given.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Llama],
+        mesh: Mesh,
+        *,
+        dtype: torch.dtype,
+        shape: tuple[int, int],
+        micro_batches: int,
+    ) -> None:
+        self.model, self.mesh = joined(stages), mesh
+        self._stages, self._dtype, self._micro_batches = stages, dtype, micro_batches
+        self._pipeline: Pipeline | None = None
+        if mesh.layout.pipeline > 1:
+            self._pipeline = Pipeline(stages, mesh, dtype=dtype, shape=shape, micro_batches=micro_batches)
+
+    @classmethod
+    def alone(cls, model: Llama, *, dtype: torch.dtype = torch.float32) -> Engine:
+        """Return the engine of a whole model in one process, with one micro-batch a step."""
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        mesh = Mesh(Layout(), World(rank=0, size=1, device=device))
+        return cls([model], mesh, dtype=dtype, shape=(1, 1), micro_batches=1)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Those that are trained here."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def add_up_gradients(self, micro_batches: Iterable[MicroBatch]) -> tuple[float, int]:
+        """Run forward and backward passes on a step's micro-batches; gradients are then sums over all processes.
+
+        Returns:
+            The summed loss of all processes in nats, and the number of targets.
+        """
+        if self._pipeline is not None:
+            loss, targets = self._pipeline.train(micro_batches)
+        else:
+            loss, targets = self._train(micro_batches)
+        sum_gradients(self.parameters, self.mesh)
+        self._sum_tied_gradient()
+        tokens = torch.stack([(ids != IGNORE).sum() for ids in targets]).sum()
+        # The same loss is in every process that has a part of the same matrices, the same targets also in every stage.
+        tensor = self.mesh.layout.tensor
+        totals = torch.stack((loss.double() / tensor, tokens.double() / (tensor * self.mesh.layout.pipeline)))
+        loss_sum, num_tokens = self.mesh.world.sum(totals).tolist()
+        return loss_sum, round(num_tokens)
+
+    def _train(self, micro_batches: Iterable[MicroBatch]) -> tuple[Tensor, list[Tensor]]:
+        total, targets = torch.zeros((), dtype=torch.float64, device=self.mesh.world.device), []
+        for number, batch in enumerate(micro_batches, start=1):
+            begin_micro_batch(self.model, stage=self.mesh.layout.stage, last=number == self._micro_batches)
+            loss = call_in(
+                self._dtype,
+                self.model,
+                batch.inputs,
+                targets=batch.targets,
+                positions=batch.positions,
+                pattern=batch.pattern,
+            )
+            loss.backward()
+            total += loss.detach()
+            targets.append(batch.targets)
+        return total, targets
+
+    def _sum_tied_gradient(self) -> None:
+        """Add up what the first stage says about tied embeddings and what the last stage says about them."""
+        tied = self._tied_weight()
+        if tied is not None and tied.grad is not None:
+            self.mesh.ends.sum(local_part(tied.grad)[0])
+
+    def _tied_weight(self) -> nn.Parameter | None:
+        """Return the embedding's weight if this process shares it with another end of the pipeline."""
+        embedding = self.model.model.embed_tokens
+        shared = self.model.architecture.tie_word_embeddings and self.mesh.ends.size > 1
+        if not shared or embedding is None:
+            return None
+        assert isinstance(embedding.weight, nn.Parameter)
+        return embedding.weight
+
+    def gradient_norm(self) -> float:
+        """Return the L2 norm of the whole gradient; every process must call this."""
+        twice = self._tied_weight() if self.mesh.ends.rank > 0 else None
+        return gradient_norm([parameter for parameter in self.parameters if parameter is not twice], self.mesh)
+
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply every gradient, in place."""
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if gradients:
+            torch._foreach_mul_([local_part(gradient)[0] for gradient in gradients], factor)
+
+    @torch.no_grad()
+    def score(self, inputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Return the loss of every position of whole rows, or None where it is not known: in stages but the last.
+
+        Args:
+            inputs: int64 ``[rows, tokens]``; with sequence parallelism tokens are a multiple of ``tensor``.
+            targets: as ``inputs``; ``IGNORE`` for none.
+
+        Returns:
+            Nats, float32 ``[rows, tokens]``.
+        """
+        if self._pipeline is not None:
+            return self._pipeline.score(inputs, targets)
+        return call_in(self._dtype, self.model, inputs, targets=targets, each=True)
+
+    def release(self) -> None:
+        """Drop the whole weights that a forward pass without a backward pass has left here."""
+        for stage in self._stages:
+            release(stage)

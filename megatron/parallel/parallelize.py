@@ -1,0 +1,45 @@
+"""Everything that is done to a plain model, or to a stage of it, so that many processes can train it together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from megatron.model.llama import Llama
+from megatron.parallel.compile import compile_blocks
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.recompute import recompute_activations
+from megatron.parallel.sharding import shard
+from megatron.parallel.tensor import divide_matrices
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a process computes its part.
+
+    Attributes:
+        dtype: dtype to compute in; parameters, their gradients' sums and the optimizer's state are float32.
+        recomputation: a mode of :func:`megatron.parallel.recompute.recompute_activations`, or None.
+        compiled: whether every block is compiled.
+    """
+
+    dtype: torch.dtype = torch.float32
+    recomputation: str | None = None
+    compiled: bool = False
+
+
+def parallelize(model: Llama, mesh: Mesh, execution: Execution) -> None:
+    """Divide a model, or a stage of it, which may be on the meta device, among the processes of a layout.
+
+    The order matters: recomputation and compilation work on whole blocks with what tensor parallelism has made of
+    their matrices, and ``fully_shard`` gathers what the others have left.
+    """
+    if execution.recomputation is not None:
+        recompute_activations(model, execution.recomputation)
+    if mesh.layout.tensor > 1:
+        divide_matrices(model, mesh, compiled=execution.compiled)
+    if execution.compiled:
+        compile_blocks(model, recomputation=execution.recomputation)
+    if mesh.layout.stage:
+        shard(model, mesh, dtype=execution.dtype)

@@ -1,0 +1,127 @@
+"""The bytes that a process holds, and the most that it holds at any moment of a step.
+
+Exact: parameters, gradients, optimizer state. Read off the model and compared with measurements: activations
+(:mod:`megatron.simulate.activations`). Read off PyTorch's sources: what ``fully_shard`` and pipelines hold for a
+moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from megatron.simulate.activations import Widths, block_backward, block_kept, last_norm_backward, loss_forward
+from megatron.simulate.parts import Held, held
+from megatron.simulate.pipeline import in_flight
+from megatron.simulate.run import Run
+
+_BUCKET_BYTES = 64 << 20
+"""Gradients of stage 0 are summed in copies of this size (``megatron/parallel/gradients.py``)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of one process.
+
+    Attributes:
+        parameters: its part, float32.
+        gradients: its part at the end of a step, float32, and whole ones that last from one micro-batch to the next.
+        optimizer: two moments of each parameter, float32, and a counter for each tensor.
+        weights: copies in the dtype that is computed in.
+        activations: what forward passes have left for backward passes, at the most.
+        peak: the most of everything at one moment.
+    """
+
+    parameters: float
+    gradients: float
+    optimizer: float
+    weights: float
+    activations: float
+    peak: float
+
+
+def memory_of(run: Run, *, position: int, index: int = 0) -> Memory:
+    """Return what a process holds.
+
+    Args:
+        run: the run.
+        position: place of the process in the pipeline.
+        index: which piece of the parameters it has; the first is never smaller than others.
+    """
+    here, stage, several = held(run, position), run.layout.stage, run.accumulation_steps > 1
+    own = here.own_of(index) if index else here.own
+    parameters, optimizer = 4.0 * own, 8.0 * own + 4.0 * here.tensors
+    gradients = 4.0 * own + (4.0 * here.whole if stage == 1 and several else 0.0)
+    weights, kept = _weights(run, position, here), _kept(run, position)
+    # Activations are most at the start of a backward pass. Stage 0's first one makes the gradients while they go.
+    start = (gradients if several or stage else 0.0) + weights + _start_of_backward(run, position, here, kept)
+    end = gradients + _end_of_backward(run, position, here)
+    update = gradients + (_BUCKET_BYTES if stage == 0 and run.layout.data * run.layout.context > 1 else 0.0)
+    peak = parameters + optimizer + max(start, end, update)
+    return Memory(parameters, gradients, optimizer, weights, kept, peak)
+
+
+def _weights(run: Run, position: int, here: Held) -> float:
+    """Return the copies of weights that are there while a pass runs."""
+    e, layout = run.element_bytes, run.layout
+    if layout.stage == 0:
+        if e == 4:
+            return 0.0
+        own_head = 0 if run.shape.tie_word_embeddings else _head_elements(run, position)
+        passes = _in_flight(run, position) / layout.chunks  # each in flight has cast them anew
+        return 2.0 * passes * (here.whole - own_head)  # the loss casts the output matrix by itself
+    if layout.stage < 3:
+        return float(e * here.whole)
+    # The block that is computed; the next one, gathered ahead, in the buffer that it came in and in its own tensors.
+    return float(e * (here.frame_elements + 3 * here.block_elements))
+
+
+def _kept(run: Run, position: int) -> float:
+    """Return what passes in flight keep."""
+    blocks, layout = run.blocks(position), run.layout
+    kept = block_kept(run) * run.tokens
+    if layout.pipeline == 1:
+        return kept * sum(blocks)
+    flying = _in_flight(run, position)
+    passes = flying * sum(blocks) / len(blocks) * kept
+    between = float(run.element_bytes * Widths.of(run).between * run.tokens)
+    # PyTorch makes a buffer for every message that it will receive in a step, and keeps every output in flight.
+    receives = 2 * layout.chunks - run.is_first(position) - run.is_last(position)
+    return passes + between * (flying + receives * run.accumulation_steps)
+
+
+def _start_of_backward(run: Run, position: int, here: Held, kept: float) -> float:
+    """Return the most that activations, the loss and the gradients of a moment take together."""
+    e, head = run.element_bytes, _head_elements(run, position)
+    if run.layout.stage == 0:
+        largest = run.shape.hidden_size * run.shape.intermediate_size // run.layout.tensor
+        made = (6.0 if e == 2 else 4.0) * largest  # one matrix's gradient, and the same in float32
+        head_gradient = 4.0 * head if run.accumulation_steps == 1 else 0.0  # later ones are added and dropped
+        cast = e * head if e == 2 else 0
+    else:
+        made = (e + 4.0) * here.block_elements  # a block's gradients, and their float32 copy on its way
+        head_gradient, cast = float(e * head), 0  # waits for the embedding's
+    backward = kept + block_backward(run) * run.tokens + made + head_gradient
+    if not run.is_last(position):
+        return backward
+    summed = 4.0 * head + (e * head if e == 2 else 0)  # float32, and one piece's share of it
+    loss = kept + loss_forward(run) + summed + cast
+    norm = kept + last_norm_backward(run) * run.tokens + head_gradient
+    return max(backward, loss, norm)
+
+
+def _end_of_backward(run: Run, position: int, here: Held) -> float:
+    """Return what the last gradients take, of embedding and output matrix, with the weights that are still whole."""
+    e = run.element_bytes
+    if run.layout.stage == 0:
+        embedding = run.shape.vocab_size // run.layout.tensor * run.shape.hidden_size if run.is_first(position) else 0
+        return (6.0 if e == 2 else 4.0) * embedding
+    weights = here.whole if run.layout.stage < 3 else here.frame_elements
+    return e * weights + (e + 4.0) * here.frame_elements
+
+
+def _in_flight(run: Run, position: int) -> int:
+    return in_flight(run.layout, micro_batches=run.accumulation_steps, position=position)
+
+
+def _head_elements(run: Run, position: int) -> int:
+    return run.shape.vocab_size // run.layout.tensor * run.shape.hidden_size if run.is_last(position) else 0

@@ -1,0 +1,152 @@
+"""The formulas against what PyTorch allocates: every storage is followed from its making to its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from megatron.config.architecture import Architecture
+from megatron.config.layout import Layout
+from megatron.model.llama import Llama
+from megatron.optim.adamw import build_adamw
+from megatron.parallel.precision import call_in
+from megatron.parallel.recompute import recompute_activations
+from megatron.simulate.activations import block_backward, block_kept, last_norm_backward, loss_forward
+from megatron.simulate.memory import memory_of
+from megatron.simulate.run import Run
+
+GROUPED = Architecture(
+    vocab_size=48, hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=16, max_position_embeddings=512,
+)  # fmt: skip
+WIDE = dataclasses.replace(GROUPED, intermediate_size=448, num_key_value_heads=4, num_hidden_layers=2)
+NARROW = dataclasses.replace(GROUPED, intermediate_size=48, num_hidden_layers=4)
+ROWS, LENGTH = 2, 256
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that operations have made and that are still there.
+
+    What an operation allocates and frees inside is not seen.
+    """
+
+    def __init__(self, there: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._there = {tensor.untyped_storage()._cdata for tensor in there}
+        self._alive: dict[int, Any] = {}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                self._see(leaf.untyped_storage())
+        return out
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._there and key not in self._alive:
+            self._alive[key] = weakref.ref(storage, lambda _: self._gone(key, size))
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+    def _gone(self, key: int, size: int) -> None:
+        del self._alive[key]
+        self.now -= size
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    kept: int
+    forward_peak: int
+    backward_peak: int
+
+
+def measure(run: Run) -> Measured:
+    """Run a forward and a backward pass of a model with weights in the dtype, as ``fully_shard`` gathers them."""
+    dtype = torch.bfloat16 if run.element_bytes == 2 else torch.float32
+    model = Llama(run.shape)
+    model.init_weights(seed=1)
+    if run.recompute:
+        recompute_activations(model, run.recompute)
+    model = model.to(dtype)
+    ids = torch.randint(0, run.shape.vocab_size, (run.micro_size, run.seq_length))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    with LiveBytes([*model.parameters(), *gradients, *model.buffers(), ids]) as live:
+        loss = model(ids, targets=ids)
+        kept, forward_peak, live.peak = live.now, live.peak, 0
+        loss.backward()
+    return Measured(kept, forward_peak, live.peak)
+
+
+def run_of(shape: Architecture, element_bytes: int, recompute: str | None, *, steps: int = 1) -> Run:
+    return Run(
+        shape=shape, layout=Layout(), seq_length=LENGTH, micro_size=ROWS, accumulation_steps=steps, train_iters=1,
+        element_bytes=element_bytes, recompute=recompute,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("recompute", [None, "selective", "full"])
+@pytest.mark.parametrize("element_bytes", [2, 4])
+@pytest.mark.parametrize("shape", [GROUPED, WIDE, NARROW], ids=["grouped", "wide", "narrow"])
+def test_activations_are_what_pytorch_keeps(shape: Architecture, element_bytes: int, recompute: str | None) -> None:
+    run = run_of(shape, element_bytes, recompute)
+    measured = measure(run)
+    kept = shape.num_hidden_layers * block_kept(run) * run.tokens
+    # After the forward pass there are also the last norm's tensors and the gradients that the loss has made.
+    norm = (6 if element_bytes == 2 else 8) * shape.hidden_size + 4
+    loss = element_bytes * shape.hidden_size
+    matrix = element_bytes * shape.vocab_size * shape.hidden_size
+    assert measured.kept == pytest.approx(kept + run.tokens * (norm + loss) + matrix, rel=0.02)
+
+    # Equal to the last byte when the loss lets go of its gradients as they are used.
+    peak = kept + run.tokens * max(block_backward(run), last_norm_backward(run))
+    assert measured.backward_peak == pytest.approx(peak, rel=0.07)
+
+
+@pytest.mark.parametrize("element_bytes", [2, 4])
+def test_the_loss_takes_what_its_logits_take(element_bytes: int) -> None:
+    shape = dataclasses.replace(GROUPED, vocab_size=1024, num_hidden_layers=1)
+    run = run_of(shape, element_bytes, "full")
+    measured = measure(run).forward_peak - block_kept(run) * run.tokens
+    head = shape.vocab_size * shape.hidden_size
+    unseen = run.tokens * shape.vocab_size * (8 - 4 - (element_bytes if element_bytes == 2 else 0))  # in logsumexp
+    expected = loss_forward(run) - unseen + 4 * head
+    assert measured == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("element_bytes", "recompute", "steps"),
+    [(4, None, 2), (4, "selective", 2), (4, "full", 2), (2, None, 2), (4, None, 1), (2, None, 1)],
+)
+def test_the_peak_of_a_step_is_that_of_a_step(element_bytes: int, recompute: str | None, steps: int) -> None:
+    # Everything is counted: parameters, gradients, moments, casts, activations.
+    shape = dataclasses.replace(GROUPED, hidden_size=128, head_dim=32, intermediate_size=352, vocab_size=256)
+    run = run_of(shape, element_bytes, recompute, steps=steps)
+    ids = torch.randint(0, shape.vocab_size, (ROWS, LENGTH))
+    dtype = torch.bfloat16 if element_bytes == 2 else torch.float32
+    with LiveBytes([ids]) as live:
+        model = Llama(shape)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.02)
+        if recompute:
+            recompute_activations(model, recompute)
+        optimizer = build_adamw(model, learning_rate=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+        for _ in range(2):  # the second step has moments from its beginning
+            live.peak = 0
+            optimizer.zero_grad(set_to_none=True)
+            for _ in range(steps):
+                loss = call_in(dtype, model, ids, targets=ids)
+                loss.backward()
+            optimizer.step()
+    assert memory_of(run, position=0).peak == pytest.approx(live.peak, rel=0.1)
