@@ -189,13 +189,6 @@ def _zero_bubble_delays_gradients(
         yield "checkpoint_mode", f"selective does not go with {why}", "Use checkpoint_mode: full, or another schedule."
 
 
-def _stages_of_zero_in_a_pipeline(pipe_parallel_size: int, zero_optimization: ZeroConfig) -> Iterator[Complaint]:
-    if pipe_parallel_size > 1 and zero_optimization.stage > 1:
-        rule = f"does not go with pipe_parallel_size = {pipe_parallel_size}: every micro-batch of the pipeline would "
-        rule += "gather, or reduce, all that a stage holds"
-        yield "zero_optimization.stage", rule, "Use stage 1, or pipe_parallel_size: 1."
-
-
 def _a_mode_of_recomputation(checkpoint_activations: bool, given: Any) -> Iterator[Complaint]:
     if not checkpoint_activations and "checkpoint_mode" in given:
         fix = "Add `checkpoint_activations: true`, or remove the key."
@@ -218,7 +211,6 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _shards_need_a_stage,
     _sequence_needs_tensor,
     _schedule_of_a_pipeline,
-    _stages_of_zero_in_a_pipeline,
     _zero_bubble_delays_gradients,
     _a_mode_of_recomputation,
     *DATA_RULES,
@@ -241,16 +233,13 @@ _RULES_OF_ABSENCE = (
 
 def check_run(config: Config, *, processes: int) -> list[str]:
     """Return what keeps a valid configuration from training here: its files, and its layout on so many processes."""
-    problems = check_files(config)
+    problems, steps = check_files(config), None
     try:
         layout = Layout.of(config.parallel, processes=processes)
+        steps = derive_batch(config.batch, data_parallel_size=layout.data).accumulation_steps
     except ValueError as error:
-        return [*problems, str(error)]  # the batch depends on it
-    try:
-        batch = derive_batch(config.batch, data_parallel_size=layout.data)
-    except ValueError as error:
-        return [*problems, str(error)]
-    return [*problems, *pipeline_problems(config.parallel, accumulation_steps=batch.accumulation_steps)]
+        problems.append(str(error))
+    return [*problems, *pipeline_problems(config.parallel, accumulation_steps=steps)]
 
 
 def check_files(config: Config) -> list[str]:

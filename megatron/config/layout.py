@@ -174,9 +174,17 @@ def block_flops(shape: Architecture, *, seq_length: int) -> float:
     return 2.0 * weights + 4.0 * math.ceil(seq_length / 2) * query
 
 
-def pipeline_problems(section: ParallelConfig, *, accumulation_steps: int) -> Iterator[str]:
-    """Tell what keeps a pipeline from running with so many micro-batches a step."""
+def pipeline_problems(section: ParallelConfig, *, accumulation_steps: int | None) -> Iterator[str]:
+    """Tell what keeps a pipeline from running, with so many micro-batches a step if that is known."""
     pipeline = section.pipe_parallel_size or 1
+    if pipeline > 1 and section.zero_optimization.stage > 1:
+        yield (
+            f"zero_optimization.stage = {section.zero_optimization.stage} does not go with pipe_parallel_size = "
+            f"{pipeline}: every micro-batch of the pipeline would gather, or reduce, all that a stage holds. Use "
+            "stage 1, or pipe_parallel_size: 1."
+        )
+    if accumulation_steps is None:
+        return
     if pipeline > 1 and accumulation_steps < pipeline:
         yield (
             f"gradient_accumulation_steps = {accumulation_steps} is less than pipe_parallel_size = {pipeline}: some "

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron.config.architecture import Architecture
+from megatron.config.check import check_run
 from megatron.config.layout import Layout, block_flops, pipeline_problems, shape_problems, stage_layers
+from megatron.config.load import config_from
 from megatron.config.schema import ParallelConfig
 
 LLAMA3_8B = Architecture(
@@ -74,6 +76,21 @@ def test_a_pipeline_needs_micro_batches() -> None:
     assert [len(list(pipeline_problems(woven, accumulation_steps=steps))) for steps in (3, 4, 6)] == [1, 0, 1]
 
 
+def test_a_pipeline_goes_with_the_first_stage_of_zero_alone() -> None:
+    for stage in range(4):
+        both = section(pipe_parallel_size=2, zero_optimization={"stage": stage})
+        assert len(list(pipeline_problems(both, accumulation_steps=None))) == (stage > 1)
+
+
+def test_every_problem_of_a_layout_comes_in_one_message(minimal: dict[str, Any]) -> None:
+    sizes = {"model": 7, "pipe": 99, "context": 5}
+    settings: dict[str, Any] = {f"{axis}_parallel_size": size for axis, size in sizes.items()}
+    settings |= {"sequence_parallel": True, "vocab_size": 64, "zero_optimization": {"stage": 3}}
+    found = "\n".join(check_run(config_from({**minimal, **settings}), processes=8))
+    keys = ("num_attention_heads", "vocab_size", "num_layers", "seq_length", "zero_optimization.stage = 3")
+    assert "does not divide the 8 processes" in found and all(key in found for key in keys)
+
+
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
@@ -82,7 +99,6 @@ def test_a_pipeline_needs_micro_batches() -> None:
         ({"pipe_schedule": "interleaved"}, "pipe_schedule"),
         ({"pipe_parallel_size": 2, "pipe_chunks": 2}, "pipe_chunks"),
         ({"pipe_parallel_size": 2, "pipe_schedule": "interleaved"}, "pipe_schedule"),
-        ({"pipe_parallel_size": 2, "zero_optimization": {"stage": 3}}, "zero_optimization.stage"),
         ({"pipe_parallel_size": 2, "pipe_schedule": "zero_bubble", "compile": True}, "compile"),
         (
             {
