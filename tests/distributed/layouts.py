@@ -27,6 +27,7 @@ from megatron.parallel.engine import Engine
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.parts import local_part
+from megatron.parallel.pipeline import joined
 from megatron.parallel.process import World
 from megatron.train.build import build_model
 from megatron.train.step import TrainStep
@@ -173,14 +174,23 @@ def trained(case: Case, world: World) -> dict[str, Any]:
     }
 
 
-def work(rank: int, size: int, folder: str, cases: dict[str, Case]) -> None:
-    """Train every case in one of ``size`` processes; the first writes what came out."""
+def loaded(case: Case, world: World, folder: Path) -> dict[str, Any]:
+    """Return the weights of a model that is read from a Hugging Face folder."""
+    stages = build_model(
+        ModelConfig(hf_model=str(folder)), vocab_size=VOCABULARY, seed=3, mesh=Mesh(case.layout, world),
+        execution=Execution(), seq_length=WIDTH,
+    )  # fmt: skip
+    return {"weights": {name: whole(parameter) for name, parameter in joined(stages).named_parameters()}, "moments": {}}
+
+
+def work(rank: int, size: int, folder: str, cases: dict[str, Case], pretrained: Path | None = None) -> None:
+    """Train every case in one of ``size`` processes, or load its weights; the first of a stage writes what came out."""
     torch.set_num_threads(1)
     store = f"file://{folder}/store-{next(iter(cases))}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
     world = World(rank=rank, size=size, device=torch.device("cpu"))
     for name, case in cases.items():
-        result = trained(case, world)
+        result = trained(case, world) if pretrained is None else loaded(case, world, pretrained)
         # A process of another stage has other weights.
         if rank % (size // case.layout.pipeline) == 0:
             torch.save(result, Path(folder) / f"{name}-{rank * case.layout.pipeline // size}.pt")

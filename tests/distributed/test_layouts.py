@@ -6,6 +6,7 @@ import functools
 import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import layouts
@@ -15,7 +16,11 @@ import torch.multiprocessing
 from layouts import SHAPE, Case
 from test_kill import finish, losses, num_starts
 
+from megatron.checkpoint.hf import save_model
+from megatron.config.derive import architecture_of
 from megatron.config.layout import Layout
+from megatron.config.schema import ModelConfig
+from megatron.model.llama import Llama
 from megatron.parallel.process import World
 
 DATA_CASES = {
@@ -165,6 +170,29 @@ def test_messages_of_a_step(name: str, result_of: Callable[[str], dict[str, Any]
     assert result_of(name)["reduced"] == ["torch.float32"]
     # The sums of losses and of squares, and gradients of copies.
     assert got["allreduce_"] == 2 + (groups if replicas > 1 else 0)
+
+
+LOADED = {
+    "zero1": even(Layout(1, shards=4)),
+    "tensor2-zero3": even(Layout(3, shards=2, tensor=2, sequence=True)),
+    "tensor4": even(Layout(tensor=4)),
+    "pipeline2-tensor2": even(Layout(tensor=2, pipeline=2, chunks=2, schedule="interleaved")),
+    "pipeline2-zero1-context2": even(Layout(1, context=2, pipeline=2)),
+}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_layout_reads_the_weights_of_a_folder(tied: bool, tmp_path: Path) -> None:
+    section = ModelConfig(**layouts.EVEN, no_weight_tying=not tied)
+    model = Llama(architecture_of(section, vocab_size=layouts.VOCABULARY))
+    model.init_weights(seed=8)
+    weights = dict(model.named_parameters())
+    save_model(weights, model.architecture, tmp_path / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
+    torch.multiprocessing.spawn(layouts.work, (4, str(tmp_path), LOADED, tmp_path / "hf"), nprocs=4)
+    for name, case in LOADED.items():
+        found = layouts.collected(tmp_path, name, case)["weights"]
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[key], weight) for key, weight in weights.items()), name
 
 
 ROUTES = {
