@@ -19,6 +19,6 @@ def compile_blocks(model: Llama, *, recomputation: str | None) -> None:
     for block in model.model.layers.values():
         assert isinstance(block, Block)
         if recomputation == "selective":
-            block.compile()
+            block.compile(dynamic=False)
         else:
-            block.compute = torch.compile(block.compute)  # type: ignore[method-assign]
+            block.compute = torch.compile(block.compute, dynamic=False)  # type: ignore[method-assign]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from megatron.model.loss import IGNORE
 from megatron.model.micro_batch import MicroBatch
 from megatron.parallel.gradients import gradient_norm, sum_gradients
 from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
 from megatron.parallel.parts import local_part
 from megatron.parallel.pipeline import Pipeline, joined
 from megatron.parallel.precision import call_in
@@ -26,7 +28,7 @@ class Engine:
     Args:
         stages: what this process holds: the model, or its stages of a pipeline.
         mesh: all processes.
-        dtype: dtype to compute in.
+        execution: how they are computed.
         shape: rows and tokens of a micro-batch in this process; needed for a pipeline.
         micro_batches: how many of them there are in a step.
 
@@ -40,22 +42,24 @@ class Engine:
         stages: Sequence[Llama],
         mesh: Mesh,
         *,
-        dtype: torch.dtype,
+        execution: Execution,
         shape: tuple[int, int],
         micro_batches: int,
     ) -> None:
         self.model, self.mesh = joined(stages), mesh
-        self._stages, self._dtype, self._micro_batches = stages, dtype, micro_batches
+        self._stages, self._execution, self._micro_batches = stages, execution, micro_batches
         self._pipeline: Pipeline | None = None
         if mesh.layout.pipeline > 1:
-            self._pipeline = Pipeline(stages, mesh, dtype=dtype, shape=shape, micro_batches=micro_batches)
+            self._pipeline = Pipeline(
+                stages, mesh, dtype=execution.dtype, shape=shape, micro_batches=micro_batches
+            )
 
     @classmethod
     def alone(cls, model: Llama, *, dtype: torch.dtype = torch.float32) -> Engine:
         """Return the engine of a whole model in one process, with one micro-batch a step."""
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         mesh = Mesh(Layout(), World(rank=0, size=1, device=device))
-        return cls([model], mesh, dtype=dtype, shape=(1, 1), micro_batches=1)
+        return cls([model], mesh, execution=Execution(dtype), shape=(1, 1), micro_batches=1)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -86,7 +90,7 @@ class Engine:
         for number, batch in enumerate(micro_batches, start=1):
             begin_micro_batch(self.model, stage=self.mesh.layout.stage, last=number == self._micro_batches)
             loss = call_in(
-                self._dtype,
+                self._execution.dtype,
                 self.model,
                 batch.inputs,
                 targets=batch.targets,
@@ -135,9 +139,11 @@ class Engine:
         Returns:
             Nats, float32 ``[rows, tokens]``.
         """
-        if self._pipeline is not None:
-            return self._pipeline.score(inputs, targets)
-        return call_in(self._dtype, self.model, inputs, targets=targets, each=True)
+        # Rows of all lengths come here: compiled code would be compiled anew for each.
+        with torch.compiler.set_stance("force_eager") if self._execution.compiled else nullcontext():
+            if self._pipeline is not None:
+                return self._pipeline.score(inputs, targets)
+            return call_in(self._execution.dtype, self.model, inputs, targets=targets, each=True)
 
     def release(self) -> None:
         """Drop the whole weights that a forward pass without a backward pass has left here."""

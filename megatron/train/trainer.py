@@ -96,7 +96,7 @@ class Trainer:
         self.engine = Engine(
             stages,
             self.mesh,
-            dtype=execution.dtype,
+            execution=execution,
             shape=(self.batch.micro_size, config.data.seq_length // layout.context),
             micro_batches=self.batch.accumulation_steps,
         )

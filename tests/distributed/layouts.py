@@ -97,12 +97,17 @@ def batches(case: Case, step: int, mesh: Mesh) -> list[MicroBatch]:
         cut = [piece for row in rows for piece in (lengths[row], WIDTH - lengths[row])]
         documents = Documents.of(cut) if case.documents else None
         batch = MicroBatch(tokens[rows.start : rows.stop, :-1], targets[rows.start : rows.stop], None, documents)
-        made.append(own_context(batch, mesh.context))
+        made.append(own_context(batch, mesh.context).to(mesh.world.device))
     return made
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().clone()
+    return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).detach().cpu().clone()
+
+
+def device_of(rank: int, size: int) -> torch.device:
+    """Return a GPU where there is one for every process, else the CPU."""
+    return torch.device("cuda", rank) if torch.cuda.device_count() >= size else torch.device("cpu")
 
 
 class Windows(HeldOutSet):
@@ -139,7 +144,7 @@ def trained(case: Case, world: World) -> dict[str, Any]:
     )
     micro_batches = ROWS // (case.micro * case.layout.data)
     engine = Engine(
-        stages, mesh, dtype=case.precision, shape=(case.micro, WIDTH // case.layout.context),
+        stages, mesh, execution=execution, shape=(case.micro, WIDTH // case.layout.context),
         micro_batches=micro_batches,
     )  # fmt: skip
     model = engine.model
@@ -186,10 +191,14 @@ def loaded(case: Case, world: World, folder: Path) -> dict[str, Any]:
 def work(rank: int, size: int, folder: str, cases: dict[str, Case], pretrained: Path | None = None) -> None:
     """Train every case in one of ``size`` processes, or load its weights; the first of a stage writes what came out."""
     torch.set_num_threads(1)
-    store = f"file://{folder}/store-{next(iter(cases))}"
-    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
-    world = World(rank=rank, size=size, device=torch.device("cpu"))
+    device = device_of(rank, size)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    store, backend = f"file://{folder}/store-{next(iter(cases))}", "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=store, rank=rank, world_size=size)
+    world = World(rank=rank, size=size, device=device)
     for name, case in cases.items():
+        torch.compiler.reset()  # what was compiled for the processes of another layout is not used again
         result = trained(case, world) if pretrained is None else loaded(case, world, pretrained)
         # A process of another stage has other weights.
         if rank % (size // case.layout.pipeline) == 0:

@@ -130,7 +130,7 @@ def result_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[
 
 @functools.cache
 def alone(case: Case) -> dict[str, Any]:
-    return layouts.trained(case, World(rank=0, size=1, device=torch.device("cpu")))
+    return layouts.trained(case, World(rank=0, size=1, device=layouts.device_of(0, 1)))
 
 
 @pytest.mark.parametrize("name", CASES)

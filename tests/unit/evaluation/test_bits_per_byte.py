@@ -18,6 +18,7 @@ from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
 from megatron.parallel.engine import Engine
 from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
 from megatron.parallel.process import World
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
@@ -106,7 +107,7 @@ def test_the_score_does_not_depend_on_batches_or_processes(tmp_path: Path) -> No
 
     def nats(batch_tokens: int, world: World = ALONE) -> list[float]:
         mesh = Mesh(Layout(replicas=world.size), world)
-        engine = Engine([model], mesh, dtype=torch.float32, shape=(1, 1), micro_batches=1)
+        engine = Engine([model], mesh, execution=Execution(), shape=(1, 1), micro_batches=1)
         return [row.nats for row in data.score(engine, batch_tokens=batch_tokens)]
 
     whole = nats(1000)
