@@ -107,7 +107,8 @@ class Pipeline:
         ids = torch.empty(shape, dtype=torch.int64, device="meta")
         loss = torch.empty(1, device="meta", requires_grad=True)
         module = model if isinstance(model, FSDPModule) else _InDtype(model, self._dtype)
-        module.register_forward_pre_hook(self._with_pattern, with_kwargs=True)
+        # Before fully_shard's own hook, which would move the number to the device, and the host would wait for it.
+        module.register_forward_pre_hook(self._with_pattern, with_kwargs=True, prepend=True)
         return PipelineStage(
             module,
             number,
