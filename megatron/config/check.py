@@ -268,9 +268,9 @@ def check_files(config: Config) -> list[str]:
 
 def _model_problems(config: Config) -> Iterator[str]:
     """Check the model's shape with all that the files tell, and that there are weights to read."""
-    if not vocab_size_is_known(config):
-        return
     folder, vocab_size = config.model.hf_model, known_vocab_size(config)
+    if not vocab_size_is_known(config):
+        vocab_size = config.parallel.model_parallel_size  # what the tokenizer's will be is asked when the run starts
     try:
         architecture_of(config.model, vocab_size=vocab_size)
     except ValueError as error:

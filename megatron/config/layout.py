@@ -74,10 +74,10 @@ class Layout:
                 f"{product}{f' = {model}' if ' x ' in product else ''} does not divide the {processes} processes. "
                 f"Start a multiple of {model}, or change the sizes."
             )
-        data, stage = processes // model, section.zero_optimization.stage
-        if data * context == 1:
+        data, stage, asked = processes // model, section.zero_optimization.stage, section.data_parallel_shard_size
+        if data * context == 1 and (asked in (None, 1) or processes == 1):
             stage = 0  # there is nobody to divide with
-        shards = _shards(section.data_parallel_shard_size, data, context) if stage else 1
+        shards = _shards(asked, data, context) if stage else 1
         return cls(
             stage=stage,
             shards=shards,

@@ -15,7 +15,7 @@ from megatron.model.micro_batch import MicroBatch
 from megatron.parallel.gradients import gradient_norm, sum_gradients
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
-from megatron.parallel.parts import local_part
+from megatron.parallel.parts import local
 from megatron.parallel.pipeline import Pipeline, joined
 from megatron.parallel.precision import call_in
 from megatron.parallel.process import World
@@ -106,7 +106,7 @@ class Engine:
         """Add up what the first stage says about tied embeddings and what the last stage says about them."""
         tied = self._tied_weight()
         if tied is not None and tied.grad is not None:
-            self.mesh.ends.sum(local_part(tied.grad)[0])
+            self.mesh.ends.sum(local(tied.grad))
 
     def _tied_weight(self) -> nn.Parameter | None:
         """Return the embedding's weight if this process shares it with another end of the pipeline."""
@@ -126,7 +126,7 @@ class Engine:
         """Multiply every gradient, in place."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if gradients:
-            torch._foreach_mul_([local_part(gradient)[0] for gradient in gradients], factor)
+            torch._foreach_mul_([local(gradient) for gradient in gradients], factor)
 
     @torch.no_grad()
     def score(self, inputs: Tensor, targets: Tensor) -> Tensor | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate
 
 from megatron.parallel.mesh import Mesh
+from megatron.parallel.parts import local
 
 _BUCKET_ELEMENTS = 1 << 24  # 64 MiB of float32: large enough to fill a network, small enough to keep memory flat
 
@@ -21,14 +22,14 @@ def sum_gradients(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
     """
     if mesh.layout.stage:
         return
-    trained = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
     # Sequence parallelism leaves every process with what its part of the sequence says about a norm.
-    partial = [parameter for parameter in trained if _is_partial(parameter.grad)]
-    _sum_in_buckets([_local(parameter.grad) for parameter in partial], mesh.tensor.sum)
-    for parameter in partial:
-        parameter.grad = DTensor.from_local(_local(parameter.grad), mesh.tensor_mesh, [Replicate()])
+    partial = [(parameter, gradient) for parameter, gradient in gradients if _is_partial(gradient)]
+    _sum_in_buckets([local(gradient) for _, gradient in partial], mesh.tensor.sum)
+    for parameter, gradient in partial:
+        parameter.grad = DTensor.from_local(local(gradient), mesh.tensor_mesh, [Replicate()])
     if mesh.copies.size > 1:
-        _sum_in_buckets([_local(parameter.grad) for parameter in trained], mesh.copies.sum)
+        _sum_in_buckets([local(gradient) for _, gradient in gradients], mesh.copies.sum)
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter], mesh: Mesh) -> float:
@@ -41,7 +42,7 @@ def gradient_norm(parameters: Sequence[nn.Parameter], mesh: Mesh) -> float:
     total = torch.zeros((), dtype=torch.float64, device=mesh.world.device)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if gradients:
-        norms = torch.stack(torch._foreach_norm([_local(gradient) for gradient in gradients], 2, dtype=torch.float32))
+        norms = torch.stack(torch._foreach_norm([local(gradient) for gradient in gradients], 2, dtype=torch.float32))
         shares = torch.tensor([1 / _holders(gradient, mesh) for gradient in gradients], dtype=torch.float64)
         total += (norms.double().square() * shares.to(norms.device)).sum()
     return math.sqrt(mesh.world.sum(total).item())
@@ -56,12 +57,7 @@ def _holders(gradient: Tensor, mesh: Mesh) -> int:
     return mesh.world.size // (mesh.layout.pipeline * parts)
 
 
-def _local(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def _is_partial(tensor: Tensor | None) -> bool:
+def _is_partial(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor) and any(placement.is_partial() for placement in tensor.placements)
 
 

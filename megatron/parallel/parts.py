@@ -7,6 +7,11 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 
+def local(tensor: Tensor) -> Tensor:
+    """Return what lies in this process, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def local_part(tensor: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
     """Return what lies in this process, sharing its memory, and where it lies in the whole tensor.
 

@@ -140,9 +140,9 @@ class Pipeline:
             self._schedule.step(*arguments, target=torch.empty(len(batches), device=device), losses=losses, **inputs)
         else:
             self._schedule.step(*arguments, **inputs)
-        total = torch.zeros((), device=device)
+        total = torch.zeros((), dtype=torch.float64, device=device)
         for loss in losses:
-            total += loss.detach()
+            total += loss.detach().squeeze()
         return total, [batch.targets for batch in batches]
 
     @torch.no_grad()

@@ -38,26 +38,30 @@ def recompute_activations(model: Llama, mode: str) -> None:
         raise ValueError(f"checkpoint_mode = {mode!r} must be full or selective")
     for block in model.model.layers.values():
         assert isinstance(block, Block)
-        block.recompute = functools.partial(_checkpointed, block, options)
+        block.recompute = functools.partial(_checkpointed, _Computing(block), options)
 
 
-def _checkpointed(block: Block, options: dict[str, Any], compute: Callable[..., Tensor], *args: Any) -> Tensor:
-    weights: dict[str, Tensor] = dict(block.named_parameters())
+def _checkpointed(holder: _Computing, options: dict[str, Any], compute: Callable[..., Tensor], *args: Any) -> Tensor:
+    weights: dict[str, Tensor] = dict(holder.named_parameters())
     out: Tensor
     if all(isinstance(weight, nn.Parameter) for weight in weights.values()):
         out = checkpoint(compute, *args, **options)
         return out
     # Somebody has lent the block other weights, such as ones in bfloat16, and will have taken them back by the time of
     # the backward pass: the computation takes them along.
-    held = {f"block.{name}": weight for name, weight in weights.items()}
-    out = checkpoint(functools.partial(functional_call, _Computing(block, compute), held), args, **options)
+    out = checkpoint(functools.partial(functional_call, holder, weights), args, **options)
     return out
 
 
 class _Computing(nn.Module):
-    def __init__(self, block: Block, compute: Callable[..., Tensor]) -> None:
+    """A module that computes a block, since weights can only be lent to modules."""
+
+    def __init__(self, block: Block) -> None:
         super().__init__()
-        self.block, self.forward = block, compute
+        self.block = block
+
+    def forward(self, *args: Any) -> Tensor:
+        return self.block.compute(*args)
 
 
 def _kept_operations() -> frozenset[Any]:

@@ -152,6 +152,11 @@ def build_model(
         The whole model, or the stages of a pipeline that belong to this process.
     """
     architecture = architecture_of(section, vocab_size=vocab_size)
+    if architecture.vocab_size % mesh.layout.tensor:
+        raise ValueError(
+            f"model_parallel_size = {mesh.layout.tensor} does not divide vocab_size = {architecture.vocab_size}. "
+            "Change model_parallel_size, or set a larger vocab_size that is a multiple of it."
+        )
     layers = stage_layers(architecture, stages=mesh.layout.stages, seq_length=seq_length)
 
     def stage(number: int) -> Llama:

@@ -148,7 +148,7 @@ def trained(case: Case, world: World) -> dict[str, Any]:
         micro_batches=micro_batches,
     )  # fmt: skip
     model = engine.model
-    optimizer = build_adamw(model, learning_rate=3e-3, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.1)
+    optimizer = build_adamw(model, learning_rate=3e-3, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1)
     step = TrainStep(
         engine=engine, optimizer=optimizer, learning_rate=lambda _: 3e-3, max_gradient_norm=1.0
     )
