@@ -7,7 +7,7 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from megatron.config.architecture import Architecture
 
@@ -22,6 +22,7 @@ class Comparison:
         peer: rates of the peer on the same work; empty when the peer is not installed.
         peer_name: the peer and its version.
         unit: what is counted per second.
+        more: further columns of this project, by heading.
     """
 
     case: str
@@ -29,6 +30,7 @@ class Comparison:
     peer: list[float]
     peer_name: str
     unit: str
+    more: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
@@ -87,11 +89,14 @@ def alternate(
 
 def show(comparisons: Sequence[Comparison], *, as_json: bool) -> None:
     """Print the table, and the JSON line when it is asked for."""
-    print(f"{'case':<32}{'ours (range)':>28}{'peer (range)':>28}{'ratio':>8}  unit, peer")
+    columns = list(dict.fromkeys(name for line in comparisons for name in line.more))
+    headings = "".join(f"{name:>{_width(name)}}" for name in columns)
+    print(f"{'case':<32}{'ours (range)':>28}{'peer (range)':>28}{'ratio':>8}{headings}  unit, peer")
     for line in comparisons:
         ratio = "-" if line.ratio is None else f"{line.ratio:.2f}"
+        more = "".join(f"{_number(line.more.get(name)):>{_width(name)}}" for name in columns)
         peer = f"{line.unit}, {line.peer_name}" if line.peer else f"{line.unit}, {line.peer_name} is NOT INSTALLED"
-        print(f"{line.case:<32}{_range(line.ours):>28}{_range(line.peer):>28}{ratio:>8}  {peer}")
+        print(f"{line.case:<32}{_range(line.ours):>28}{_range(line.peer):>28}{ratio:>8}{more}  {peer}")
     if as_json:
         print(
             json.dumps(
@@ -101,11 +106,20 @@ def show(comparisons: Sequence[Comparison], *, as_json: bool) -> None:
                         "peer": statistics.median(line.peer) if line.peer else None,
                         "ratio": line.ratio,
                         "unit": line.unit,
+                        **line.more,
                     }
                     for line in comparisons
                 }
             )
         )
+
+
+def _width(heading: str) -> int:
+    return max(9, len(heading) + 2)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _range(rates: Sequence[float]) -> str:

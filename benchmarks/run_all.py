@@ -13,16 +13,19 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
-NOT_BENCHMARKS = {"common.py", "gptdata.py", "run_all.py"}
+NOT_BENCHMARKS = {"common.py", "gptdata.py", "messages.py", "run_all.py", "scaling_steps.py"}
 
 Results = Mapping[str, Mapping[str, Any]]
 
 
 def markdown(results: Results) -> str:
     """Return one benchmark's JSON line as a Markdown table."""
-    lines = ["| case | ours | peer | ratio | unit |", "| --- | ---: | ---: | ---: | --- |"]
+    first = ("ours", "peer", "ratio", "unit")
+    more = [key for key in dict.fromkeys(key for line in results.values() for key in line) if key not in first]
+    lines = [f"| {' | '.join(('case', *first, *more))} |", f"| --- | ---: | ---: | ---: | ---{' | ---:' * len(more)} |"]
     for case, line in results.items():
-        cells = (case, _number(line["ours"]), _number(line["peer"]), _number(line["ratio"]), line["unit"])
+        numbers = [_number(line.get(key)) for key in (*first[:3], *more)]
+        cells = (case, *numbers[:3], line["unit"], *numbers[3:])
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -78,9 +78,13 @@ def block_kept(run: Run) -> float:
     w, e = Widths.of(run), run.element_bytes
     if run.recompute == "full":
         return e * w.between
-    # The results of all matrix products, of which two are as wide as the hidden state, and attention.
-    products = w.query + 2 * w.key + 2 * w.hidden + 2 * w.feed_forward
-    return e * (w.between + products + w.query) + 4 * w.heads
+    return e * (w.between + w.query) + products(run) + 4 * w.heads
+
+
+def products(run: Run) -> float:
+    """Return the bytes per token of the results of a block's matrix products, or of their gradients."""
+    w = Widths.of(run)
+    return float(run.element_bytes * (w.query + 2 * w.key + 2 * w.hidden + 2 * w.feed_forward))
 
 
 def block_backward(run: Run) -> float:

@@ -1,21 +1,25 @@
 """The bytes that a process holds, and the most that it holds at any moment of a step.
 
-Exact: parameters, gradients, optimizer state. Read off the model and compared with measurements: activations
-(:mod:`megatron.simulate.activations`). Read off PyTorch's sources: what ``fully_shard`` and pipelines hold for a
-moment.
+Exact: parameters, gradients, optimizer state. Read off the model: activations (:mod:`megatron.simulate.activations`).
+Read off PyTorch's sources: what ``fully_shard`` and pipelines hold for a moment. Tests measure all of it in processes
+that train (``tests/distributed/test_memory.py``).
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-from megatron.simulate.activations import Widths, block_backward, block_kept, last_norm_backward, loss_forward
-from megatron.simulate.parts import Held, held
-from megatron.simulate.pipeline import in_flight
+from megatron.simulate.activations import (
+    Widths,
+    block_backward,
+    block_kept,
+    last_norm_backward,
+    loss_forward,
+    products,
+)
+from megatron.simulate.parts import Held, held, summed_together
+from megatron.simulate.pipeline import delayed_passes, in_flight
 from megatron.simulate.run import Run
-
-_BUCKET_BYTES = 64 << 20
-"""Gradients of stage 0 are summed in copies of this size (``megatron/parallel/gradients.py``)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Memory:
 
     Attributes:
         parameters: its part, float32.
-        gradients: its part at the end of a step, float32, and whole ones that last from one micro-batch to the next.
+        gradients: float32; in stage 1 the whole ones that last from one micro-batch to the next, else its part.
         optimizer: two moments of each parameter, float32, and a counter for each tensor.
         weights: copies in the dtype that is computed in.
         activations: what forward passes have left for backward passes, at the most.
@@ -50,14 +54,26 @@ def memory_of(run: Run, *, position: int, index: int = 0) -> Memory:
     here, stage, several = held(run, position), run.layout.stage, run.accumulation_steps > 1
     own = here.own_of(index) if index else here.own
     parameters, optimizer = 4.0 * own, 8.0 * own + 4.0 * here.tensors
-    gradients = 4.0 * own + (4.0 * here.whole if stage == 1 and several else 0.0)
+    gradients = 4.0 * (here.whole if stage == 1 and several else own)
     weights, kept = _weights(run, position, here), _kept(run, position)
-    # Activations are most at the start of a backward pass. Stage 0's first one makes the gradients while they go.
-    start = (gradients if several or stage else 0.0) + weights + _start_of_backward(run, position, here, kept)
-    end = gradients + _end_of_backward(run, position, here)
-    update = gradients + (_BUCKET_BYTES if stage == 0 and run.layout.data * run.layout.context > 1 else 0.0)
-    peak = parameters + optimizer + max(start, end, update)
+    # Activations are most at the start of a backward pass. A step's first one makes the gradients while they go.
+    start = (gradients if several else 0.0) + weights + _start_of_backward(run, position, here, kept)
+    end = 4.0 * own + _end_of_backward(run, position, here)
+    update = 4.0 * own + (_summed_copies(run, here) if stage == 0 else 0.0)
+    peak = parameters + optimizer + _rotation_tables(run) + max(start, end, update)
     return Memory(parameters, gradients, optimizer, weights, kept, peak)
+
+
+def _summed_copies(run: Run, here: Held) -> float:
+    """Return the largest copy of gradients in which several are summed together (``gradients.py``)."""
+    if run.layout.data * run.layout.context == 1:
+        return 0.0
+    return 4.0 * max((sum(bucket) for bucket in summed_together(here) if len(bucket) > 1), default=0)
+
+
+def _rotation_tables(run: Run) -> float:
+    """Return the float32 cosines and sines of all positions, which every stage of a pipeline has."""
+    return 8.0 * run.shape.max_position_embeddings * run.shape.head_dim * run.layout.chunks
 
 
 def _weights(run: Run, position: int, here: Held) -> float:
@@ -84,9 +100,12 @@ def _kept(run: Run, position: int) -> float:
     flying = _in_flight(run, position)
     passes = flying * sum(blocks) / len(blocks) * kept
     between = float(run.element_bytes * Widths.of(run).between * run.tokens)
-    # PyTorch makes a buffer for every message that it will receive in a step, and keeps every output in flight.
-    receives = 2 * layout.chunks - run.is_first(position) - run.is_last(position)
-    return passes + between * (flying + receives * run.accumulation_steps)
+    # PyTorch makes a buffer for every message that it will receive in a step, and keeps every output in flight. All
+    # schedules but 1F1B also keep what they have sent until the end of the step.
+    receives = (2 * layout.chunks - run.is_first(position) - run.is_last(position)) * run.accumulation_steps
+    sent = max(0, receives - 2 * flying) if layout.schedule != "1f1b" else 0
+    delayed = delayed_passes(layout, position=position) * sum(blocks) / len(blocks) * products(run) * run.tokens
+    return passes + delayed + between * (flying + receives + sent)
 
 
 def _start_of_backward(run: Run, position: int, here: Held, kept: float) -> float:
@@ -98,7 +117,9 @@ def _start_of_backward(run: Run, position: int, here: Held, kept: float) -> floa
         head_gradient = 4.0 * head if run.accumulation_steps == 1 else 0.0  # later ones are added and dropped
         cast = e * head if e == 2 else 0
     else:
-        made = (e + 4.0) * here.block_elements  # a block's gradients, and their float32 copy on its way
+        made = float(e * here.block_elements)  # a block's gradients
+        if run.layout.stage > 1:  # and, in place of what its blocks have kept, the float32 copy of the one before
+            made += max(0.0, 4.0 * here.block_elements - block_kept(run) * run.tokens)
         head_gradient, cast = float(e * head), 0  # waits for the embedding's
     backward = kept + block_backward(run) * run.tokens + made + head_gradient
     if not run.is_last(position):

@@ -11,6 +11,8 @@ from megatron.simulate.run import Run
 
 Shape = tuple[int, ...]
 
+_BUCKET_ELEMENTS = 1 << 24
+
 
 @dataclasses.dataclass(frozen=True)
 class Held:
@@ -73,6 +75,17 @@ def held(run: Run, position: int) -> Held:
     return _held(
         run.shape, run.layout.tensor, run.pieces, blocks, run.is_first(position), run.is_last(position)
     )
+
+
+def summed_together(here: Held) -> list[list[int]]:
+    """Return the elements of the tensors that stage 0 sums up together, as ``megatron/parallel/gradients.py`` does."""
+    buckets: list[list[int]] = []
+    for shape in (*here.frame[:1], *here.block * here.blocks, *here.frame[1:]):
+        elements = math.prod(shape)
+        if not buckets or sum(buckets[-1]) + elements > _BUCKET_ELEMENTS:
+            buckets.append([])
+        buckets[-1].append(elements)
+    return buckets
 
 
 def piece_rows(rows: int, pieces: int, index: int) -> int:

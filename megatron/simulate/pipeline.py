@@ -28,6 +28,13 @@ def in_flight(layout: Layout, *, micro_batches: int, position: int) -> int:
     return min(ahead + 1 + delayed, micro_batches * layout.chunks)
 
 
+def delayed_passes(layout: Layout, *, position: int) -> int:
+    """Return of how many passes a process has the gradients of all results, but not yet those of the weights."""
+    if layout.schedule != "zero_bubble" or (layout.chunks == 1 and position == 0):
+        return 0  # the first stage sends no gradients on, so it has no reason to delay
+    return position + 1
+
+
 def waits(layout: Layout) -> float:
     """Return how long a process waits in a step, in units of the time of a micro-batch."""
     third = 3 if layout.schedule == "zero_bubble" else 1

@@ -7,13 +7,10 @@ twice that for a sum that all get (Thakur et al. 2005). What is done again with 
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from megatron.simulate.activations import Widths
-from megatron.simulate.parts import Held, held
+from megatron.simulate.parts import held, summed_together
 from megatron.simulate.run import Run
-
-_BUCKET_ELEMENTS = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +64,8 @@ def traffic_of(run: Run, *, position: int) -> Traffic:
 def _of_data(run: Run, position: int) -> tuple[Messages, Messages, Messages]:
     layout, steps, here = run.layout, run.accumulation_steps, held(run, position)
     if layout.stage == 0:
-        return Messages(), Messages(), _sum(4.0 * here.whole, layout.data * layout.context, count=_buckets(here))
+        count = len(summed_together(here))
+        return Messages(), Messages(), _sum(4.0 * here.whole, layout.data * layout.context, count=count)
     weights, gradients = (
         [_part(size * here.block_elements, run.pieces) * here.blocks, _part(size * here.frame_elements, run.pieces)]
         for size in (run.element_bytes, 4)
@@ -77,17 +75,6 @@ def _of_data(run: Run, position: int) -> tuple[Messages, Messages, Messages]:
     gathers = weights[0] * (2 * steps if layout.stage == 3 else 1) + weights[1] * (again * frames)
     scatters = (gradients[0] + gradients[1] * frames) * (1 if layout.stage == 1 else steps)
     return gathers, scatters, _sum(4.0 * here.own, layout.replicas, count=here.groups)
-
-
-def _buckets(here: Held) -> int:
-    """Return how many sums stage 0 makes: as many tensors together as fit a bucket (gradients.py)."""
-    buckets, filled = 1, 0
-    for shape in (*here.frame[:1], *here.block * here.blocks, *here.frame[1:]):
-        elements = math.prod(shape)
-        if filled and filled + elements > _BUCKET_ELEMENTS:
-            buckets, filled = buckets + 1, 0
-        filled += elements
-    return buckets
 
 
 def _of_tensor(run: Run, position: int) -> Messages:
