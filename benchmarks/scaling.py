@@ -10,9 +10,9 @@ with plain ``fully_shard``; all sides take turns. Further columns, medians for o
   processes share cores most of a wait is another's turn. Measured in steps of its own.
 - ``CPU s``, ``peer CPU s``, ``slowest``: CPU seconds of a process, gloo's threads included: mean of both sides, and of
   our busiest process. They hold where other programs use the cores, too.
-- ``/ bytes``: ``CPU s`` over that of ``no messages`` and of one sum (all-reduce) of as many bytes. Clearly above
-  1, or rising with the processes, a layout costs more than what it moves. ``/ messages``: the same with as many sums as
-  the layout has ``messages``; what is left is not the backend's, but the layout's own work.
+- ``/ bytes``: ``CPU s`` over that of ``no messages`` and of one sum (all-reduce) of as many bytes. Clearly above 1, or
+  rising with the processes, a layout costs more than what it moves. ``/ messages``: the same with as many sums as the
+  layout has ``messages``; what is left is not the backend's, but the layout's own work.
 - ``messages``, ``MB``: what the process that sends most sends, counted from its collectives with the formulas of rings;
   ``/ simulated``: that over what ``megatron/simulate`` says, where they differ most; ``/ kernel``: over what the kernel
   saw the process write, which is what this backend really sends.

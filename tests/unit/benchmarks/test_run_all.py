@@ -42,3 +42,11 @@ def test_a_table_replaces_the_one_before(run_all: ModuleType) -> None:
     )
     with pytest.raises(ValueError, match="0 places <!-- z -->"):
         run_all.replaced(page, "z", "")
+
+
+def test_further_columns_come_last(run_all: ModuleType) -> None:
+    first = {"ours": 2.0, "peer": 1.0, "ratio": 2.0, "unit": "tokens/s"}
+    assert run_all.markdown({"plain": first, "full": {**first, "MB": 13.94, "/ kernel": None}}) == (
+        "| case | ours | peer | ratio | unit | MB | / kernel |\n| --- | ---: | ---: | ---: | --- | ---: | ---: |\n"
+        "| plain | 2 | 1 | 2 | tokens/s | - | - |\n| full | 2 | 1 | 2 | tokens/s | 13.9 | - |"
+    )
