@@ -17,7 +17,7 @@ from megatron.simulate.activations import (
     loss_forward,
     products,
 )
-from megatron.simulate.parts import Held, held, summed_together
+from megatron.simulate.parts import Held, held
 from megatron.simulate.pipeline import delayed_passes, in_flight
 from megatron.simulate.run import Run
 
@@ -68,7 +68,7 @@ def _summed_copies(run: Run, here: Held) -> float:
     """Return the largest copy of gradients in which several are summed together (``gradients.py``)."""
     if run.layout.data * run.layout.context == 1:
         return 0.0
-    return 4.0 * max((sum(bucket) for bucket in summed_together(here) if len(bucket) > 1), default=0)
+    return 4.0 * max((sum(bucket) for bucket in here.buckets if len(bucket) > 1), default=0)
 
 
 def _rotation_tables(run: Run) -> float:
@@ -101,11 +101,11 @@ def _kept(run: Run, position: int) -> float:
     passes = flying * sum(blocks) / len(blocks) * kept
     between = float(run.element_bytes * Widths.of(run).between * run.tokens)
     # PyTorch makes a buffer for every message that it will receive in a step, and keeps every output in flight. All
-    # schedules but 1F1B also keep what they have sent until the end of the step.
-    receives = (2 * layout.chunks - run.is_first(position) - run.is_last(position)) * run.accumulation_steps
-    sent = max(0, receives - 2 * flying) if layout.schedule != "1f1b" else 0
+    # schedules but 1F1B also keep what they have sent, which is as much, until the end of the step.
+    received = (2 * layout.chunks - run.is_first(position) - run.is_last(position)) * run.accumulation_steps
+    sent = max(0, received - 2 * flying) if layout.schedule != "1f1b" else 0
     delayed = delayed_passes(layout, position=position) * sum(blocks) / len(blocks) * products(run) * run.tokens
-    return passes + delayed + between * (flying + receives + sent)
+    return passes + delayed + between * (flying + received + sent)
 
 
 def _start_of_backward(run: Run, position: int, here: Held, kept: float) -> float:
@@ -118,7 +118,8 @@ def _start_of_backward(run: Run, position: int, here: Held, kept: float) -> floa
         cast = e * head if e == 2 else 0
     else:
         made = float(e * here.block_elements)  # a block's gradients
-        if run.layout.stage > 1:  # and, in place of what its blocks have kept, the float32 copy of the one before
+        # And the float32 copy of those of the block before, in place of what that block had kept.
+        if run.layout.stage > 1 or run.accumulation_steps == 1:
             made += max(0.0, 4.0 * here.block_elements - block_kept(run) * run.tokens)
         head_gradient, cast = float(e * head), 0  # waits for the embedding's
     backward = kept + block_backward(run) * run.tokens + made + head_gradient

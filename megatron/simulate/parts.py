@@ -58,6 +58,17 @@ class Held:
         )
         return self.blocks * block + frame
 
+    @functools.cached_property
+    def buckets(self) -> tuple[tuple[int, ...], ...]:
+        """Elements of the tensors that stage 0 sums up together, as ``megatron/parallel/gradients.py`` does."""
+        made: list[list[int]] = []
+        for shape in (*self.frame[:1], *self.block * self.blocks, *self.frame[1:]):
+            elements = math.prod(shape)
+            if not made or sum(made[-1]) + elements > _BUCKET_ELEMENTS:
+                made.append([])
+            made[-1].append(elements)
+        return tuple(map(tuple, made))
+
     @property
     def tensors(self) -> int:
         """How many tensors there are."""
@@ -75,17 +86,6 @@ def held(run: Run, position: int) -> Held:
     return _held(
         run.shape, run.layout.tensor, run.pieces, blocks, run.is_first(position), run.is_last(position)
     )
-
-
-def summed_together(here: Held) -> list[list[int]]:
-    """Return the elements of the tensors that stage 0 sums up together, as ``megatron/parallel/gradients.py`` does."""
-    buckets: list[list[int]] = []
-    for shape in (*here.frame[:1], *here.block * here.blocks, *here.frame[1:]):
-        elements = math.prod(shape)
-        if not buckets or sum(buckets[-1]) + elements > _BUCKET_ELEMENTS:
-            buckets.append([])
-        buckets[-1].append(elements)
-    return buckets
 
 
 def piece_rows(rows: int, pieces: int, index: int) -> int:

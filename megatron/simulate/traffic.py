@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from megatron.simulate.activations import Widths
-from megatron.simulate.parts import held, summed_together
+from megatron.simulate.parts import held
 from megatron.simulate.run import Run
 
 
@@ -64,7 +64,7 @@ def traffic_of(run: Run, *, position: int) -> Traffic:
 def _of_data(run: Run, position: int) -> tuple[Messages, Messages, Messages]:
     layout, steps, here = run.layout, run.accumulation_steps, held(run, position)
     if layout.stage == 0:
-        count = len(summed_together(here))
+        count = len(here.buckets)
         return Messages(), Messages(), _sum(4.0 * here.whole, layout.data * layout.context, count=count)
     weights, gradients = (
         [_part(size * here.block_elements, run.pieces) * here.blocks, _part(size * here.frame_elements, run.pieces)]

@@ -1,17 +1,12 @@
-"""The formulas against what PyTorch allocates: every storage is followed from its making to its end."""
+"""The formulas against what PyTorch allocates in one process; ``tests/distributed/test_memory.py`` has the layouts."""
 
 from __future__ import annotations
 
 import dataclasses
-import weakref
-from collections.abc import Iterable
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from memory import LiveBytes
 
 from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
@@ -30,37 +25,6 @@ GROUPED = Architecture(
 WIDE = dataclasses.replace(GROUPED, intermediate_size=448, num_key_value_heads=4, num_hidden_layers=2)
 NARROW = dataclasses.replace(GROUPED, intermediate_size=48, num_hidden_layers=4)
 ROWS, LENGTH = 2, 256
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations have made and that are still there.
-
-    What an operation allocates and frees inside is not seen.
-    """
-
-    def __init__(self, there: Iterable[Tensor]) -> None:
-        super().__init__()
-        self._there = {tensor.untyped_storage()._cdata for tensor in there}
-        self._alive: dict[int, Any] = {}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._see(leaf.untyped_storage())
-        return out
-
-    def _see(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._there and key not in self._alive:
-            self._alive[key] = weakref.ref(storage, lambda _: self._gone(key, size))
-            self.now += size
-            self.peak = max(self.peak, self.now)
-
-    def _gone(self, key: int, size: int) -> None:
-        del self._alive[key]
-        self.now -= size
 
 
 @dataclasses.dataclass(frozen=True)

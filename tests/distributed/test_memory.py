@@ -1,0 +1,56 @@
+"""The simulator's bytes against those of processes that train: parameters, gradients, optimizer state and peaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import memory
+import pytest
+from memory import CASES, FOUR, TWO, Measured
+
+pytestmark = pytest.mark.timeout(900)  # the first test waits until all cases with as many processes have been trained
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Measured]]:
+    """Return what the processes of a case hold; all cases with as many processes share them."""
+    folder = tmp_path_factory.mktemp("memory")
+    found: dict[str, list[Measured]] = {}
+
+    def result(name: str) -> list[Measured]:
+        if name not in found:
+            found.update(memory.measured_in_processes(TWO if name in TWO else FOUR, folder))
+        return found[name]
+
+    return result
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_is_told_exactly(name: str, measured: Callable[[str], list[Measured]]) -> None:
+    for process in measured(name):
+        told = process.told(CASES[name])
+        assert process.parameters == process.gradients == told.parameters
+        assert process.optimizer == told.optimizer
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_peak_of_activations_is_told_within_15_percent(
+    name: str, measured: Callable[[str], list[Measured]]
+) -> None:
+    for process in measured(name):
+        told = process.told(CASES[name]).peak - process.state
+        assert told == pytest.approx(process.activations, rel=0.15)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_but_tables_and_buffers_stays_between_steps(
+    name: str, measured: Callable[[str], list[Measured]]
+) -> None:
+    layout, run = CASES[name].layout, CASES[name].run
+    for process in measured(name):
+        tables = 8 * run.shape.max_position_embeddings * run.shape.head_dim * layout.chunks
+        received = 2 * layout.chunks - run.is_first(process.position) - run.is_last(process.position)
+        width = run.shape.hidden_size // (layout.tensor if layout.sequence else 1)
+        buffers = received * run.accumulation_steps * run.element_bytes * run.tokens * width
+        # Besides, numbers for logs.
+        assert process.between == pytest.approx(tables + (buffers if layout.pipeline > 1 else 0), abs=64)
