@@ -36,16 +36,17 @@ import torch
 import torch.distributed as dist
 from common import Comparison, parse_arguments, show
 from messages import SENT, Messages, kernel_bytes
-from scaling_steps import LAYOUTS, MICRO_BATCHES, PEERS, WIDTH, Step, our_step, peer_step, run_of
+from scaling_steps import LAYOUTS, MICRO_BATCHES, NARROW, PEERS, WIDE, WIDTH, Step, our_step, peer_step, run_of
 from torch.multiprocessing.spawn import start_processes
 
+from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
 from megatron.parallel.process import World
 from megatron.simulate.traffic import traffic_of
 
 ALONE, SUM, SUMS, UNIT = "no messages", "one sum", "as many sums", "tokens/s"
 TOLERANCE = 0.02
-"""Norms' gradients and numbers for logs, which the simulator leaves out, are less than this share of the bytes."""
+"""Numbers for logs, which the simulator leaves out, are less than this share of the bytes."""
 
 
 @dataclasses.dataclass
@@ -109,25 +110,25 @@ def plain_sums(messages: int, sent_bytes: float) -> Step:
     return step
 
 
-def work(rank: int, size: int, folder: str, names: Sequence[str], repetitions: int) -> None:
+def work(rank: int, size: int, folder: str, names: Sequence[str], shape: Architecture, repetitions: int) -> None:
     """Be one of ``size`` processes; write what was measured for each name."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store-{size}", rank=rank, world_size=size)
     cpu = torch.device("cpu")
-    alone = our_step(Layout(), World(rank=0, size=1, device=cpu))
+    alone = our_step(Layout(), World(rank=0, size=1, device=cpu), shape)
     results = {ALONE: Measured()}
     results[ALONE].take_turns({ALONE: alone}, repetitions)
     for name in names:
         layout, measured = LAYOUTS[name](size), Measured()
-        sent = traffic_of(run_of(layout), position=rank * layout.pipeline // size)
+        sent = traffic_of(run_of(layout, shape), position=rank * layout.pipeline // size)
         measured.simulated_bytes = sum(part.bytes for part in vars(sent).values())
-        ours = our_step(layout, World(rank=rank, size=size, device=cpu))
+        ours = our_step(layout, World(rank=rank, size=size, device=cpu), shape)
         measured.count(ours, repetitions)
         sides = {"ours": ours, ALONE: alone, SUM: plain_sums(1, measured.bytes)}
         sides[SUMS] = plain_sums(measured.messages, measured.bytes)
         if name in PEERS:
-            sides["peer"] = peer_step(PEERS[name][1])
+            sides["peer"] = peer_step(PEERS[name][1], shape)
         measured.take_turns(sides, repetitions)
         results[name] = measured
     written = {name: dataclasses.asdict(measured) for name, measured in results.items()}
@@ -136,10 +137,12 @@ def work(rank: int, size: int, folder: str, names: Sequence[str], repetitions: i
     dist.destroy_process_group()
 
 
-def measured_in(size: int, names: Sequence[str], repetitions: int) -> dict[str, list[Measured]]:
+def measured_in(
+    size: int, names: Sequence[str], shape: Architecture, repetitions: int
+) -> dict[str, list[Measured]]:
     """Start ``size`` processes and return what each of them measured, by name."""
     with tempfile.TemporaryDirectory(prefix="scaling-") as folder:
-        arguments = (size, folder, names, repetitions)
+        arguments = (size, folder, names, shape, repetitions)
         start_processes(work, arguments, nprocs=size, start_method="forkserver")
         ranks = [json.loads((Path(folder) / f"{size}-{rank}.json").read_text()) for rank in range(size)]
     return {name: [Measured(**rank[name]) for rank in ranks] for name in (ALONE, *names)}
@@ -210,14 +213,16 @@ def main() -> None:
     def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--processes", type=int, nargs="+", choices=(2, 4, 8), help="default 2 4 8; 2 with --quick")
         parser.add_argument("--layouts", nargs="+", choices=list(LAYOUTS), default=list(LAYOUTS), metavar="NAME")
+        parser.add_argument("--wide", action="store_true", help="hidden size 1,024 in 4 blocks, not 128 in 16")
 
     arguments = parse_arguments(__doc__ or "", add)
     repetitions = 2 if arguments.quick else 7
     lines, wrong = [], []
-    one = measured_in(1, [], repetitions)[ALONE]
+    shape = WIDE if arguments.wide else NARROW
+    one = measured_in(1, [], shape, repetitions)[ALONE]
     for size in arguments.processes or ((2,) if arguments.quick else (2, 4, 8)):
         names = [name for name in arguments.layouts if size > 2 or name != "zero 3 hybrid"]
-        of_layout = measured_in(size, names, repetitions)
+        of_layout = measured_in(size, names, shape, repetitions)
         lines.append(without_messages(of_layout[ALONE], one))
         for name in names:
             lines += comparisons(name, of_layout[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -26,10 +27,12 @@ from megatron.simulate.run import Run
 from megatron.train.build import build_model
 from megatron.train.step import TrainStep
 
-SHAPE = Architecture(
+NARROW = Architecture(
     vocab_size=1_024, hidden_size=128, intermediate_size=352, num_hidden_layers=16, num_attention_heads=8,
     num_key_value_heads=8, head_dim=16, max_position_embeddings=256,
 )  # fmt: skip
+WIDE = dataclasses.replace(NARROW, hidden_size=1_024, intermediate_size=2_816, num_hidden_layers=4, head_dim=128)
+"""Where a message has little in it, and where its bytes and the products count."""
 WIDTH, MICRO_BATCHES, RATE = 128, 2, 1e-4
 """A process has so many rows of ``WIDTH`` tokens a step."""
 
@@ -50,24 +53,24 @@ LAYOUTS: Mapping[str, Callable[[int], Layout]] = MappingProxyType(
 Step = Callable[[], object]
 
 
-def run_of(layout: Layout) -> Run:
+def run_of(layout: Layout, shape: Architecture) -> Run:
     """Return a step with ``MICRO_BATCHES`` rows for each process: more rows at a time, or for a pipeline more times."""
     return Run(
-        SHAPE, layout, WIDTH, micro_size=layout.tensor * layout.context,
+        shape, layout, WIDTH, micro_size=layout.tensor * layout.context,
         accumulation_steps=MICRO_BATCHES * layout.pipeline, train_iters=1, element_bytes=4,
     )  # fmt: skip
 
 
-def our_step(layout: Layout, world: World) -> Step:
+def our_step(layout: Layout, world: World, shape: Architecture) -> Step:
     """Return a training step of this project on random tokens."""
-    run, mesh, execution = run_of(layout), Mesh(layout, world), Execution()
+    run, mesh, execution = run_of(layout, shape), Mesh(layout, world), Execution()
     section = ModelConfig(
-        num_layers=SHAPE.num_hidden_layers, hidden_size=SHAPE.hidden_size, intermediate_size=SHAPE.intermediate_size,
-        num_attention_heads=SHAPE.num_attention_heads, num_kv_heads=SHAPE.num_key_value_heads,
-        vocab_size=SHAPE.vocab_size, max_position_embeddings=SHAPE.max_position_embeddings,
+        num_layers=shape.num_hidden_layers, hidden_size=shape.hidden_size, intermediate_size=shape.intermediate_size,
+        num_attention_heads=shape.num_attention_heads, num_kv_heads=shape.num_key_value_heads,
+        vocab_size=shape.vocab_size, max_position_embeddings=shape.max_position_embeddings,
     )  # fmt: skip
     stages = build_model(
-        section, vocab_size=SHAPE.vocab_size, seed=0, mesh=mesh, execution=execution, seq_length=WIDTH
+        section, vocab_size=shape.vocab_size, seed=0, mesh=mesh, execution=execution, seq_length=WIDTH
     )
     engine = Engine(
         stages, mesh, execution=execution, shape=(run.micro_size, WIDTH // layout.context),
@@ -80,12 +83,12 @@ def our_step(layout: Layout, world: World) -> Step:
     return lambda: step(micro_batches, step=0)
 
 
-def peer_step(parallel: Callable[[Llama], nn.Module]) -> Step:
+def peer_step(parallel: Callable[[Llama], nn.Module], shape: Architecture) -> Step:
     """Return the same step as a short loop makes it around the same model, which ``parallel`` has wrapped."""
-    plain = Llama(SHAPE)
+    plain = Llama(shape)
     plain.init_weights(seed=0)
     model = parallel(plain)
-    optimizer, micro_batches = optimizer_of(model), batches(run_of(Layout()), dist.get_rank())
+    optimizer, micro_batches = optimizer_of(model), batches(run_of(Layout(), shape), dist.get_rank())
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -122,5 +125,5 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
 def batches(run: Run, seed: int) -> list[MicroBatch]:
     """Return random micro-batches of a step."""
     size = (run.accumulation_steps, run.micro_size, WIDTH + 1)
-    tokens = torch.randint(0, SHAPE.vocab_size, size, generator=torch.Generator().manual_seed(seed))
+    tokens = torch.randint(0, run.shape.vocab_size, size, generator=torch.Generator().manual_seed(seed))
     return [MicroBatch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()) for rows in tokens]

@@ -67,8 +67,8 @@ def _budget(config: Config, data_parallel_size: int) -> Iterator[str]:
         [
             (
                 "batch",
-                f"{batch.global_size:,} sequences = {batch.micro_size:,} per process x {batch.accumulation_steps:,} "
-                f"accumulation steps x {data_parallel_size:,} processes",
+                f"{batch.global_size:,} sequences = {batch.micro_size:,} per rank x {batch.accumulation_steps:,} "
+                f"accumulation steps x {data_parallel_size:,} data-parallel ranks",
             ),
             ("tokens per step", f"{step_tokens:,}"),
             ("steps", f"{config.train.train_iters:,}"),

@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining.schedules import (
     PipelineScheduleMulti,
     PipelineScheduleSingle,
@@ -28,6 +27,7 @@ from megatron.model.attention import Pattern
 from megatron.model.llama import Llama
 from megatron.model.micro_batch import MicroBatch
 from megatron.parallel.mesh import Mesh
+from megatron.parallel.pipeline_stage import LeanStage
 from megatron.parallel.precision import call_in
 
 _SCHEDULES: Mapping[str, Any] = MappingProxyType(
@@ -99,7 +99,7 @@ class Pipeline:
             made[0] if one else made, **options
         )
 
-    def _stage(self, number: int, model: Llama, shape: tuple[int, int]) -> PipelineStage:
+    def _stage(self, number: int, model: Llama, shape: tuple[int, int]) -> LeanStage:
         last = number == self._mesh.layout.stages - 1
         if last:
             model.loss = _RowLoss(model.loss)
@@ -109,7 +109,7 @@ class Pipeline:
         module = model if isinstance(model, FSDPModule) else _InDtype(model, self._dtype)
         # Before fully_shard's own hook, which would move the number to the device, and the host would wait for it.
         module.register_forward_pre_hook(self._with_pattern, with_kwargs=True, prepend=True)
-        return PipelineStage(
+        return LeanStage(
             module,
             number,
             self._mesh.layout.stages,
@@ -191,7 +191,7 @@ class _RowLoss:
 
     def __call__(self, *args: Any, each: bool) -> Tensor:
         loss: Tensor = self._loss(*args, each=each)
-        return loss if each else loss.view(1)
+        return loss if each else torch.stack([loss])  # no view, which PyTorch would not cut off from its graph
 
 
 class _InDtype(nn.Module):

@@ -100,12 +100,12 @@ def _kept(run: Run, position: int) -> float:
     flying = _in_flight(run, position)
     passes = flying * sum(blocks) / len(blocks) * kept
     between = float(run.element_bytes * Widths.of(run).between * run.tokens)
-    # PyTorch makes a buffer for every message that it will receive in a step, and keeps every output in flight. All
-    # schedules but 1F1B also keep what they have sent, which is as much, until the end of the step.
-    received = (2 * layout.chunks - run.is_first(position) - run.is_last(position)) * run.accumulation_steps
-    sent = max(0, received - 2 * flying) if layout.schedule != "1f1b" else 0
+    # Every output in flight, and the gradient that a backward pass begins with. All schedules but 1F1B also keep what
+    # they have sent until the end of the step.
+    sent = (2 * layout.chunks - run.is_first(position) - run.is_last(position)) * run.accumulation_steps
+    more = max(1, sent - 2 * flying) if layout.schedule != "1f1b" else 1
     delayed = delayed_passes(layout, position=position) * sum(blocks) / len(blocks) * products(run) * run.tokens
-    return passes + delayed + between * (flying + received + sent)
+    return passes + delayed + between * (flying + more)
 
 
 def _start_of_backward(run: Run, position: int, here: Held, kept: float) -> float:

@@ -39,8 +39,9 @@ class Traffic:
     Attributes:
         gathers: weights, from the processes that divide them.
         scatters: gradients, to them.
-        sums: gradients, with copies of the model.
-        tensor: activations, with those that have other parts of the matrices.
+        sums: gradients, with copies of the model, and those of tied embeddings, with the other end of the pipeline.
+        tensor: activations, with those that have other parts of the matrices, and under sequence parallelism the
+            gradients of norms.
         context: keys, values and their gradients.
         pipeline: activations and their gradients, to the neighbours.
     """
@@ -56,6 +57,7 @@ class Traffic:
 def traffic_of(run: Run, *, position: int) -> Traffic:
     """Return what a process at a place of the pipeline sends in a step."""
     gathers, scatters, sums = _of_data(run, position)
+    sums += _of_tied_ends(run, position)
     return Traffic(
         gathers, scatters, sums, _of_tensor(run, position), _of_context(run, position), _of_pipeline(run, position)
     )
@@ -95,7 +97,21 @@ def _of_tensor(run: Run, position: int) -> Messages:
     if run.is_last(position):  # loss: hidden states there, their gradient back, and three numbers for each token
         total += half * 2 if layout.sequence else _sum(states, layout.tensor)
         total += _sum(12.0 * run.tokens, layout.tensor, count=2)
-    return total * run.accumulation_steps
+    return total * run.accumulation_steps + (_of_norms(run, position) if layout.sequence else Messages())
+
+
+def _of_norms(run: Run, position: int) -> Messages:
+    """Return sums of what each part of a sequence says about the weights of norms.
+
+    ``fully_shard`` makes one for each norm, whenever it reduces gradients; without it there is one for all, in float32.
+    """
+    layout = run.layout
+    norms = 2 * sum(run.blocks(position)) + run.is_last(position)
+    size = float(run.shape.hidden_size * norms)
+    if layout.stage == 0:
+        return _sum(4 * size, layout.tensor)
+    times = 1 if layout.stage == 1 else run.accumulation_steps
+    return _sum(run.element_bytes * size, layout.tensor, count=norms) * times
 
 
 def _of_context(run: Run, position: int) -> Messages:
@@ -114,6 +130,16 @@ def _of_pipeline(run: Run, position: int) -> Messages:
         return Messages()
     sends = 2 * layout.chunks - run.is_first(position) - run.is_last(position)
     return Messages(float(run.element_bytes * w.between * run.tokens), 1) * (sends * run.accumulation_steps)
+
+
+def _of_tied_ends(run: Run, position: int) -> Messages:
+    """Return the sum of a step's gradients of tied embeddings, which the first and the last stage each have."""
+    layout = run.layout
+    ends = layout.pipeline > 1 and (run.is_first(position) or run.is_last(position))
+    if not ends or not run.shape.tie_word_embeddings:
+        return Messages()
+    rows = run.shape.vocab_size // layout.tensor
+    return _sum(4.0 * rows * run.shape.hidden_size / run.pieces, 2)
 
 
 def _part(size: float, members: int) -> Messages:

@@ -71,7 +71,10 @@ def build_data(
     """
     limit = evaluation.eval_iters * run.batch_size * run.seq_length if evaluation.eval_interval else None
     manifest = open_corpora(section, tokenizer, max_valid_tokens=limit, show_progress=show_progress)
-    mixture = plan_mixture(manifest, mixture_section(section, manifest), run=run)
+    shares = mixture_section(section, manifest)
+    if shares is None and len(manifest.split("train")) > 1:
+        logger.warning("no mixture is named: each of the corpora is taken by its size (docs/mixtures.md)")
+    mixture = plan_mixture(manifest, shares, run=run)
     if left_out := Counter(corpus.reason for corpus in mixture.corpora if corpus.reason):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
         logger.info("%d of %d corpora are not trained on: %s", left_out.total(), len(mixture.corpora), reasons)

@@ -9,6 +9,7 @@ import dataclasses
 import sys
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,11 @@ ARCHITECTURE = Architecture(
 """The same. Few weights and many tokens, so that activations are most of what there is."""
 
 
+_NOT_MESSAGES = ("wait_tensor", "wrap_tensor_autograd")
+
+
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations have made and that are still there.
+    """Counts the bytes of all storages that operations have made and that are still there, and what is sent.
 
     What an operation allocates and frees inside, and what gloo copies, is not seen.
 
@@ -60,6 +64,7 @@ class LiveBytes(TorchDispatchMode):
 
     Attributes:
         peak: the most so far.
+        messages: how many there were so far, by operation.
     """
 
     def __init__(self, there: Iterable[Tensor]) -> None:
@@ -67,6 +72,7 @@ class LiveBytes(TorchDispatchMode):
         self._there = {tensor.untyped_storage()._cdata for tensor in there}
         self._alive: dict[int, Any] = {}
         self.peak = 0
+        self.messages: Counter[str] = Counter()
 
     @property
     def now(self) -> int:
@@ -77,6 +83,9 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(issubclass(kind, (DTensor, AsyncCollectiveTensor)) for kind in types):
             return NotImplemented  # it calls the operations of its parts, and they come here
+        operation = func.__name__.partition(".")[0].strip("_")
+        if func.namespace in ("c10d", "_c10d_functional") and operation not in ("recv", *_NOT_MESSAGES):
+            self.messages[operation] += 1
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if type(leaf) in (Tensor, torch.nn.Parameter) and leaf.device.type != "meta":
@@ -98,14 +107,15 @@ class Case:
     precision: torch.dtype = torch.float32
     recompute: str | None = None
     micro_batches: int = 2
+    tied: bool = False
 
     @property
     def run(self) -> Run:
         """The same, as the simulator sees it."""
         return Run(
-            shape=ARCHITECTURE, layout=self.layout, seq_length=WIDTH, micro_size=ROWS,
-            accumulation_steps=self.micro_batches, train_iters=1, element_bytes=self.precision.itemsize,
-            recompute=self.recompute,
+            shape=dataclasses.replace(ARCHITECTURE, tie_word_embeddings=self.tied), layout=self.layout,
+            seq_length=WIDTH, micro_size=ROWS, accumulation_steps=self.micro_batches, train_iters=1,
+            element_bytes=self.precision.itemsize, recompute=self.recompute,
         )  # fmt: skip
 
 
@@ -121,6 +131,7 @@ class Measured:
         optimizer: likewise.
         between: what else was there then, and is there between two steps.
         peak: the most of everything in a step.
+        messages: how many it has sent in a step, by operation.
     """
 
     position: int
@@ -130,6 +141,7 @@ class Measured:
     optimizer: int
     between: int
     peak: int
+    messages: dict[str, int]
 
     @property
     def state(self) -> int:
@@ -152,8 +164,8 @@ def measure(case: Case, world: World) -> Measured:
     steps = [list(batches(case, mesh)) for _ in range(2)]
     with LiveBytes(tensor for step in steps for batch in step for tensor in tensors_of(batch)) as live:
         stages = build_model(
-            ModelConfig(**SHAPE, no_weight_tying=True), vocab_size=VOCABULARY, seed=3, mesh=mesh, execution=execution,
-            seq_length=WIDTH,
+            ModelConfig(**SHAPE, no_weight_tying=not case.tied), vocab_size=VOCABULARY, seed=3, mesh=mesh,
+            execution=execution, seq_length=WIDTH,
         )  # fmt: skip
         engine = Engine(
             stages, mesh, execution=execution, shape=(ROWS, WIDTH // case.layout.context),
@@ -164,6 +176,7 @@ def measure(case: Case, world: World) -> Measured:
         step = TrainStep(engine=engine, optimizer=optimizer, learning_rate=lambda _: 1e-3, max_gradient_norm=1.0)
         for number, micro_batches in enumerate(steps):
             live.peak = 0
+            live.messages.clear()
             step(micro_batches, step=number)
     measured = Measured(
         position=mesh.pipeline.rank,
@@ -173,6 +186,7 @@ def measure(case: Case, world: World) -> Measured:
         optimizer=local_bytes(value for state in optimizer.state.values() for value in state.values()),
         between=0,
         peak=live.peak,
+        messages=dict(live.messages),
     )
     return dataclasses.replace(measured, between=live.now - measured.state)
 
@@ -240,6 +254,8 @@ TWO = {
     "interleaved pipeline, bfloat16, full": Case(
         Layout(pipeline=2, chunks=2, schedule="interleaved"), torch.bfloat16, "full", micro_batches=8
     ),
+    "zero bubble, fp32, none": Case(Layout(pipeline=2, schedule="zero_bubble"), micro_batches=4),
+    "zero bubble, bfloat16, none": Case(Layout(pipeline=2, schedule="zero_bubble"), torch.bfloat16, micro_batches=4),
 }  # fmt: skip
 FOUR = {
     "hybrid ZeRO 3, bfloat16, selective": Case(Layout(3, shards=2, replicas=2), torch.bfloat16, "selective"),
@@ -250,6 +266,9 @@ FOUR = {
     "context, ZeRO 3, bfloat16, full": Case(Layout(3, shards=2, context=2), torch.bfloat16, "full"),
     "tensor, sequence, pipeline, bfloat16, selective": Case(
         Layout(tensor=2, sequence=True, pipeline=2), torch.bfloat16, "selective", micro_batches=4
+    ),
+    "pipeline, ZeRO 1, tied, bfloat16, full": Case(
+        Layout(1, shards=2, pipeline=2), torch.bfloat16, "full", micro_batches=4, tied=True
     ),
     "pipeline, ZeRO 1, bfloat16, full": Case(Layout(1, shards=2, pipeline=2), torch.bfloat16, "full", micro_batches=4),
 }

@@ -1,4 +1,4 @@
-"""The simulator's bytes against those of processes that train: parameters, gradients, optimizer state and peaks."""
+"""The simulator against processes that train: parameters, gradients, optimizer state, peaks, numbers of messages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 import memory
 import pytest
 from memory import CASES, FOUR, TWO, Measured
+
+from megatron.simulate.traffic import traffic_of
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits until all cases with as many processes have been trained
 
@@ -43,14 +45,16 @@ def test_the_peak_of_activations_is_told_within_15_percent(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nothing_but_tables_and_buffers_stays_between_steps(
-    name: str, measured: Callable[[str], list[Measured]]
-) -> None:
+def test_nothing_but_tables_stays_between_steps(name: str, measured: Callable[[str], list[Measured]]) -> None:
     layout, run = CASES[name].layout, CASES[name].run
     for process in measured(name):
         tables = 8 * run.shape.max_position_embeddings * run.shape.head_dim * layout.chunks
-        received = 2 * layout.chunks - run.is_first(process.position) - run.is_last(process.position)
-        width = run.shape.hidden_size // (layout.tensor if layout.sequence else 1)
-        buffers = received * run.accumulation_steps * run.element_bytes * run.tokens * width
-        # Besides, numbers for logs.
-        assert process.between == pytest.approx(tables + (buffers if layout.pipeline > 1 else 0), abs=64)
+        assert process.between == pytest.approx(tables, abs=64)  # and numbers for logs
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_number_of_messages_is_told_exactly(name: str, measured: Callable[[str], list[Measured]]) -> None:
+    for process in measured(name):
+        told = vars(traffic_of(CASES[name].run, position=process.position)).values()
+        for_logs = 2  # the loss with the number of targets; the gradient's norm
+        assert sum(process.messages.values()) == sum(axis.count for axis in told) + for_logs

@@ -21,7 +21,7 @@ def test_everything_that_follows_is_shown(minimal):
     lines = [" ".join(line.split()) for line in text_of(settings).splitlines()]
     # embeddings 2 x 1000 x 48, two blocks of 4 x 48 x 48 + 3 x 48 x 128 + 2 x 48, last norm 48
     assert f"in all {2 * 1000 * 48 + 2 * (4 * 48 * 48 + 3 * 48 * 128 + 2 * 48) + 48:,}" in lines
-    assert "batch 8 sequences = 4 per process x 1 accumulation steps x 2 processes" in lines
+    assert "batch 8 sequences = 4 per rank x 1 accumulation steps x 2 data-parallel ranks" in lines
     assert "tokens per step 512" in lines
     assert "steps 100" in lines
     assert "tokens in all 51,200" in lines

@@ -45,7 +45,7 @@ RUNS = {
     "emma500-llama3.1-8b-mono": Run("emma500-gen2-mono", "llama3.1-8b", 25_000, 750, "zero3-node8", 8),
     "emma500-llama3.1-8b-bi": Run("emma500-gen2-bi", "llama3.1-8b", 40_000, 1200, "zero3-node8", 8),
     "emma500-llama2-13b": Run("emma500", "llama2-13b", 12_000, 360, "tensor2-zero1", 32),
-    "emma500-llama2-70b": Run("emma500", "llama2-70b", 12_000, 360, "tensor4-pipe8", 256),
+    "emma500-llama2-70b": Run("emma500", "llama2-70b", 12_000, 360, "tensor4-pipe8", 64),
 }
 
 
@@ -203,7 +203,7 @@ def test_a_command_of_the_page_loads(words: list[str], tmp_path: Path) -> None:
         "hf_model: x\ntokenizer_type: HFTokenizer\nvocab_file: x\nseq_length: 64\nlr: 1.0e-4\ntrain_iters: 10\n"
         "train_batch_size: 8\n"
     )
-    known = {"train.py", "--check", "--simulate", "--processes", "256"}
+    known = {"train.py", "--check", "--simulate", "--processes", "256", "--gpu", "A100-64"}
     assert {word for word in words if "=" not in word} - {*files} <= known
     config = load([own if file == own.name else ROOT / file for file in files], overrides)
     if any(file.startswith("configs/emma500") for file in files) and words[0] == "train.py":

@@ -64,7 +64,11 @@ def test_sequence_parallelism_sends_the_same_bytes_in_twice_the_messages() -> No
     blocks, steps = 2, 8
     assert plain.bytes == pytest.approx(steps * blocks * 4 * 2 * 3 / 4 * STATES)
     assert plain.count == steps * blocks * 4
-    assert (sequence.bytes, sequence.count) == (pytest.approx(plain.bytes), 2 * plain.count)
+    norms = 2 * 3 / 4 * 4 * (2 * blocks * 64)  # and the gradients of their weights, which are summed in float32
+    assert (sequence.bytes, sequence.count) == (pytest.approx(plain.bytes + norms), 2 * plain.count + 1)
+    stage3 = traffic_of(run_of(Layout(3, shards=2, tensor=4, sequence=True)), position=0).tensor
+    alone = traffic_of(run_of(Layout(tensor=4, sequence=True)), position=0).tensor
+    assert stage3.count - alone.count == steps * 13 - 1  # 6 blocks and the last norm, one by one
 
 
 def test_context_parallelism_gathers_keys_and_values() -> None:

@@ -166,6 +166,14 @@ def test_corpora_without_held_out_text_are_named(tiny_run: MakeRun, caplog: pyte
     assert "1 corpora have no held-out text and are not measured: amh_Ethi" in caplog.text
 
 
+def test_a_run_without_a_mixture_says_so(tiny_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
+    run = tiny_run()
+    Trainer(config_of(run, "mixture={unit: tokens, tiers: {all: {above: 0, rate: 1}}}"), ALONE)
+    assert "no mixture" not in caplog.text
+    Trainer(config_of(run), ALONE)
+    assert "no mixture is named: each of the corpora is taken by its size" in caplog.text
+
+
 def test_another_tokenizer_is_refused(tiny_run: MakeRun) -> None:
     run = tiny_run()
     (run.folder / "tokenizer.model").write_bytes(b"another one")

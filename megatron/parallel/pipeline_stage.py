@@ -1,0 +1,69 @@
+"""A stage of a pipeline that holds no more than it needs at the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.pipelining import PipelineStage
+
+
+class LeanStage(PipelineStage):
+    """PyTorch's stage, whose buffers come and go with the messages, and whose graphs end with their micro-batch.
+
+    PyTorch's own has a buffer for each message of a step for all of a run: 17 GB for Llama 2 70B in 8 stages with 512
+    micro-batches of 4,096 tokens. And where a schedule computes gradients of weights later than those of activations
+    (zero bubble), results that are kept until the end of a step, such as losses, keep all activations with them.
+    """
+
+    def _prepare_forward_infra(self, *args: Any, **kwargs: Any) -> Any:
+        return self._on_meta(super()._prepare_forward_infra, *args, **kwargs)
+
+    def _prepare_backward_infra(self, *args: Any, **kwargs: Any) -> Any:
+        return self._on_meta(super()._prepare_backward_infra, *args, **kwargs)
+
+    def _on_meta(self, prepare: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let PyTorch make its buffers, which then only have a shape and a dtype; nothing else is made there."""
+        device, self.device = self.device, torch.device("meta")
+        try:
+            return prepare(*args, **kwargs)
+        finally:
+            self.device = device
+
+    def get_fwd_recv_ops(self, fwd_chunk_id: int) -> Any:
+        """Return what receives the input of a micro-batch."""
+        self._move_buffers(self.args_recv_info[fwd_chunk_id], self.device)
+        return super().get_fwd_recv_ops(fwd_chunk_id)
+
+    def get_bwd_recv_ops(self, bwd_chunk_id: int) -> Any:
+        """Return what receives the gradient of a micro-batch's output."""
+        self._move_buffers(self.grad_recv_info.get(bwd_chunk_id, ()), self.device)
+        return super().get_bwd_recv_ops(bwd_chunk_id)
+
+    def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
+        """Run the forward pass of a micro-batch; its input stays as long as its graph."""
+        output = super().forward_one_chunk(fwd_chunk_id, *args, **kwargs)
+        self._move_buffers(self.args_recv_info[fwd_chunk_id], torch.device("meta"))
+        return output
+
+    def backward_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
+        """Run the backward pass of a micro-batch, or the part of it that others wait for."""
+        super().backward_one_chunk(bwd_chunk_id, *args, **kwargs)
+        self._move_buffers(self.grad_recv_info.get(bwd_chunk_id, ()), torch.device("meta"))
+
+    def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
+        """Run what is left of a backward pass, and drop its graph, whoever still holds the results."""
+        outputs = self.backward_state[bwd_chunk_id][2]
+        super().backward_weight_one_chunk(bwd_chunk_id, *args, **kwargs)
+        for output in (outputs,) if isinstance(outputs, Tensor) else outputs:
+            output.detach_()
+
+    @staticmethod
+    def _move_buffers(messages: Iterable[Any], device: torch.device) -> None:
+        """Make new buffers on ``device``; a process's own input has none."""
+        for message in messages:
+            buffer = getattr(message, "buffer", None)
+            if buffer is not None:
+                message.buffer = torch.empty_like(buffer, device=device, requires_grad=buffer.requires_grad)
