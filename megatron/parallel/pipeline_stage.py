@@ -18,6 +18,10 @@ class LeanStage(PipelineStage):
     (zero bubble), results that are kept until the end of a step, such as losses, keep all activations with them.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._graphs: dict[int, Any] = {}
+
     def _prepare_forward_infra(self, *args: Any, **kwargs: Any) -> Any:
         return self._on_meta(super()._prepare_forward_infra, *args, **kwargs)
 
@@ -48,10 +52,14 @@ class LeanStage(PipelineStage):
         self._move_buffers(self.args_recv_info[fwd_chunk_id], torch.device("meta"))
         return output
 
-    def backward_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
+    def backward_one_chunk(self, bwd_chunk_id: int, loss: Tensor | None = None, **kwargs: Any) -> None:
         """Run the backward pass of a micro-batch, or the part of it that others wait for."""
-        super().backward_one_chunk(bwd_chunk_id, *args, **kwargs)
+        # PyTorch cuts the loss off between the two parts, but up to 2.12 the second one needs its graph.
+        graph = None if loss is None else loss.grad_fn
+        super().backward_one_chunk(bwd_chunk_id, loss=loss, **kwargs)
         self._move_buffers(self.grad_recv_info.get(bwd_chunk_id, ()), torch.device("meta"))
+        if bwd_chunk_id in self.backward_state:
+            self._graphs[bwd_chunk_id] = graph
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
         """Run what is left of a backward pass, and drop its graph, whoever still holds the results."""
@@ -59,6 +67,7 @@ class LeanStage(PipelineStage):
         super().backward_weight_one_chunk(bwd_chunk_id, *args, **kwargs)
         for output in (outputs,) if isinstance(outputs, Tensor) else outputs:
             output.detach_()
+        self._graphs.pop(bwd_chunk_id)
 
     @staticmethod
     def _move_buffers(messages: Iterable[Any], device: torch.device) -> None:
