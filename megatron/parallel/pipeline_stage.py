@@ -52,13 +52,17 @@ class LeanStage(PipelineStage):
         self._move_buffers(self.args_recv_info[fwd_chunk_id], torch.device("meta"))
         return output
 
-    def backward_one_chunk(self, bwd_chunk_id: int, loss: Tensor | None = None, **kwargs: Any) -> None:
+    def backward_one_chunk(
+        self, bwd_chunk_id: int, loss: Tensor | None = None, full_backward: bool = True, last_backward: bool = False
+    ) -> None:
         """Run the backward pass of a micro-batch, or the part of it that others wait for."""
-        # PyTorch cuts the loss off between the two parts, but up to 2.12 the second one needs its graph.
+        # PyTorch cuts the loss off between the two parts, but in 2.11 the second one needs its graph.
         graph = None if loss is None else loss.grad_fn
-        super().backward_one_chunk(bwd_chunk_id, loss=loss, **kwargs)
+        super().backward_one_chunk(
+            bwd_chunk_id, loss=loss, full_backward=full_backward, last_backward=last_backward
+        )
         self._move_buffers(self.grad_recv_info.get(bwd_chunk_id, ()), torch.device("meta"))
-        if bwd_chunk_id in self.backward_state:
+        if not full_backward:
             self._graphs[bwd_chunk_id] = graph
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
