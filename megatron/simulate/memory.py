@@ -135,7 +135,7 @@ def _end_of_backward(run: Run, position: int, here: Held) -> float:
     """Return what the last gradients take, of embedding and output matrix, with the weights that are still whole."""
     e = run.element_bytes
     if run.layout.stage == 0:
-        embedding = run.shape.vocab_size // run.layout.tensor * run.shape.hidden_size if run.is_first(position) else 0
+        embedding = run.vocabulary_elements if run.is_first(position) else 0
         return (6.0 if e == 2 else 4.0) * embedding
     weights = here.whole if run.layout.stage < 3 else here.frame_elements
     return e * weights + (e + 4.0) * here.frame_elements
@@ -146,4 +146,4 @@ def _in_flight(run: Run, position: int) -> int:
 
 
 def _head_elements(run: Run, position: int) -> int:
-    return run.shape.vocab_size // run.layout.tensor * run.shape.hidden_size if run.is_last(position) else 0
+    return run.vocabulary_elements if run.is_last(position) else 0

@@ -90,6 +90,11 @@ class Run:
         """Processes that divide every parameter among them; 1 in stage 0."""
         return self.layout.shards * self.layout.context if self.layout.stage else 1
 
+    @property
+    def vocabulary_elements(self) -> int:
+        """Elements of a process's part of the embedding, or of the output matrix."""
+        return self.shape.vocab_size // self.layout.tensor * self.shape.hidden_size
+
     def blocks(self, position: int) -> tuple[int, ...]:
         """Return how many blocks each stage has that a process at this place of the pipeline holds."""
         counts = _stage_sizes(self.shape, self.layout.stages, self.seq_length)

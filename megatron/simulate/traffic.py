@@ -134,12 +134,10 @@ def _of_pipeline(run: Run, position: int) -> Messages:
 
 def _of_tied_ends(run: Run, position: int) -> Messages:
     """Return the sum of a step's gradients of tied embeddings, which the first and the last stage each have."""
-    layout = run.layout
-    ends = layout.pipeline > 1 and (run.is_first(position) or run.is_last(position))
+    ends = run.layout.pipeline > 1 and (run.is_first(position) or run.is_last(position))
     if not ends or not run.shape.tie_word_embeddings:
         return Messages()
-    rows = run.shape.vocab_size // layout.tensor
-    return _sum(4.0 * rows * run.shape.hidden_size / run.pieces, 2)
+    return _sum(4.0 * run.vocabulary_elements / run.pieces, 2)
 
 
 def _part(size: float, members: int) -> Messages:

@@ -9,7 +9,6 @@ import dataclasses
 import sys
 import tempfile
 import weakref
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from megatron.config.architecture import Architecture
+from megatron.config.derive import architecture_of
 from megatron.config.layout import Layout
 from megatron.config.schema import ModelConfig
 from megatron.model.micro_batch import MicroBatch
@@ -44,14 +43,10 @@ SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY, "hidden_size": 128, "intermediate_size": 352, "num_layers": 4, "num_attention_heads": 8,
     "num_kv_heads": 4, "max_position_embeddings": WIDTH,
 }  # fmt: skip
-ARCHITECTURE = Architecture(
-    vocab_size=VOCABULARY, hidden_size=128, intermediate_size=352, num_hidden_layers=4, num_attention_heads=8,
-    num_key_value_heads=4, head_dim=16, max_position_embeddings=WIDTH,
-)  # fmt: skip
-"""The same. Few weights and many tokens, so that activations are most of what there is."""
+"""Few weights and many tokens, so that activations are most of what there is."""
 
 
-_NOT_MESSAGES = ("wait_tensor", "wrap_tensor_autograd")
+_SENDS_NOTHING = ("recv", "wait_tensor", "wrap_tensor_autograd")
 
 
 class LiveBytes(TorchDispatchMode):
@@ -64,7 +59,7 @@ class LiveBytes(TorchDispatchMode):
 
     Attributes:
         peak: the most so far.
-        messages: how many there were so far, by operation.
+        messages: how many were sent so far.
     """
 
     def __init__(self, there: Iterable[Tensor]) -> None:
@@ -72,7 +67,7 @@ class LiveBytes(TorchDispatchMode):
         self._there = {tensor.untyped_storage()._cdata for tensor in there}
         self._alive: dict[int, Any] = {}
         self.peak = 0
-        self.messages: Counter[str] = Counter()
+        self.messages = 0
 
     @property
     def now(self) -> int:
@@ -84,8 +79,8 @@ class LiveBytes(TorchDispatchMode):
         if any(issubclass(kind, (DTensor, AsyncCollectiveTensor)) for kind in types):
             return NotImplemented  # it calls the operations of its parts, and they come here
         operation = func.__name__.partition(".")[0].strip("_")
-        if func.namespace in ("c10d", "_c10d_functional") and operation not in ("recv", *_NOT_MESSAGES):
-            self.messages[operation] += 1
+        if func.namespace in ("c10d", "_c10d_functional") and operation not in _SENDS_NOTHING:
+            self.messages += 1
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if type(leaf) in (Tensor, torch.nn.Parameter) and leaf.device.type != "meta":
@@ -110,11 +105,16 @@ class Case:
     tied: bool = False
 
     @property
+    def section(self) -> ModelConfig:
+        """The model."""
+        return ModelConfig(**SHAPE, no_weight_tying=not self.tied)
+
+    @property
     def run(self) -> Run:
         """The same, as the simulator sees it."""
         return Run(
-            shape=dataclasses.replace(ARCHITECTURE, tie_word_embeddings=self.tied), layout=self.layout,
-            seq_length=WIDTH, micro_size=ROWS, accumulation_steps=self.micro_batches, train_iters=1,
+            shape=architecture_of(self.section, vocab_size=VOCABULARY), layout=self.layout, seq_length=WIDTH,
+            micro_size=ROWS, accumulation_steps=self.micro_batches, train_iters=1,
             element_bytes=self.precision.itemsize, recompute=self.recompute,
         )  # fmt: skip
 
@@ -129,9 +129,9 @@ class Measured:
         parameters: at the end of a step.
         gradients: likewise.
         optimizer: likewise.
-        between: what else was there then, and is there between two steps.
+        between_steps: everything that was there then.
         peak: the most of everything in a step.
-        messages: how many it has sent in a step, by operation.
+        messages: how many it has sent in a step.
     """
 
     position: int
@@ -139,9 +139,9 @@ class Measured:
     parameters: int
     gradients: int
     optimizer: int
-    between: int
+    between_steps: int
     peak: int
-    messages: dict[str, int]
+    messages: int
 
     @property
     def state(self) -> int:
@@ -164,9 +164,8 @@ def measure(case: Case, world: World) -> Measured:
     steps = [list(batches(case, mesh)) for _ in range(2)]
     with LiveBytes(tensor for step in steps for batch in step for tensor in tensors_of(batch)) as live:
         stages = build_model(
-            ModelConfig(**SHAPE, no_weight_tying=not case.tied), vocab_size=VOCABULARY, seed=3, mesh=mesh,
-            execution=execution, seq_length=WIDTH,
-        )  # fmt: skip
+            case.section, vocab_size=VOCABULARY, seed=3, mesh=mesh, execution=execution, seq_length=WIDTH
+        )
         engine = Engine(
             stages, mesh, execution=execution, shape=(ROWS, WIDTH // case.layout.context),
             micro_batches=case.micro_batches,
@@ -175,20 +174,18 @@ def measure(case: Case, world: World) -> Measured:
         optimizer = build_adamw(engine.model, learning_rate=1e-3, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.1)
         step = TrainStep(engine=engine, optimizer=optimizer, learning_rate=lambda _: 1e-3, max_gradient_norm=1.0)
         for number, micro_batches in enumerate(steps):
-            live.peak = 0
-            live.messages.clear()
+            live.peak = live.messages = 0
             step(micro_batches, step=number)
-    measured = Measured(
+    return Measured(
         position=mesh.pipeline.rank,
         index=0 if mesh.shard_mesh is None else mesh.shard_mesh.get_local_rank("shard"),
         parameters=local_bytes(parameters),
         gradients=local_bytes(parameter.grad for parameter in parameters if parameter.grad is not None),
         optimizer=local_bytes(value for state in optimizer.state.values() for value in state.values()),
-        between=0,
+        between_steps=live.now,
         peak=live.peak,
-        messages=dict(live.messages),
+        messages=live.messages,
     )
-    return dataclasses.replace(measured, between=live.now - measured.state)
 
 
 def batches(case: Case, mesh: Mesh) -> Iterator[MicroBatch]:
