@@ -36,7 +36,7 @@ import torch
 import torch.distributed as dist
 from common import Comparison, parse_arguments, show
 from messages import SENT, Messages, kernel_bytes
-from scaling_steps import LAYOUTS, MICRO_BATCHES, NARROW, PEERS, WIDE, WIDTH, Step, our_step, peer_step, run_of
+from scaling_steps import LAYOUTS, MICRO_BATCHES, NARROW, PEERS, WIDE, WIDTH, Step, fits, our_step, peer_step, run_of
 from torch.multiprocessing.spawn import start_processes
 
 from megatron.config.architecture import Architecture
@@ -221,7 +221,10 @@ def main() -> None:
     shape = WIDE if arguments.wide else NARROW
     one = measured_in(1, [], shape, repetitions)[ALONE]
     for size in arguments.processes or ((2,) if arguments.quick else (2, 4, 8)):
-        names = [name for name in arguments.layouts if size > 2 or name != "zero 3 hybrid"]
+        names = [name for name in arguments.layouts if fits(LAYOUTS[name](size), shape)]
+        left_out = [f"{name} x {size}" for name in arguments.layouts if name not in names]
+        if left_out:
+            print(f"{', '.join(left_out)}: the model has too little to divide: NOT MEASURED")
         of_layout = measured_in(size, names, shape, repetitions)
         lines.append(without_messages(of_layout[ALONE], one))
         for name in names:

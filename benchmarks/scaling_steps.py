@@ -53,6 +53,11 @@ LAYOUTS: Mapping[str, Callable[[int], Layout]] = MappingProxyType(
 Step = Callable[[], object]
 
 
+def fits(layout: Layout, shape: Architecture) -> bool:
+    """Return whether there is something to divide: a block for each stage of a pipeline, parts for ZeRO."""
+    return layout.stages <= shape.num_hidden_layers and (layout.stage == 0 or layout.shards > 1)
+
+
 def run_of(layout: Layout, shape: Architecture) -> Run:
     """Return a step with ``MICRO_BATCHES`` rows for each process: more rows at a time, or for a pipeline more times."""
     return Run(

@@ -151,7 +151,12 @@ def stage_layers(shape: Architecture, *, stages: int, seq_length: int) -> list[r
 
     Costs are operations of a forward pass per token. The first stage also has the embedding, the last one the output
     matrix, which for Llama 3 8B weighs as much as two and a half blocks.
+
+    Raises:
+        ValueError: there are more stages than blocks.
     """
+    if stages > shape.num_hidden_layers:
+        raise ValueError(f"{stages} stages are more than the {shape.num_hidden_layers} blocks that they divide")
     costs = [0.0] * stages
     block, head = block_flops(shape, seq_length=seq_length), 2.0 * shape.vocab_size * shape.hidden_size
     costs[0] += shape.hidden_size  # a row is copied for each token

@@ -191,7 +191,8 @@ class _RowLoss:
 
     def __call__(self, *args: Any, each: bool) -> Tensor:
         loss: Tensor = self._loss(*args, each=each)
-        return loss if each else torch.stack([loss])  # no view, which PyTorch would not cut off from its graph
+        # No view, which cannot be cut off from its graph: the loss would keep all activations of its micro-batch.
+        return loss if each else torch.stack([loss])
 
 
 class _InDtype(nn.Module):

@@ -1,4 +1,4 @@
-"""A stage of a pipeline that holds no more than it needs at the moment."""
+"""A stage of a pipeline whose receive buffers come and go."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.distributed.pipelining import PipelineStage
 
 
@@ -14,13 +16,23 @@ class LeanStage(PipelineStage):
     """PyTorch's stage, whose buffers come and go with the messages, and whose graphs end with their micro-batch.
 
     PyTorch's own has a buffer for each message of a step for all of a run: 17 GB for Llama 2 70B in 8 stages with 512
-    micro-batches of 4,096 tokens. And where a schedule computes gradients of weights later than those of activations
-    (zero bubble), results that are kept until the end of a step, such as losses, keep all activations with them.
+    micro-batches of 4,096 tokens. And its schedules keep every loss until the end of a step, with a graph that leads to
+    the stage's input.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._graphs: dict[int, Any] = {}
+    def __init__(
+        self,
+        submodule: nn.Module,
+        stage_index: int,
+        num_stages: int,
+        device: torch.device,
+        *,
+        input_args: Tensor,
+        output_args: Tensor,
+        group: dist.ProcessGroup | None,
+    ) -> None:
+        super().__init__(submodule, stage_index, num_stages, device, input_args, output_args, group=group)
+        self._graphs: dict[int, Node] = {}
 
     def _prepare_forward_infra(self, *args: Any, **kwargs: Any) -> Any:
         return self._on_meta(super()._prepare_forward_infra, *args, **kwargs)
@@ -29,7 +41,10 @@ class LeanStage(PipelineStage):
         return self._on_meta(super()._prepare_backward_infra, *args, **kwargs)
 
     def _on_meta(self, prepare: Any, *args: Any, **kwargs: Any) -> Any:
-        """Let PyTorch make its buffers, which then only have a shape and a dtype; nothing else is made there."""
+        """Let PyTorch make its buffers, which then only have a shape and a dtype.
+
+        Nothing else is made there: inputs and outputs are given, so that the model need not run for their shapes.
+        """
         device, self.device = self.device, torch.device("meta")
         try:
             return prepare(*args, **kwargs)
@@ -56,22 +71,22 @@ class LeanStage(PipelineStage):
         self, bwd_chunk_id: int, loss: Tensor | None = None, full_backward: bool = True, last_backward: bool = False
     ) -> None:
         """Run the backward pass of a micro-batch, or the part of it that others wait for."""
-        # PyTorch cuts the loss off between the two parts, but in 2.11 the second one needs its graph.
+        # PyTorch cuts the loss off between the two parts, and in 2.11 the second one then fails: nothing else holds the
+        # graph's nodes. Needless from 2.12 on.
         graph = None if loss is None else loss.grad_fn
         super().backward_one_chunk(
             bwd_chunk_id, loss=loss, full_backward=full_backward, last_backward=last_backward
         )
         self._move_buffers(self.grad_recv_info.get(bwd_chunk_id, ()), torch.device("meta"))
-        if not full_backward:
+        if loss is not None:
+            loss.detach_()  # the schedule keeps it until the step ends
+        if graph is not None and not full_backward:
             self._graphs[bwd_chunk_id] = graph
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> None:
-        """Run what is left of a backward pass, and drop its graph, whoever still holds the results."""
-        outputs = self.backward_state[bwd_chunk_id][2]
+        """Run what is left of a backward pass, and drop its graph."""
         super().backward_weight_one_chunk(bwd_chunk_id, *args, **kwargs)
-        for output in (outputs,) if isinstance(outputs, Tensor) else outputs:
-            output.detach_()
-        self._graphs.pop(bwd_chunk_id)
+        self._graphs.pop(bwd_chunk_id, None)
 
     @staticmethod
     def _move_buffers(messages: Iterable[Any], device: torch.device) -> None:

@@ -99,7 +99,7 @@ def _traffic(run: Run) -> str:
     rows = [["place", "gather weights", "scatter gradients", "sum gradients", "tensor", "context", "pipeline"]]
     for position in range(run.layout.pipeline):
         sent = traffic_of(run, position=position)
-        columns = (sent.gathers, sent.scatters, sent.sums, sent.tensor, sent.context, sent.pipeline)
+        columns = (sent.gathers, sent.scatters, sent.sums + sent.ends, sent.tensor, sent.context, sent.pipeline)
         rows.append([f"stage {position}" if run.layout.pipeline > 1 else "any", *map(_messages, columns)])
     return text_table(rows)
 

@@ -86,7 +86,8 @@ def _position_time(run: Run, gpu: Gpu, links: _Links, position: int) -> _Positio
     return _PositionTime(
         busy=steps * (forward + backward),
         exposed=exposed,
-        at_end=_data_exposed(run, links, traffic, position, forward, backward),
+        at_end=_data_exposed(run, links, traffic, position, forward, backward)
+        + links.seconds(traffic.ends, stride=neighbour * (layout.pipeline - 1), size=2),
         update=work.update_bytes / memory,
     )
 

@@ -39,11 +39,12 @@ class Traffic:
     Attributes:
         gathers: weights, from the processes that divide them.
         scatters: gradients, to them.
-        sums: gradients, with copies of the model, and those of tied embeddings, with the other end of the pipeline.
+        sums: gradients, with copies of the model.
         tensor: activations, with those that have other parts of the matrices, and under sequence parallelism the
             gradients of norms.
         context: keys, values and their gradients.
         pipeline: activations and their gradients, to the neighbours.
+        ends: gradients of tied embeddings, with the other end of the pipeline.
     """
 
     gathers: Messages
@@ -52,14 +53,20 @@ class Traffic:
     tensor: Messages
     context: Messages
     pipeline: Messages
+    ends: Messages
 
 
 def traffic_of(run: Run, *, position: int) -> Traffic:
     """Return what a process at a place of the pipeline sends in a step."""
     gathers, scatters, sums = _of_data(run, position)
-    sums += _of_tied_ends(run, position)
     return Traffic(
-        gathers, scatters, sums, _of_tensor(run, position), _of_context(run, position), _of_pipeline(run, position)
+        gathers,
+        scatters,
+        sums,
+        tensor=_of_tensor(run, position),
+        context=_of_context(run, position),
+        pipeline=_of_pipeline(run, position),
+        ends=_of_tied_ends(run, position),
     )
 
 

@@ -251,6 +251,11 @@ TWO = {
     "interleaved pipeline, bfloat16, full": Case(
         Layout(pipeline=2, chunks=2, schedule="interleaved"), torch.bfloat16, "full", micro_batches=8
     ),
+    # What a step keeps of each micro-batch shows with many.
+    "long pipeline, fp32, none": Case(Layout(pipeline=2), micro_batches=32),
+    "long interleaved pipeline, fp32, none": Case(
+        Layout(pipeline=2, chunks=2, schedule="interleaved"), micro_batches=32
+    ),
     "zero bubble, fp32, none": Case(Layout(pipeline=2, schedule="zero_bubble"), micro_batches=4),
     "zero bubble, bfloat16, none": Case(Layout(pipeline=2, schedule="zero_bubble"), torch.bfloat16, micro_batches=4),
 }  # fmt: skip

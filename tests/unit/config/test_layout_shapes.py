@@ -121,6 +121,11 @@ def test_the_output_matrix_counts_as_blocks_in_a_pipeline() -> None:
     assert [len(part) for part in layers] == [8, 9, 9, 6]
 
 
+def test_more_stages_than_blocks_are_refused() -> None:
+    with pytest.raises(ValueError, match="33 stages are more than the 32 blocks"):
+        stage_layers(LLAMA3_8B, stages=33, seq_length=4096)
+
+
 @given(layers=st.integers(1, 40), stages=st.integers(1, 16), vocabulary=st.integers(8, 400_000))
 def test_stages_are_contiguous_and_no_other_cut_is_better(layers: int, stages: int, vocabulary: int) -> None:
     stages = min(stages, layers)

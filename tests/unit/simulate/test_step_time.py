@@ -105,6 +105,15 @@ def test_groups_that_leave_a_node_are_slower() -> None:
     assert step_time(run, gpu, per_node=4).seconds > 1.1 * step_time(run, gpu, per_node=8).seconds
 
 
+def test_tied_embeddings_are_summed_between_the_ends_of_a_pipeline_which_are_in_different_nodes() -> None:
+    gpu, tied = gpu_named("A100-80"), dataclasses.replace(LLAMA_2_7B, tie_word_embeddings=True)
+    layout = Layout(tensor=8, pipeline=2)
+    waits = step_time(run_of(tied, layout), gpu).exposed - step_time(run_of(LLAMA_2_7B, layout), gpu).exposed
+    rows = 4 * 32000 * 4096 / 8  # fp32 gradients of a process's part of the table
+    # Twice 1 / 2 of them, over this process's own port.
+    assert waits == pytest.approx(rows / (0.7 * gpu.between_bandwidth), rel=0.05)
+
+
 def test_names_of_gpus_are_known_in_any_case() -> None:
     assert [gpu_named(gpu.name.lower()) for gpu in GPUS] == list(GPUS)
     with pytest.raises(ValueError, match=r"--gpu V100: this type is not known\. Use one of A100-40, A100-64"):
