@@ -12,7 +12,7 @@ from megatron.checkpoint.hf import save_model
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def native_to_hf(source: Path, target: Path, *, dtype: torch.dtype) -> Path:
+def native_to_hf(source: Path, target: Path, *, dtype: torch.dtype) -> str:
     """Write weights, configuration and tokenizer, ready for ``AutoModelForCausalLM`` and ``AutoTokenizer``.
 
     Args:
@@ -37,4 +37,4 @@ def native_to_hf(source: Path, target: Path, *, dtype: torch.dtype) -> Path:
         eos_id=trained.end_ids[0],
     )
     trained.tokenizer.save(target, prepend_bos=trained.prepend_bos)
-    return trained.path
+    return str(trained.place)

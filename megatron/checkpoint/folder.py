@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
-from megatron.checkpoint import hf, store
+from megatron.checkpoint import hf
+from megatron.checkpoint.restore import load
+from megatron.checkpoint.storage import Storage, fetched, open_storage
+from megatron.checkpoint.store import CheckpointError, find_checkpoint, read_state
 from megatron.config.architecture import Architecture, RopeScaling
 from megatron.config.load import load as load_config
 from megatron.model.llama import Llama
@@ -27,7 +30,7 @@ class TrainedModel:
         first_id: the id that starts a text: bos, or the end of the document before.
         end_ids: the ids that end a text.
         prepend_bos: whether texts begin with the tokenizer's bos id.
-        path: the folder that it came from.
+        place: the folder that it came from.
     """
 
     model: Llama
@@ -35,41 +38,50 @@ class TrainedModel:
     first_id: int
     end_ids: tuple[int, ...]
     prepend_bos: bool
-    path: Path
+    place: Storage
 
 
-def open_model(folder: Path, *, device: torch.device) -> TrainedModel:
+def open_model(place: str | Path, *, device: torch.device) -> TrainedModel:
     """Open a Hugging Face folder, a checkpoint, or the newest checkpoint of a run's ``save`` folder.
+
+    Checkpoints and runs may also lie in an object store (``s3://bucket/run``).
 
     Raises:
         ValueError: it is none of them, or incomplete or damaged.
     """
-    if not folder.is_dir():
-        raise store.CheckpointError(f"{folder} is no folder")
-    if (folder / "config.json").exists():
-        return _open_hf(folder, device)
-    return open_checkpoint(folder, device=device)
+    if "://" not in str(place):
+        folder = Path(place)
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder} is no folder")
+        if (folder / "config.json").exists():
+            return _open_hf(folder, device)
+    return open_checkpoint(place, device=device)
 
 
-def open_checkpoint(folder: Path, *, device: torch.device) -> TrainedModel:
+def open_checkpoint(place: str | Path, *, device: torch.device) -> TrainedModel:
     """Open a checkpoint, or the newest one of a run's ``save`` folder.
 
     Raises:
         ValueError: there is none, it is incomplete or damaged.
     """
-    checkpoint = store.find_checkpoint(folder)
-    state = store.read_state(checkpoint)
-    section = load_config([checkpoint / "config.yml"]).tokenizer
+    checkpoint = find_checkpoint(open_storage(place))
+    state = read_state(checkpoint)
     info: dict[str, Any] = state["tokenizer"]
-    vocabulary = checkpoint / "tokenizer" / Path(section.vocab_file).name
-    tokenizer = load_tokenizer(section.tokenizer_type, vocabulary, eod_id=info["eod_id"])
+    with fetched(checkpoint, ["config.yml", *_tokenizer_files(checkpoint)]) as folder:
+        section = load_config([folder / "config.yml"]).tokenizer
+        vocabulary = folder / "tokenizer" / Path(section.vocab_file).name
+        tokenizer = load_tokenizer(section.tokenizer_type, vocabulary, eod_id=info["eod_id"])
     if tokenizer.fingerprint != info["fingerprint"]:
-        raise store.CheckpointError(f"{vocabulary} is not the tokenizer that {checkpoint} was trained with")
+        raise CheckpointError(f"{vocabulary.name} is not the tokenizer that {checkpoint} was trained with")
     model = Llama.empty(_architecture(state["architecture"]), device=device).eval()
-    store.load(checkpoint, model=model, optimizer=None)
+    load(checkpoint, model=model, optimizer=None)
     prepend_bos = bool(info["prepend_bos"])
     first_id = info["bos_id"] if prepend_bos else info["eod_id"]
     return TrainedModel(model, tokenizer, first_id, (info["eod_id"],), prepend_bos, checkpoint)
+
+
+def _tokenizer_files(checkpoint: Storage) -> list[str]:
+    return [f"tokenizer/{name}" for name in (checkpoint / "tokenizer").names()]
 
 
 def _open_hf(folder: Path, device: torch.device) -> TrainedModel:
@@ -84,7 +96,7 @@ def _open_hf(folder: Path, device: torch.device) -> TrainedModel:
         prepend_bos = tokenizer.bos_id is not None
     bos_id = tokenizer.bos_id
     first_id = bos_id if prepend_bos and bos_id is not None else tokenizer.eod_id
-    return TrainedModel(model, tokenizer, first_id, _end_ids(folder, tokenizer), prepend_bos, folder)
+    return TrainedModel(model, tokenizer, first_id, _end_ids(folder, tokenizer), prepend_bos, open_storage(folder))
 
 
 def _begins_with(path: Path, bos_id: int | None) -> bool:

@@ -1,38 +1,35 @@
-"""Checkpoints on disk: written beside their final place, marked complete, renamed, and only then announced.
+"""The checkpoints of a run: written beside their final place, marked complete, renamed, and only then announced.
 
 A run's folder holds GPT-NeoX's names: ``latest`` (a text file that names the newest checkpoint) and one folder
-``global_step<N>`` for each. Inside lie the tensors (PyTorch's distributed checkpoint), ``state.json``, the resolved
-configuration, and ``COMPLETE``, which is written last.
+``global_step<N>`` for each. Inside lie tensors (safetensors files, at most two for each process), ``index.json`` that
+says which holds what, ``state.json``, the resolved configuration, and ``COMPLETE``, which is written last.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import pickle
-import shutil
-import warnings
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-import torch.distributed as dist
-from torch import nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
-from torch.distributed.checkpoint.state_dict_saver import save as save_tensors
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict
 
-from megatron.utils.files import atomic_write, fsync_folder, write_text
+from megatron.checkpoint.blocks import BlockWriter, FileSums
+from megatron.checkpoint.index import Index
+from megatron.checkpoint.plan import File, Piece, SavePlans
+from megatron.checkpoint.seal import INDEX, MARKER, is_sealed, seal, why_incomplete
+from megatron.checkpoint.storage import Storage
+from megatron.parallel.process import Peers
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
 
-_MARKER = "COMPLETE"
-_STATE = "state.json"
+STATE = "state.json"
 _LATEST = "latest"
 _PREFIX = "global_step"
 
@@ -41,85 +38,57 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, incomplete, or does not belong to this run."""
 
 
-class _MetadataUnpickler(pickle.Unpickler):
-    """Reads the index that PyTorch writes as a pickle, and refuses everything that such an index does not hold."""
-
-    _KNOWN = frozenset(
-        {
-            ("torch.distributed.checkpoint.metadata", "ChunkStorageMetadata"),
-            ("torch.distributed.checkpoint.metadata", "Metadata"),
-            ("torch.distributed.checkpoint.metadata", "MetadataIndex"),
-            ("torch.distributed.checkpoint.metadata", "StorageMeta"),
-            ("torch.distributed.checkpoint.metadata", "TensorProperties"),
-            ("torch.distributed.checkpoint.metadata", "TensorStorageMetadata"),
-            ("torch.distributed.checkpoint.metadata", "_MEM_FORMAT_ENCODING"),
-            ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-            ("torch", "Size"),
-            ("torch", "bfloat16"),
-            ("torch", "float32"),
-            ("torch", "float64"),
-            ("torch", "int64"),
-            ("torch.serialization", "_get_layout"),
-            ("collections", "OrderedDict"),
-            ("pathlib", "PosixPath"),
-            ("pathlib._local", "PosixPath"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        # Exact names only: a pickle may ask for attributes of attributes ("os.system" in any module that imports os).
-        if (module, name) not in self._KNOWN:
-            raise CheckpointError(f"the checkpoint's index asks for {module}.{name}, which none needs; refused")
-        return super().find_class(module, name)
+class SaveError(RuntimeError):
+    """A checkpoint could not be written; those before it are as they were."""
 
 
-class _SafeReader(FileSystemReader):
-    """PyTorch's reader without its two ways to run code from a file.
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A checkpoint that has been written.
 
-    The index is read by :class:`_MetadataUnpickler`. Entries that are not tensors would be unpickled; ours has none, so
-    an index that names one is refused. Tensors are loaded weights-only by PyTorch itself.
+    Attributes:
+        checkpoint: where it lies.
+        step: optimizer steps done.
+        bytes: of all its tensors.
+        waited_seconds: how long training stood still for it.
+        seconds: from its begin until it was complete.
     """
 
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        with (Path(self.path) / ".metadata").open("rb") as file:
-            metadata: Metadata = _MetadataUnpickler(file).load()
-        strangers = [
-            name
-            for name, entry in metadata.state_dict_metadata.items()
-            if not isinstance(entry, TensorStorageMetadata)
-        ]
-        if strangers:
-            raise CheckpointError(f"the checkpoint holds entries that are not tensors: {', '.join(strangers)}; refused")
-        metadata.storage_meta = metadata.storage_meta or StorageMeta()
-        metadata.storage_meta.load_id = self.load_id
-        return metadata
+    checkpoint: Storage
+    step: int
+    bytes: int
+    waited_seconds: float
+    seconds: float
 
 
 class CheckpointStore:
-    """The checkpoints of one run.
+    """Writes the checkpoints of one run and finds them again. Every process has one, and calls it like the others.
 
     Args:
-        folder: the ``save`` folder.
+        folder: where they lie.
+        peers: all processes of the run; this one alone by default.
         keep_last: how many of the newest checkpoints to keep; all by default.
-        milestones: steps whose checkpoints are never deleted.
-        is_main: whether this process does the work that only one may do.
-        barrier: waits until all processes have arrived.
+        is_kept: whether the checkpoint of a step is never deleted.
+        in_background: whether training goes on while a checkpoint is written; the processes then hold a copy of what
+            they write in the host's memory.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Storage,
         *,
+        peers: Peers | None = None,
         keep_last: int | None = None,
-        milestones: Collection[int] = (),
-        is_main: bool = True,
-        barrier: Callable[[], None] = lambda: None,
+        is_kept: Callable[[int], bool] = lambda _: False,
+        in_background: bool = False,
     ) -> None:
         self.folder = folder
-        self._keep_last = keep_last
-        self._milestones = frozenset(milestones)
-        self._is_main = is_main
-        self._barrier = barrier
+        self._peers = peers or Peers()
+        self._keep_last, self._is_kept = keep_last, is_kept
+        self._plans = SavePlans(self._peers)
+        self._copies = _HostCopies()
+        self._thread = ThreadPoolExecutor(1, "checkpoint") if in_background else None
+        self._saving: Future[Saved] | None = None
 
     def save(
         self,
@@ -128,10 +97,12 @@ class CheckpointStore:
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None,
         state: dict[str, Any],
-        files: dict[str, str] | None = None,
-        copies: dict[str, Path] | None = None,
-    ) -> Path:
-        """Write the checkpoint of ``step`` and return its folder. Every process must call this.
+        files: Mapping[str, str] | None = None,
+        copies: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Begin to write the checkpoint of ``step``; :meth:`wait` says what became of it.
+
+        When this returns, the model may be trained on. A save that is under way is waited for.
 
         Args:
             step: optimizer steps done.
@@ -141,149 +112,252 @@ class CheckpointStore:
             files: further text files to store, by name.
             copies: further files to store as they are: name in the checkpoint -> existing file.
         """
-        final = self.folder / f"{_PREFIX}{step}"
-        temporary = self.folder / f".{_PREFIX}{step}.tmp"
-        if self._is_main:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-        self._barrier()
-        with _quiet_alone():
-            save_tensors(
-                _tensors(*_state_of(model, optimizer)),
-                storage_writer=FileSystemWriter(temporary),
-                no_dist=not dist.is_initialized(),
+        assert self._saving is None, "what became of the save before has not been asked for"
+        started = time.perf_counter()
+        own, tensors = self._plans.files(_state_of(model, optimizer))
+        small = {
+            **{name: text.encode("utf-8") for name, text in (files or {}).items()},
+            STATE: json.dumps({**state, "step": step}, indent=1).encode("utf-8"),
+        }
+        job = _Job(step, own, tensors, small, copies or {}, started)
+        if self._thread is None:
+            self._saving = Future()
+            try:
+                self._saving.set_result(self._write(job, waited_seconds=None))
+            except BaseException as error:
+                self._saving.set_exception(error)
+            return
+        job = dataclasses.replace(job, tensors=self._copies.of(tensors))
+        self._saving = self._thread.submit(self._write, job, waited_seconds=time.perf_counter() - started)
+
+    def saved(self) -> Saved | None:
+        """Return the checkpoint under way once it is written, without waiting; processes learn of it one by one."""
+        saving = self._saving
+        return saving.result() if saving is not None and saving.done() and saving.exception() is None else None
+
+    def wait(self) -> Saved | None:
+        """Wait until the save under way has ended; return what was written, or None when there was nothing to write.
+
+        Raises:
+            SaveError: it failed, in all processes alike.
+        """
+        saving, self._saving = self._saving, None
+        return None if saving is None else saving.result()
+
+    def newest(self, *, before: int | None = None) -> Storage | None:
+        """Return the newest complete checkpoint (before a step), or None where no save has ever been completed.
+
+        Others are passed over, and the log says why.
+
+        Raises:
+            CheckpointError: there are checkpoints, but not one is whole.
+        """
+        name, damaged = None, False
+        if self._peers.is_main:
+            name = next(_complete(self.folder, before), None)
+            damaged = name is None and any(is_sealed(self.folder / f"{_PREFIX}{n}") for n in _steps(self.folder))
+        name, damaged = self._peers.broadcast((name, damaged))
+        if damaged:
+            raise CheckpointError(
+                f"{self.folder} holds checkpoints, but not one that is whole (the log says what is wrong with each). "
+                "Repair one, or move them away, or give this run another `save` folder"
             )
-        if self._is_main:
-            for name, text in (files or {}).items():
-                write_text(temporary / name, text)
-            for name, source in (copies or {}).items():
-                with atomic_write(temporary / name) as file:
-                    file.write(source.read_bytes())
-            write_text(temporary / _STATE, json.dumps({**state, "step": step}, indent=1))
-            write_text(temporary / _MARKER, "")
-            fsync_folder(temporary)
-            _delete(final)
-            temporary.rename(final)
-            fsync_folder(self.folder)
-            write_text(self.folder / _LATEST, final.name + "\n")
-            self._delete_old(step)
-        self._barrier()
-        return final
+        return None if name is None else self.folder / name
 
-    def newest(self) -> Path | None:
-        """Return the newest complete checkpoint, or None. Incomplete ones are passed over and named in the log."""
-        for step in sorted(self._steps(), reverse=True):
-            path = self.folder / f"{_PREFIX}{step}"
-            if _is_complete(path):
-                return path
-            logger.warning("%s is incomplete (it has no %s file) and is passed over", path, _MARKER)
-        return None
+    def _write(self, job: _Job, *, waited_seconds: float | None) -> Saved:
+        """Write this process's files, agree that all have theirs, and let the main process complete the checkpoint."""
+        final = f"{_PREFIX}{job.step}"
+        temporary = self.folder.temporary_name(final)
+        if self._peers.is_main:
+            _try(_delete, self.folder, temporary)
+        self._peers.barrier()  # nobody writes before what an earlier attempt has left is gone
+        written, problem = _try(_write_files, self.folder / temporary, job)
+        everyone = self._peers.gather((written, problem))
+        if everyone is not None:
+            problem = next((f"process {rank}: {p}" for rank, (_, p) in enumerate(everyone) if p), None)
+            sums = {name: sums for of_one, _ in everyone for name, sums in (of_one or {}).items()}
+            if problem is None:
+                _, problem = _try(self._complete, temporary, final, job, sums)
+            if problem is not None:
+                _try(_delete, self.folder, temporary)
+            told = (problem, sum(file.bytes for file in sums.values()))
+        else:
+            told = None
+        problem, size = self._peers.broadcast(told)
+        seconds = time.perf_counter() - job.started
+        if problem is not None:
+            error = SaveError(f"the checkpoint of step {job.step} was not written: {problem}")
+            if self._peers.is_main and waited_seconds is not None:
+                logger.error("%s", error)  # training may go on for long before it asks
+            raise error
+        return Saved(
+            self.folder / final, job.step, size, seconds if waited_seconds is None else waited_seconds, seconds
+        )
 
-    def _steps(self) -> list[int]:
-        if not self.folder.is_dir():
-            return []
-        numbers = (path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*") if path.is_dir())
-        return [int(number) for number in numbers if number.isdigit()]
+    def _complete(self, temporary: str, final: str, job: _Job, sums: dict[str, FileSums]) -> None:
+        """Write the small files, last of all the marker; give the folder its name; announce it; delete old ones."""
+        folder = self.folder / temporary
+        assert self._plans.tensors is not None
+        small = {
+            **job.small,
+            **{name: path.read_bytes() for name, path in job.copies.items()},
+            INDEX: Index(self._plans.tensors, sums).to_json(),
+        }
+        for name, data in small.items():
+            folder.put_bytes(name, data)
+        folder.put_bytes(MARKER, seal(small))
+        if temporary != final:
+            _delete(self.folder, final)
+        self.folder.publish(temporary, final)
+        self.folder.put_bytes(_LATEST, f"{final}\n".encode())
+        self._delete_old(job.step)
 
     def _delete_old(self, step: int) -> None:
         """Keep the newest complete checkpoints up to ``step``; delete older ones, and what a crash left behind."""
-        for abandoned in self.folder.glob(f".{_PREFIX}*.tmp"):
-            shutil.rmtree(abandoned)
-        for number in self._steps():
-            if number < step and not _is_complete(path := self.folder / f"{_PREFIX}{number}"):
-                logger.warning("%s is incomplete and is deleted", path)
-                shutil.rmtree(path)
+        for number in _steps(self.folder):
+            name = f"{_PREFIX}{number}"
+            if number < step and not is_sealed(self.folder / name):
+                logger.warning("%s/%s is incomplete and is deleted", self.folder, name)
+                self.folder.remove(name)
+        for name in self.folder.names():
+            if name.startswith(f".{_PREFIX}") and name.endswith(".tmp"):
+                self.folder.remove(name)
         if self._keep_last is None:
             return
-        candidates = [number for number in self._steps() if number <= step and number not in self._milestones]
-        complete = sorted(number for number in candidates if _is_complete(self.folder / f"{_PREFIX}{number}"))
-        for number in complete[: -self._keep_last]:
-            _delete(self.folder / f"{_PREFIX}{number}")
+        candidates = sorted(number for number in _steps(self.folder) if number <= step and not self._is_kept(number))
+        for number in candidates[: -self._keep_last]:
+            _delete(self.folder, f"{_PREFIX}{number}")
 
 
-def _is_complete(checkpoint: Path) -> bool:
-    return (checkpoint / _MARKER).exists()
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What a process writes of one checkpoint."""
+
+    step: int
+    files: tuple[File, ...]
+    tensors: Mapping[Piece, Tensor]
+    small: Mapping[str, bytes]
+    copies: Mapping[str, Path]
+    started: float
 
 
-def _delete(checkpoint: Path) -> None:
+class _HostCopies:
+    """A copy of tensors in the host's memory, which is kept from save to save: memory is slow to get."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0, dtype=torch.uint8)
+
+    def of(self, tensors: Mapping[Piece, Tensor]) -> dict[Piece, Tensor]:
+        """Return copies of tensors; they last until the next call."""
+        size = sum(piece.num_bytes for piece in tensors)
+        on_gpu = any(tensor.is_cuda for tensor in tensors.values())
+        if size > len(self._memory):
+            self._memory = torch.empty(0, dtype=torch.uint8)
+            self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=on_gpu)
+        copies, end = {}, 0
+        # Widest first, so that each begins at a multiple of its width.
+        for piece, tensor in sorted(tensors.items(), key=lambda item: -item[0].dtype.itemsize):
+            start, end = end, end + piece.num_bytes
+            copies[piece] = self._memory[start:end].view(piece.dtype).view(piece.part.shape)
+            copies[piece].copy_(tensor, non_blocking=True)
+        if on_gpu:
+            torch.cuda.current_stream().synchronize()
+        return copies
+
+
+def _write_files(folder: Storage, job: _Job) -> dict[str, FileSums]:
+    return {file.name: write_file(folder, file, lambda piece: job.tensors[piece]) for file in job.files}
+
+
+def write_file(folder: Storage, file: File, tensor_of: Callable[[Piece], Tensor]) -> FileSums:
+    """Write a safetensors file, durable when this returns, one piece after the other.
+
+    Args:
+        folder: where to write.
+        file: what is in it.
+        tensor_of: returns a piece's elements, on any device.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    sums: list[FileSums] = []
+
+    def write(stream: BinaryIO) -> None:
+        writer = BlockWriter(stream)
+        writer.write(file.header)
+        for piece in file.pieces:
+            flat = tensor_of(piece).detach().cpu().contiguous().view(-1)
+            writer.write(flat.view(torch.uint8).numpy().data)
+        sums.append(writer.sums())
+
+    folder.put(file.name, write)
+    return sums[-1]
+
+
+def _try(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:
+    """Return what a function returns, or what kept it from it: the others must be told, not left waiting."""
+    try:
+        return function(*arguments), None
+    except Exception as error:  # whatever it is, `wait` raises it
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
+    """Return everything of a run that is a tensor, by parameter name; optimizer settings are the configuration's."""
+    weights, moments = get_state_dict(model, [] if optimizer is None else [optimizer])
+    return {"model": weights, "optimizer": {"state": moments["state"]}} if moments else {"model": weights}
+
+
+def _steps(folder: Storage) -> list[int]:
+    numbers = (name.removeprefix(_PREFIX) for name in folder.names() if name.startswith(_PREFIX))
+    return [int(number) for number in numbers if number.isascii() and number.isdigit()]
+
+
+def _complete(folder: Storage, before: int | None = None) -> Iterator[str]:
+    """Yield the names of complete checkpoints, the newest first; of the others the log says what they lack."""
+    for step in sorted(_steps(folder), reverse=True):
+        if before is not None and step >= before:
+            continue
+        reason = why_incomplete(folder / f"{_PREFIX}{step}")
+        if reason is None:
+            yield f"{_PREFIX}{step}"
+        else:
+            logger.warning("%s/%s%d is passed over: %s", folder, _PREFIX, step, reason)
+
+
+def _delete(folder: Storage, name: str) -> None:
     """Delete a checkpoint so that a crash in between cannot leave a part that looks whole."""
-    (checkpoint / _MARKER).unlink(missing_ok=True)
-    if checkpoint.exists():
-        shutil.rmtree(checkpoint)
+    folder.remove(f"{name}/{MARKER}")
+    folder.remove(name)
 
 
-def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint that ``path`` means: itself, or the newest complete one of a run's folder.
+def find_checkpoint(folder: Storage) -> Storage:
+    """Return the checkpoint that a folder is, or the newest complete one of the run whose folder it is.
 
     Raises:
         CheckpointError: there is none.
     """
-    if _is_complete(path):
-        return path
-    if (path / _STATE).exists():
-        raise CheckpointError(f"{path} is incomplete (it has no {_MARKER} file)")
-    newest = CheckpointStore(path).newest()
-    if newest is None:
-        raise CheckpointError(f"{path} is no checkpoint, and holds no complete {_PREFIX}<N> folder")
-    return newest
+    if is_sealed(folder) or folder.size(STATE) is not None:
+        reason = why_incomplete(folder)
+        if reason is not None:
+            raise CheckpointError(f"{folder} is incomplete or damaged: {reason}")
+        return folder
+    name = next(_complete(folder), None)
+    if name is None:
+        raise CheckpointError(f"{folder} is no checkpoint, and holds no complete {_PREFIX}<N> folder")
+    return folder / name
 
 
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """Return what ``state.json`` of a checkpoint holds."""
-    try:
-        state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{checkpoint / _STATE} cannot be read: {error}") from None
-    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-        raise CheckpointError(f"{checkpoint / _STATE} must be a JSON object with an integer `step`")
-    return state
-
-
-def load(checkpoint: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
-    """Fill ``model``, and ``optimizer`` if given, from a checkpoint. Every process must call this.
+def read_state(checkpoint: Storage) -> dict[str, Any]:
+    """Return what ``state.json`` of a checkpoint holds.
 
     Raises:
-        CheckpointError: the checkpoint's tensors are damaged, or not those of this model.
+        CheckpointError: it cannot be read.
     """
-    weights, moments = _state_of(model, optimizer)
-    target = _tensors(weights, moments)
     try:
-        with _quiet_alone():
-            load_tensors(target, storage_reader=_SafeReader(checkpoint), no_dist=not dist.is_initialized())
-    except CheckpointError:
-        raise
-    except (Exception, CheckpointException) as error:  # PyTorch raises many kinds for a damaged or foreign checkpoint
-        raise CheckpointError(f"{checkpoint} cannot be loaded into this model: {_reason(error)}") from error
-    # Learning rate, decay and betas are the configuration's, not the checkpoint's: only moments are restored.
-    set_state_dict(
-        model,
-        [] if optimizer is None else [optimizer],
-        model_state_dict=target["model"],
-        optim_state_dict={**moments, **target.get("optimizer", {})},
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """Return the innermost error's type and message: a collective error wraps those of the ranks with their traces."""
-    if isinstance(error, CheckpointException) and error.failures:
-        error = next(iter(error.failures.values()))[0]
-    return f"{type(error).__name__} {error}".strip()
-
-
-@contextmanager
-def _quiet_alone() -> Iterator[None]:
-    """Hide PyTorch's warning that one process saves alone; that is what is wanted."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
-
-
-def _state_of(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    return get_state_dict(model, [] if optimizer is None else [optimizer])
-
-
-def _tensors(weights: dict[str, Any], moments: dict[str, Any]) -> dict[str, Any]:
-    """Return everything of a run that is a tensor, by parameter name; optimizer settings are the configuration's."""
-    return {"model": weights, "optimizer": {"state": moments["state"]}} if moments else {"model": weights}
+        state = json.loads(checkpoint.read(STATE).decode("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{checkpoint}/{STATE} cannot be read: {error}") from None
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise CheckpointError(f"{checkpoint}/{STATE} must be a JSON object with an integer `step`")
+    return state

@@ -140,7 +140,10 @@ def _saved_sometimes(
 
 def _saving_needs_a_folder(save: str | None, given: Any) -> Iterator[Complaint]:
     if save is None:
-        for key in ("checkpoint_factor", "extra_save_iters", "keep_last_n_checkpoints"):
+        for key in (
+            "checkpoint_factor", "checkpoint_url", "extra_save_iters", "keep_last_n_checkpoints", "keep_every",
+            "async_checkpoint", "max_failed_saves", "allow_changes",
+        ):  # fmt: skip
             if key in given:
                 yield key, "has no effect without save", "Add `save: FOLDER`, or remove the key."
 
@@ -260,7 +263,7 @@ def check_files(config: Config) -> list[str]:
             "a corpus with tools/preprocess_data.py."
         )
     load = config.checkpoint.load
-    if load is not None and load != config.checkpoint.save and not Path(load).is_dir():
+    if load is not None and load != config.checkpoint.save and "://" not in load and not Path(load).is_dir():
         problems.append(f"load = {load!r}: there is no such folder. Change the path.")
     problems += _model_problems(config)
     return problems

@@ -364,8 +364,8 @@ _TRAINING = (
     _ignored("allow_chopped", True, "packed documents are always cut where a sample ends"),
     _ignored("mmap_warmup", False, "the operating system's page cache does it"),
     _used("save"),
-    _rejected("s3_path", None, "checkpoints are written to a file system: copy them afterwards"),
-    _ignored("s3_chunk_size", 104857600, "checkpoints are written to a file system"),
+    _renamed("s3_path", None, "checkpoint_url"),
+    _ignored("s3_chunk_size", 104857600, "s3fs chooses the size of parts"),
     _rejected("config_files", None, _PROGRAM),
     _used("load"),
     _later("checkpoint_validation_with_forward_pass", False),
@@ -469,8 +469,6 @@ LATER_KEYS: Mapping[str, NeoxKey] = MappingProxyType(
     {
         key.name: key
         for key in (
-            _later("async_checkpoint", False, "training waits until a checkpoint is written"),
-            _later("keep_every", None, "checkpoints of extra_save_iters are never deleted"),
             _later("learning_rate_groups", None, "one learning rate for all weights", _EMPTY),
         )
     }

@@ -89,6 +89,7 @@ def _idle_keys(config: Config) -> set[str]:
     """Return the keys that have no effect in this run; none of them was given, or loading would have said so."""
     data = config.data
     idle: set[str] = set() if config.train.checkpoint_activations else {"checkpoint_mode"}
+    idle |= set() if config.checkpoint.save is not None else {"async_checkpoint", "max_failed_saves"}
     idle |= set() if config.parallel.model_parallel_size > 1 else {"sequence_parallel"}
     idle |= set() if config.parallel.pipe_parallel_size > 1 else {"pipe_schedule", "pipe_chunks"}
     # Beside a folder the given shape keys stay, for every process that reads the resolved file to compare.

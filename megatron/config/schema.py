@@ -234,21 +234,40 @@ class TrainConfig(Section):
     """Stop, after saving, when the step is a multiple of this."""
 
 
+Change = Literal["architecture", "mixture", "order", "seed", "seq_length", "tokenizer"]
+
+
 class CheckpointConfig(Section):
     """What is kept on disk, and what a run starts from."""
 
     save: Text | None = None
     """Folder of this run: checkpoints, metrics, resolved configuration. A run that finds a checkpoint there resumes."""
+    checkpoint_url: Text | None = None
+    """Where checkpoints are written instead of `save`: another folder, or one of an object store (`s3://bucket/run`).
+    Metrics and logs stay in `save`."""
     load: Text | None = None
-    """Folder of another run to start from when `save` holds no checkpoint yet."""
+    """Another run, or one of its checkpoints, to start from when this run has no checkpoint yet: a folder, or one of an
+    object store."""
     checkpoint_factor: Count | None = None
     """Save every this many steps. The last step is always saved."""
     extra_save_iters: Annotated[tuple[Count, ...], BeforeValidator(as_tuple)] = ()
     """Further steps after which to save."""
     keep_last_n_checkpoints: Count | None = None
-    """Delete older checkpoints; all are kept when absent. Those of `extra_save_iters` are never deleted."""
+    """Delete older checkpoints; all are kept when absent. Those of `extra_save_iters` and `keep_every` are never
+    deleted."""
+    keep_every: Count | None = None
+    """Never delete the checkpoints of steps that are a multiple of this."""
+    async_checkpoint: Switch = True
+    """Train on while a checkpoint is written: every process copies its share of weights and optimizer to the host's
+    memory, and waits for nothing else. `false` waits until the checkpoint is on disk, and needs no memory."""
+    max_failed_saves: CountOrZero = 2
+    """So many saves in a row may fail, such as on a full disk, before the run stops; 0 stops at the first. The last
+    save of a run must succeed."""
     finetune: Switch = False
     """With `load`: take only the weights, and begin at step 0 with a fresh optimizer."""
+    allow_changes: Annotated[tuple[Change, ...], BeforeValidator(as_tuple)] = ()
+    """What a resumed run may have changed since its checkpoint: `architecture` (of what the weights' shapes do not
+    tell), `mixture`, `order`, `seed`, `seq_length`, `tokenizer`. Otherwise such a change is an error."""
 
 
 class EvaluationConfig(Section):

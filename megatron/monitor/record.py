@@ -62,7 +62,7 @@ class MetricsWriter:
         """Append one event and hand it to the listeners.
 
         Args:
-            event: ``start``, ``mixture``, ``train``, ``validation``, ``checkpoint`` or ``end``.
+            event: ``start``, ``mixture``, ``train``, ``validation``, ``checkpoint``, ``checkpoint_failed`` or ``end``.
             step: number of finished optimizer steps.
             **fields: numbers, strings, and lists and dicts of them. No tensors.
 

@@ -8,12 +8,15 @@ import datetime
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,57 @@ class World:
         """Wait until every process is here."""
         if self.size > 1:
             dist.barrier()
+
+
+class Peers:
+    """All processes of a run, for small Python objects, over messages that get in the way of no others.
+
+    They have a group of their own, on CPUs, so that a thread can talk while another one trains. Objects travel as
+    pickles, from processes of the same run only.
+
+    Args:
+        world: the processes, each of which must make its peers at the same time; None for this one alone.
+        timeout_minutes: how long one may wait for another, which may still be writing a large file.
+    """
+
+    def __init__(self, world: World | None = None, *, timeout_minutes: float = 120.0) -> None:
+        self.rank, self.size = (0, 1) if world is None else (world.rank, world.size)
+        timeout = datetime.timedelta(minutes=timeout_minutes)
+        self.group = dist.new_group(backend="gloo", timeout=timeout) if self.size > 1 else None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process does what only one may do."""
+        return self.rank == 0
+
+    def gather(self, value: _T) -> list[_T] | None:
+        """Return the values of all processes, by rank, in the main one; None in the others."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.size if self.is_main else None
+        dist.gather_object(value, values, dst=0, group=self.group)
+        return values
+
+    def scatter(self, values: Sequence[_T] | None) -> _T:
+        """Return this process's one of the values that the main process gives, one for each."""
+        if self.size == 1:
+            assert values is not None
+            return values[0]
+        own: list[Any] = [None]
+        dist.scatter_object_list(own, None if values is None else list(values), src=0, group=self.group)
+        return own[0]  # type: ignore[no-any-return]
+
+    def broadcast(self, value: _T | None) -> _T:
+        """Return the main process's value."""
+        values: list[Any] = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(values, src=0, group=self.group)
+        return values[0]  # type: ignore[no-any-return]
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier(group=self.group)
 
 
 @contextmanager

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from megatron.checkpoint.storage import Storage
 from megatron.checkpoint.store import CheckpointError
 from megatron.config.architecture import Architecture
 from megatron.data.manifest import ShardInfo
 from megatron.data.mixture import Mixture
 from megatron.data.order import ORDER_VERSION
 from megatron.train.build import Data
+from megatron.utils.log import get_logger
+
+logger = get_logger(__name__)
 
 
 def run_identity(data: Data, architecture: Architecture, *, seed: int) -> dict[str, Any]:
@@ -57,15 +60,27 @@ def _text_of(shard: ShardInfo) -> list[str | int]:
     return [shard.content_hash, shard.tokens, *(part if any(part) else ())]
 
 
-def check_same_run(state: dict[str, Any], identity: dict[str, Any], checkpoint: Path) -> None:
+def check_same_run(
+    state: dict[str, Any], identity: dict[str, Any], checkpoint: Storage, *, allowed: Collection[str] = ()
+) -> None:
     """Refuse to continue a checkpoint with another model, tokenizer, mixture, sequence length or seed.
 
     Of the mixture only what the checkpoint has been trained on counts: phases that begin later may be anything.
 
+    Args:
+        state: what the checkpoint says.
+        identity: what this run is.
+        checkpoint: for messages.
+        allowed: names of the identity that may differ (``allow_changes``); that they do is logged.
+
     Raises:
-        CheckpointError: naming everything that differs.
+        CheckpointError: naming everything else that differs.
     """
     wanted = json.loads(json.dumps(identity))
+    for name in allowed:
+        if state.get(name) != wanted[name]:
+            logger.warning("%s has another %s than this run; allow_changes lets it", checkpoint, name)
+            state = {**state, name: wanted[name]}
     if state.get("order") != wanted["order"]:
         raise CheckpointError(
             f"{checkpoint} was trained by a version of this program that draws samples in another order (version "
@@ -89,7 +104,8 @@ def check_same_run(state: dict[str, Any], identity: dict[str, Any], checkpoint: 
     if problems:
         raise CheckpointError(
             f"{checkpoint} belongs to another run: {'; '.join(problems)}. Give another `save` folder, or change the "
-            "configuration back; to start a new run from its weights, set `load` to it and `finetune: true`"
+            "configuration back; to start a new run from its weights, set `load` to it and `finetune: true`; to go on "
+            "all the same, name what has changed in `allow_changes`"
         )
 
 

@@ -11,7 +11,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from megatron.checkpoint import store
+from megatron.checkpoint.blocks import DamagedError
+from megatron.checkpoint.restore import load
+from megatron.checkpoint.storage import Storage, open_storage
+from megatron.checkpoint.store import CheckpointStore, Saved, SaveError, find_checkpoint, read_state
+from megatron.config.compare import changed_settings
 from megatron.config.derive import derive_batch
 from megatron.config.layout import Layout
 from megatron.config.load import dump, resolved_name
@@ -28,7 +32,7 @@ from megatron.parallel.engine import Engine
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.precision import compute_dtype
-from megatron.parallel.process import World
+from megatron.parallel.process import Peers, World
 from megatron.train.batches import Batches
 from megatron.train.build import build_data, build_model, check_tokenizer, tokenizer_files
 from megatron.train.identity import check_same_run, run_identity
@@ -117,33 +121,62 @@ class Trainer:
             max_gradient_norm=config.optimizer.gradient_clipping,
         )
         self.identity = run_identity(self.data, self.model.architecture, seed=config.train.seed)
-        self.store = store.CheckpointStore(
-            self.folder,
+        self.peers = Peers(world)
+        self.store = CheckpointStore(
+            open_storage(config.checkpoint.checkpoint_url or self.folder),
+            peers=self.peers,
             keep_last=config.checkpoint.keep_last_n_checkpoints,
-            milestones=config.checkpoint.extra_save_iters,
-            is_main=world.is_main,
-            barrier=world.barrier,
+            is_kept=self._is_kept,
+            in_background=config.checkpoint.async_checkpoint,
         )
+        self.failed_saves = 0
+        self.reported: Saved | None = None
         self.step, self.samples = 0, 0
         self.resumed_from = self._load()
 
     def _load(self) -> int | None:
         """Take up this run's newest checkpoint, else that of ``load``; return the step that this run resumes from."""
-        section = self.config.checkpoint
         own = self.store.newest()
+        while own is not None:
+            try:
+                self._load_from(own)
+                return self.step
+            except DamagedError as error:
+                if self.world.is_main:
+                    logger.warning("%s is passed over: %s", own, error)
+                own = self.store.newest(before=int(read_state(own)["step"]))
+        section = self.config.checkpoint
         # GPT-NeoX's configurations name one folder for both: before the first checkpoint there is nothing to load.
-        if own is None and (section.load is None or Path(section.load).resolve() == self.folder.resolve()):
+        if section.load is None or section.load in (section.save, section.checkpoint_url):
             return None
-        checkpoint = own or store.find_checkpoint(Path(str(section.load)))
-        weights_only = own is None and section.finetune
+        self._load_from(find_checkpoint(open_storage(section.load)), weights_only=section.finetune)
+        return None
+
+    def _load_from(self, checkpoint: Storage, *, weights_only: bool = False) -> None:
         if not weights_only:
-            state = store.read_state(checkpoint)
-            check_same_run(state, self.identity, checkpoint)
+            state = read_state(checkpoint)
+            check_same_run(state, self.identity, checkpoint, allowed=self.config.checkpoint.allow_changes)
+        load(
+            checkpoint, model=self.model, optimizer=None if weights_only else self.optimizer, peers=self.peers
+        )
+        if not weights_only:
             self.step, self.samples = int(state["step"]), int(state["samples"])
-        store.load(checkpoint, model=self.model, optimizer=None if weights_only else self.optimizer)
         if self.world.is_main:
             logger.info("loaded %s from %s", "the weights" if weights_only else "everything", checkpoint)
-        return None if own is None else self.step
+            self._tell_changes(checkpoint)
+
+    def _tell_changes(self, checkpoint: Storage) -> None:
+        try:
+            changes = changed_settings(checkpoint.read("config.yml").decode("utf-8"), self.config)
+        except (OSError, ValueError) as error:
+            logger.warning("what has changed since %s cannot be told: %s", checkpoint, error)
+            return
+        if changes:
+            logger.info("changed since %s: %s", checkpoint, "; ".join(changes))
+
+    def _is_kept(self, step: int) -> bool:
+        section = self.config.checkpoint
+        return step in section.extra_save_iters or (section.keep_every is not None and step % section.keep_every == 0)
 
     def run(self) -> str:
         """Train to ``train_iters`` (or to the next ``exit_interval``) and return why it ended.
@@ -164,8 +197,11 @@ class Trainer:
         self._write_start()
         if self.resumed_from is None and evaluation.do_eval_at_start and evaluation.eval_interval:
             self._evaluate()
-        with self._open_batches() as batches:
-            reason = self._all_steps(batches)
+        try:
+            with self._open_batches() as batches:
+                reason = self._all_steps(batches)
+        finally:
+            self._end_save()  # also after an error: a checkpoint on its way is worth the wait
         rows = self.data.mixture.rows(self.data.order, samples=self.samples)
         self._write("mixture", kind="used", rows=rows)
         self._write("end", reason=reason)
@@ -180,7 +216,8 @@ class Trainer:
             if evaluation.eval_interval and (last or self.step % evaluation.eval_interval == 0):
                 self._evaluate()
             if last or leave or self._is_save_step():
-                self._save()
+                self._save(last=last or leave)
+            self._report(self.store.saved())
             if leave:
                 return "exit_interval"
         return "finished"
@@ -240,9 +277,9 @@ class Trainer:
         regular = section.checkpoint_factor is not None and self.step % section.checkpoint_factor == 0
         return regular or self.step in section.extra_save_iters
 
-    def _save(self) -> None:
-        started = time.perf_counter()
-        path = self.store.save(
+    def _save(self, *, last: bool) -> None:
+        self._end_save()
+        self.store.save(
             step=self.step,
             model=self.model,
             optimizer=self.optimizer,
@@ -250,7 +287,41 @@ class Trainer:
             files={"config.yml": dump(self.config), "mixture.json": json.dumps(self._planned_rows, indent=1)},
             copies={f"tokenizer/{path.name}": path for path in tokenizer_files(self.config.tokenizer)},
         )
-        self._write("checkpoint", path=str(path), seconds=time.perf_counter() - started)
+        if last:
+            self._end_save(last=True)
+
+    def _end_save(self, *, last: bool = False) -> None:
+        """Wait for the save under way, and stop the run after too many in a row that have failed.
+
+        Raises:
+            SaveError: they have; or the last one of the run has.
+        """
+        try:
+            saved = self.store.wait()
+        except SaveError as error:
+            self.failed_saves += 1
+            allowed = self.config.checkpoint.max_failed_saves
+            if last or self.failed_saves > allowed:
+                raise
+            self._write("checkpoint_failed", reason=str(error))
+            return
+        if saved is not None:
+            self.failed_saves = 0
+            self._report(saved)
+
+    def _report(self, saved: Saved | None) -> None:
+        if saved is None or saved is self.reported:
+            return
+        self.reported = saved
+        if self.metrics is not None:
+            self.metrics.write(
+                "checkpoint",
+                saved.step,
+                path=str(saved.checkpoint),
+                bytes=saved.bytes,
+                seconds=saved.seconds,
+                waited_seconds=saved.waited_seconds,
+            )
 
     def _open_metrics(self) -> MetricsWriter:
         section = self.config.logging

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from megatron.checkpoint.seal import verify
+from megatron.checkpoint.storage import LocalStorage
 from megatron.monitor.record import read_all_events, read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +71,9 @@ def num_starts(save: Path) -> int:
     return sum(event["event"] == "start" for event in read_all_events(path)) if path.exists() else 0
 
 
-def kill_at(run: Any, processes: int, step: int, *, only_the_launcher: bool = False) -> int:
+def kill_at(
+    run: Any, processes: int, step: int, *, only_the_launcher: bool = False, seconds_later: float = 0.0
+) -> int:
     """Kill the run with SIGKILL once it has recorded ``step``; return the last recorded step."""
     before = num_starts(run.save)
     process = start(run, processes)
@@ -79,6 +83,7 @@ def kill_at(run: Any, processes: int, step: int, *, only_the_launcher: bool = Fa
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "the run does not advance"
         time.sleep(0.01)
+    time.sleep(seconds_later)
     members = family(process.pid)
     assert len(members) >= processes
     for member in [process.pid] if only_the_launcher else members:
@@ -115,6 +120,34 @@ def test_killed_run_repeats_every_loss(tiny_run: Callable[..., Any], processes: 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_ten_kills_repeat_every_loss(tiny_run: Callable[..., Any], processes: int) -> None:
     check(tiny_run, processes, kills=10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_half_checkpoint_is_taken_for_whole(tiny_run: Callable[..., Any], processes: int) -> None:
+    """Fifty kills at random moments of a run that is nearly always writing a checkpoint."""
+    kills, steps = 50, 600
+    run = tiny_run(train_iters=steps, checkpoint_factor=1, eval_interval=steps, keep_last_n_checkpoints=2)
+    finish(run, processes)
+    whole = losses(run.save)
+    shutil.rmtree(run.save)
+    choice = random.Random(processes)
+    resumed, broken_off = [], 0
+    for _ in range(kills):
+        kill_at(run, processes, max(losses(run.save), default=0) + 1, seconds_later=choice.random() / 10)
+        broken_off += len(list(run.save.glob(".global_step*.tmp")))
+        sealed = [path for path in run.save.glob("global_step*") if (path / "COMPLETE").exists()]
+        for path in sealed:
+            verify(LocalStorage(path))
+        newest = max((int(path.name.removeprefix("global_step")) for path in sealed), default=None)
+        resumed.append(newest)
+        assert max(losses(run.save)) < steps, "the run is too short for so many kills"
+    finish(run, processes)
+    starts = [event for event in read_all_events(run.save / "metrics.jsonl") if event["event"] == "start"]
+    assert [event["resumed_from"] for event in starts] == [None, *resumed]
+    assert losses(run.save) == whole  # bit for bit
+    print(f"{kills} kills, {broken_off} of them in the middle of a checkpoint; the last resumed from {resumed[-1]}")
 
 
 def test_two_processes_match_one(tiny_run: Callable[..., Any]) -> None:

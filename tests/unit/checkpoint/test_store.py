@@ -1,13 +1,26 @@
 from __future__ import annotations
 
-import pickle
+import errno
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
 
 import pytest
 import torch
-from torch.distributed.checkpoint.metadata import BytesStorageMetadata, TensorStorageMetadata
+from safetensors.torch import load_file
 
-from megatron.checkpoint.store import CheckpointError, CheckpointStore, find_checkpoint, load, read_state
+from megatron.checkpoint.blocks import DamagedError
+from megatron.checkpoint.restore import load
+from megatron.checkpoint.seal import verify
+from megatron.checkpoint.storage import LocalStorage, Storage
+from megatron.checkpoint.store import (
+    CheckpointError,
+    CheckpointStore,
+    SaveError,
+    find_checkpoint,
+    read_state,
+)
 from megatron.config.architecture import Architecture
 from megatron.model.llama import Llama
 from megatron.optim.adamw import build_adamw
@@ -33,10 +46,22 @@ def train(model: Llama, optimizer: torch.optim.AdamW) -> float:
     return loss.item()
 
 
-def test_model_and_optimizer_come_back_bit_for_bit(tmp_path: Path) -> None:
+def store_in(folder: Path, **options: Any) -> CheckpointStore:
+    return CheckpointStore(LocalStorage(folder), **options)
+
+
+def save(store: CheckpointStore, step: int, model: Llama, optimizer: Any = None, **options: Any) -> Storage:
+    store.save(step=step, model=model, optimizer=optimizer, **{"state": {}, **options})
+    saved = store.wait()
+    assert saved is not None
+    return saved.checkpoint
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_model_and_optimizer_come_back_bit_for_bit(tmp_path: Path, in_background: bool) -> None:
     model, optimizer = trained()
-    path = CheckpointStore(tmp_path).save(step=2, model=model, optimizer=optimizer, state={"samples": 2})
-    assert path == tmp_path / "global_step2" and find_checkpoint(tmp_path) == path
+    path = save(store_in(tmp_path, in_background=in_background), 2, model, optimizer, state={"samples": 2})
+    assert str(path) == str(tmp_path / "global_step2") == str(find_checkpoint(LocalStorage(tmp_path)))
     assert (tmp_path / "latest").read_text() == "global_step2\n"
     assert read_state(path) == {"samples": 2, "step": 2}
     other, its_optimizer = trained(seed=5, steps=1)
@@ -46,103 +71,191 @@ def test_model_and_optimizer_come_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_weights_alone(tmp_path: Path) -> None:
     model, optimizer = trained()
-    path = CheckpointStore(tmp_path).save(step=2, model=model, optimizer=optimizer, state={})
+    path = save(store_in(tmp_path), 2, model, optimizer)
     other, _ = trained(seed=5)
     load(path, model=other, optimizer=None)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
 
 
+def test_files_are_safetensors_with_the_models_own_names(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    save(store_in(tmp_path), 2, model, optimizer)
+    weights = load_file(tmp_path / "global_step2" / "model-00001-of-00001.safetensors")
+    parameters = dict(model.named_parameters())
+    assert {name: tensor.tolist() for name, tensor in weights.items()} == {
+        name: tensor.tolist() for name, tensor in parameters.items()
+    }
+    moments = load_file(tmp_path / "global_step2" / "optimizer-00001-of-00001.safetensors")
+    assert set(moments) == {f"{name}.{what}" for name in parameters for what in ("exp_avg", "exp_avg_sq", "step")}
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_training_on_does_not_reach_what_is_being_written(tmp_path: Path, in_background: bool) -> None:
+    model, optimizer = trained()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    slow = SlowStorage(tmp_path)
+    store = CheckpointStore(slow, in_background=in_background)
+    store.save(step=2, model=model, optimizer=optimizer, state={})
+    assert (store.saved() is None) == in_background
+    train(model, optimizer)
+    slow.may_go_on.set()
+    saved = store.wait()
+    assert saved is not None
+    assert saved.seconds >= saved.waited_seconds > 0
+    other, _ = trained(seed=5)
+    load(saved.checkpoint, model=other, optimizer=None)
+    assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())
+
+
+class SlowStorage(LocalStorage):
+    """Writes nothing in another thread before it may."""
+
+    def __init__(self, path: Path, may_go_on: threading.Event | None = None) -> None:
+        super().__init__(path)
+        self.may_go_on = may_go_on or threading.Event()
+
+    def __truediv__(self, name: str) -> SlowStorage:
+        return SlowStorage(self.path / name, self.may_go_on)
+
+    def put(self, name: str, write: Callable[[BinaryIO], None]) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            assert self.may_go_on.wait(60)
+        super().put(name, write)
+
+
 def test_newest_complete_wins_and_others_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, _ = trained()
-    store = CheckpointStore(tmp_path)
-    for step in (2, 9, 10):
-        store.save(step=step, model=model, optimizer=None, state={})
+    store = store_in(tmp_path)
+    for step in (2, 9, 10, 11, 12):
+        save(store, step, model)
     (tmp_path / "global_step10" / "COMPLETE").unlink()
+    with (tmp_path / "global_step11" / "model-00001-of-00001.safetensors").open("ab") as file:
+        file.truncate(100)
+    (tmp_path / "global_step12" / "state.json").write_text("{}")
     (tmp_path / "global_stepX").mkdir()
-    (tmp_path / ".global_step11.tmp").mkdir()
-    assert store.newest() == tmp_path / "global_step9"
-    assert "global_step10 is incomplete" in caplog.text
+    (tmp_path / ".global_step13.tmp").mkdir()
+    assert store.newest() == LocalStorage(tmp_path / "global_step9")
+    for reason in (
+        "global_step10 is passed over: it has no COMPLETE file",
+        "global_step11 is passed over: model-00001-of-00001.safetensors is 100 bytes long, not ",
+        "global_step12 is passed over: state.json is damaged",
+    ):
+        assert reason in caplog.text
+    assert store.newest(before=9) == LocalStorage(tmp_path / "global_step2")
+
+
+def test_a_run_does_not_begin_anew_beside_damaged_checkpoints(tmp_path: Path) -> None:
+    model, _ = trained()
+    store = store_in(tmp_path)
+    assert store.newest() is None
+    save(store, 2, model)
+    (tmp_path / "global_step2" / "state.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="not one that is whole"):
+        store.newest()
+    # What was never complete is nothing to lose.
+    (tmp_path / "global_step2" / "COMPLETE").unlink()
+    assert store.newest() is None
 
 
 def test_retention_spares_milestones(tmp_path: Path) -> None:
     model, _ = trained()
-    store = CheckpointStore(tmp_path, keep_last=2, milestones=[3])
+    store = store_in(tmp_path, keep_last=2, is_kept=lambda step: step == 3)
     for step in range(1, 7):
-        store.save(step=step, model=model, optimizer=None, state={})
+        save(store, step, model)
     assert sorted(path.name for path in tmp_path.glob("global_step*")) == [
         "global_step3", "global_step5", "global_step6",
     ]  # fmt: skip
 
 
-def test_an_error_while_saving_leaves_the_old_checkpoint(tmp_path: Path) -> None:
-    model, _ = trained()
-    store = CheckpointStore(tmp_path)
-    store.save(step=1, model=model, optimizer=None, state={})
-    with pytest.raises(FileNotFoundError):
-        store.save(step=2, model=model, optimizer=None, state={}, copies={"x": tmp_path / "gone"})
-    assert store.newest() == tmp_path / "global_step1"
+@pytest.mark.parametrize("in_background", [False, True])
+def test_an_error_while_saving_leaves_the_old_checkpoint(tmp_path: Path, in_background: bool) -> None:
+    model, optimizer = trained()
+    store = store_in(tmp_path, in_background=in_background)
+    save(store, 1, model, optimizer)
+    with pytest.raises(SaveError, match="step 2 was not written: FileNotFoundError"):
+        save(store, 2, model, optimizer, copies={"x": tmp_path / "gone"})
+    assert store.newest() == LocalStorage(tmp_path / "global_step1")
     assert (tmp_path / "latest").read_text() == "global_step1\n"
     # And the next attempt is not in its way.
-    store.save(step=2, model=model, optimizer=None, state={})
-    assert store.newest() == tmp_path / "global_step2"
+    save(store, 2, model, optimizer)
+    assert store.newest() == LocalStorage(tmp_path / "global_step2")
+
+
+class FullDisk(LocalStorage):
+    """Takes so many bytes, in all files together."""
+
+    left: ClassVar[int]
+
+    def __truediv__(self, name: str) -> FullDisk:
+        return FullDisk(self.path / name)
+
+    def put(self, name: str, write: Callable[[BinaryIO], None]) -> None:
+        def limited(file: BinaryIO) -> None:
+            write(file)
+            FullDisk.left -= file.tell()
+            if FullDisk.left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        super().put(name, limited)
+
+
+def test_a_disk_that_is_full_at_any_file_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    save(store_in(tmp_path), 1, model, optimizer)
+    whole = sum(path.stat().st_size for path in (tmp_path / "global_step1").rglob("*"))
+    store = CheckpointStore(FullDisk(tmp_path))
+    for size in range(0, whole, whole // 10):
+        FullDisk.left = size
+        with pytest.raises(SaveError, match="No space left on device"):
+            save(store, 2, model, optimizer, state={"longer": "x" * 2000})
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["global_step1", "latest"]
+    FullDisk.left = 2 * whole
+    save(store, 2, model, optimizer)
+    assert store.newest() == FullDisk(tmp_path / "global_step2")
+
+
+def test_a_flipped_bit_in_any_file_is_found(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    path = save(store_in(tmp_path), 1, model, optimizer, files={"config.yml": "lr: 1"}, copies=tokenizer(tmp_path))
+    folder = tmp_path / "global_step1"
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert len(files) == 7
+    for file in files:
+        data = file.read_bytes()
+        for place in {0, len(data) // 3, len(data) - 1}:
+            flipped = bytearray(data)
+            flipped[place] ^= 1 << (place % 8)
+            file.write_bytes(flipped)
+            with pytest.raises(DamagedError, match=r"damaged|cannot be read"):
+                verify(path)
+            with pytest.raises(DamagedError):
+                load(path, model=model, optimizer=optimizer)
+        file.write_bytes(data)
+    verify(path)
+    load(path, model=model, optimizer=optimizer)
+
+
+def tokenizer(folder: Path) -> dict[str, Path]:
+    path = folder / "tokenizer.model"
+    path.write_bytes(bytes(range(256)))
+    return {"tokenizer/tokenizer.model": path}
 
 
 def test_no_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no complete global_step<N>"):
-        find_checkpoint(tmp_path)
+        find_checkpoint(LocalStorage(tmp_path))
 
 
 def test_another_shape_is_a_clear_error(tmp_path: Path) -> None:
     model, _ = trained()
-    path = CheckpointStore(tmp_path).save(step=1, model=model, optimizer=None, state={})
+    path = save(store_in(tmp_path), 1, model)
     with pytest.raises(CheckpointError, match="cannot be loaded into this model"):
         load(path, model=Llama(Architecture(64, 16, 48, 2, 2, 1, 8, 64)), optimizer=None)
 
 
-class _Bomb:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return exec, ("raise SystemExit('code of a stranger ran')",)
-
-
-def by_name(module: str, name: str) -> bytes:
-    """Return a pickle that calls ``module.name('x')``, with dots in the name as protocol 4 allows."""
-    return b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c" + bytes([len(name)]) + name.encode() + (
-        b"\x93\x8c\x01x\x85R."
-    )
-
-
-@pytest.mark.parametrize(
-    "index",
-    [
-        pickle.dumps(_Bomb()),
-        by_name("torch.distributed.checkpoint.filesystem", "os.system"),
-        by_name("torch.distributed.checkpoint.metadata", "os.system"),
-        by_name("torch.serialization", "_get_layout.__globals__"),
-        by_name("torch", "load"),
-    ],
-)
-def test_a_pickled_index_cannot_run_code(tmp_path: Path, index: bytes) -> None:
-    model, _ = trained()
-    path = CheckpointStore(tmp_path).save(step=1, model=model, optimizer=None, state={})
-    (path / ".metadata").write_bytes(index)
-    with pytest.raises(CheckpointError, match="which none needs; refused"):
-        load(path, model=model, optimizer=None)
-
-
-def test_an_entry_that_would_be_unpickled_is_refused(tmp_path: Path) -> None:
-    model, optimizer = trained()
-    path = CheckpointStore(tmp_path).save(step=1, model=model, optimizer=optimizer, state={})
-    metadata = pickle.loads((path / ".metadata").read_bytes())
-    assert all(isinstance(entry, TensorStorageMetadata) for entry in metadata.state_dict_metadata.values())
-    metadata.state_dict_metadata["model.model.norm.weight"] = BytesStorageMetadata()
-    (path / ".metadata").write_bytes(pickle.dumps(metadata))
-    with pytest.raises(CheckpointError, match="refused"):
-        load(path, model=model, optimizer=None)
-
-
 def test_the_configurations_optimizer_settings_win_over_the_stored_ones(tmp_path: Path) -> None:
     model, optimizer = trained()
-    path = CheckpointStore(tmp_path).save(step=2, model=model, optimizer=optimizer, state={})
+    path = save(store_in(tmp_path), 2, model, optimizer)
     other = Llama(SHAPE)
     changed = build_adamw(other, learning_rate=0.5, betas=(0.5, 0.6), eps=1e-3, weight_decay=0.7)
     load(path, model=other, optimizer=changed)
@@ -157,20 +270,8 @@ def test_the_configurations_optimizer_settings_win_over_the_stored_ones(tmp_path
 
 def test_what_a_crash_left_half_deleted_goes_away(tmp_path: Path) -> None:
     model, _ = trained()
-    store = CheckpointStore(tmp_path)
-    store.save(step=1, model=model, optimizer=None, state={})
+    store = store_in(tmp_path)
+    save(store, 1, model)
     (tmp_path / "global_step1" / "COMPLETE").unlink()
-    store.save(step=2, model=model, optimizer=None, state={})
+    save(store, 2, model)
     assert [path.name for path in tmp_path.glob("global_step*")] == ["global_step2"]
-
-
-def test_retention_counts_complete_checkpoints_only(tmp_path: Path) -> None:
-    model, _ = trained()
-    CheckpointStore(tmp_path).save(step=9, model=model, optimizer=None, state={})
-    CheckpointStore(tmp_path).save(step=12, model=model, optimizer=None, state={})
-    (tmp_path / "global_step12" / "COMPLETE").unlink()
-    (tmp_path / ".global_step11.tmp").mkdir()
-    store = CheckpointStore(tmp_path, keep_last=1)
-    store.save(step=10, model=model, optimizer=None, state={})
-    assert store.newest() == tmp_path / "global_step10"
-    assert not (tmp_path / "global_step9").exists() and not (tmp_path / ".global_step11.tmp").exists()

@@ -9,15 +9,19 @@ from typing import Any
 import pytest
 import torch
 
+from megatron.checkpoint.storage import LocalStorage, open_storage
+from megatron.checkpoint.store import SaveError, read_state
 from megatron.config.load import load
 from megatron.config.schema import Config
 from megatron.monitor.record import read_all_events, read_metrics
 from megatron.parallel.process import World
 from megatron.train.step import NotFiniteError
 from megatron.train.trainer import Trainer
+from tests.s3 import credentials, s3_server
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
 MakeRun = Callable[..., Any]
+OTHER_TIERS = "mixture={unit: tokens, tiers: {big: {above: 400, rate: 0.1}, small: {above: 0, rate: 1}}}"
 
 
 def config_of(run: Any, *overrides: str) -> Config:
@@ -152,9 +156,8 @@ def test_continuing_another_runs_steps_says_so(tiny_run: MakeRun) -> None:
 def test_a_changed_mixture_is_named(tiny_run: MakeRun) -> None:
     run = tiny_run()
     Trainer(config_of(run, "exit_interval=5"), ALONE).run()
-    tiers = "mixture={unit: tokens, tiers: {big: {above: 400, rate: 0.1}, small: {above: 0, rate: 1}}}"
     with pytest.raises(ValueError, match=r"_\w+ has another share \(so do \d more corpora\)"):
-        Trainer(config_of(run, tiers), ALONE)
+        Trainer(config_of(run, OTHER_TIERS), ALONE)
 
 
 def test_corpora_without_held_out_text_are_named(tiny_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
@@ -186,13 +189,94 @@ def test_a_model_with_too_few_embeddings_is_refused(tiny_run: MakeRun) -> None:
         Trainer(config_of(tiny_run(vocab_size=100)), ALONE)
 
 
-def test_a_damaged_checkpoint_is_a_clear_error(tiny_run: MakeRun) -> None:
+def test_a_damaged_checkpoint_is_passed_over(tiny_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
     run = tiny_run()
     Trainer(config_of(run), ALONE).run()
-    data = next((run.save / "global_step12").glob("*.distcp"))
-    data.write_bytes(data.read_bytes()[:100])
-    with pytest.raises(ValueError, match="global_step12 cannot be loaded"):
+    for step in (12, 9):
+        data = next((run.save / f"global_step{step}").glob("model-*.safetensors"))
+        flipped = bytearray(data.read_bytes())
+        flipped[-5] ^= 1
+        data.write_bytes(flipped)
+    trainer = Trainer(config_of(run), ALONE)
+    assert trainer.resumed_from == trainer.step == 6
+    for step in (12, 9):
+        assert f"global_step{step} is passed over: " in caplog.text
+    assert trainer.run() == "finished"
+    assert read_state(LocalStorage(run.save / "global_step12"))["step"] == 12
+
+
+def test_checkpoints_that_are_all_damaged_are_a_clear_error(tiny_run: MakeRun) -> None:
+    run = tiny_run()
+    Trainer(config_of(run), ALONE).run()
+    for data in run.save.glob("global_step*/model-*.safetensors"):
+        data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="not one that is whole"):
         Trainer(config_of(run), ALONE)
+
+
+def test_a_run_whose_checkpoints_lie_in_an_object_store(
+    tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tiny_run()
+    Trainer(config_of(whole), ALONE).run()
+    expected = losses(whole.save)
+    shutil.rmtree(whole.save)
+    url = "checkpoint_url=s3://bucket/run"
+    with s3_server() as address:
+        credentials(monkeypatch, address)
+        assert Trainer(config_of(whole, url, "exit_interval=6"), ALONE).run() == "exit_interval"
+        trainer = Trainer(config_of(whole, url), ALONE)
+        assert trainer.resumed_from == 6 and trainer.run() == "finished"
+        assert "latest" in open_storage("s3://bucket/run").names()
+        elsewhere = Trainer(
+            config_of(whole, f"save={whole.save}2", "load=s3://bucket/run", "finetune=true"), ALONE
+        )
+        assert (elsewhere.step, elsewhere.resumed_from) == (0, None)
+        for (name, ours), theirs in zip(elsewhere.model.named_parameters(), trainer.model.parameters(), strict=True):
+            assert torch.equal(ours, theirs), name
+    assert losses(whole.save) == expected
+    assert not list(whole.save.glob("global_step*"))
+
+
+def test_saves_that_fail_end_a_run_only_after_a_while(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    run = tiny_run()
+    monkeypatch.setattr(LocalStorage, "publish", fail)
+    with pytest.raises(SaveError, match="step 9 was not written: OSError: No space left"):
+        Trainer(config_of(run), ALONE).run()
+    events = read_all_events(run.save / "metrics.jsonl")
+    assert [event["event"] for event in events].count("checkpoint_failed") == 2
+    assert not list(run.save.glob(".global_step*")) and not list(run.save.glob("global_step*"))
+    with pytest.raises(SaveError, match="step 3 was not written"):
+        Trainer(config_of(run, "max_failed_saves=0"), ALONE).run()
+    monkeypatch.undo()
+    assert Trainer(config_of(run), ALONE).run() == "finished"
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "told"),
+    [
+        ("seed=99", "seed", "seed was"),
+        ("seq_length=8", "seq_length", "seq_length was"),
+        (OTHER_TIERS, "mixture", "share"),
+    ],
+)
+def test_what_may_not_change_may_be_allowed_to(tiny_run: MakeRun, change: str, name: str, told: str) -> None:
+    run = tiny_run()
+    Trainer(config_of(run, "exit_interval=6"), ALONE).run()
+    with pytest.raises(ValueError, match=f"belongs to another run: .*{told}.*allow_changes"):
+        Trainer(config_of(run, change), ALONE)
+    assert Trainer(config_of(run, change, f"allow_changes=[{name}]"), ALONE).resumed_from == 6
+
+
+def test_changed_settings_are_told(tiny_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
+    run = tiny_run()
+    Trainer(config_of(run, "exit_interval=6"), ALONE).run()
+    caplog.set_level("INFO")
+    Trainer(config_of(run, "train_iters=20"), ALONE)
+    assert "global_step6: exit_interval: 6 -> (not set); train_iters: 12 -> 20" in caplog.text
 
 
 def test_a_truncated_shard_is_a_clear_error(tiny_run: MakeRun) -> None:

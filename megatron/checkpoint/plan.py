@@ -1,0 +1,259 @@
+"""Who writes and who reads what: PyTorch's planner decides, and every process writes safetensors files of its own.
+
+The planner of ``torch.distributed.checkpoint`` divides what several processes hold alike among them, and finds for each
+box of a tensor that is wanted the boxes that were stored, whatever the two layouts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import orjson
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem, SavePlan, WriteItem
+from torch.distributed.checkpoint.storage import StorageReader
+from torch.futures import Future
+
+from megatron.checkpoint.blocks import VerifiedFile
+from megatron.checkpoint.index import DTYPE_NAMES, Index, Part, StoredTensor
+from megatron.checkpoint.seal import read_index
+from megatron.checkpoint.storage import Storage
+from megatron.parallel.process import Peers
+
+MODEL, OPTIMIZER = "model", "optimizer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A box of a tensor that this process writes.
+
+    Attributes:
+        name: the tensor's, in the index.
+        dtype: of its elements.
+        whole: the tensor's shape.
+        part: where the box lies in the tensor and in which file.
+    """
+
+    name: str
+    dtype: torch.dtype
+    whole: tuple[int, ...]
+    part: Part
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the box."""
+        return math.prod(self.part.shape) * self.dtype.itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A safetensors file: its header, and the pieces that follow it without gaps."""
+
+    name: str
+    header: bytes
+    pieces: tuple[Piece, ...]
+
+
+class SavePlans:
+    """What this process writes of a run's state, agreed upon with the others at the first save.
+
+    Args:
+        peers: all processes of the run.
+    """
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._files: tuple[File, ...] | None = None
+        self._items: dict[str, WriteItem] = {}
+        self._asked: SavePlan | None = None
+        self.tensors: Mapping[str, StoredTensor] | None = None
+        """Of all processes, known to the main one once :meth:`files` has been called."""
+
+    def files(self, state: dict[str, Any]) -> tuple[tuple[File, ...], dict[Piece, Tensor]]:
+        """Return the files that this process writes, and the tensors of their pieces, sharing memory with ``state``.
+
+        Every process must call this at the first save; a later one needs no messages, since a run's state never changes
+        its shape.
+        """
+        planner = DefaultSavePlanner()
+        planner.set_up_planner(state, is_coordinator=self._peers.is_main)
+        asked = planner.create_local_plan()
+        if self._files is None:
+            self._agree(planner, asked)
+            self._asked = asked
+        assert self._files is not None
+        assert self._asked is not None
+        assert asked.items == self._asked.items, "the state of a run has changed its shape"
+        pieces = [piece for file in self._files for piece in file.pieces]
+        return self._files, {
+            piece: cast("Tensor", planner.resolve_data(self._items[piece.name])).detach() for piece in pieces
+        }
+
+    def _agree(self, planner: DefaultSavePlanner, asked: SavePlan) -> None:
+        gathered = self._peers.gather(asked)
+        plans, _ = planner.create_global_plan(gathered) if gathered is not None else (None, None)
+        items = self._peers.scatter(plans).items
+        self._items = {item.index.fqn: item for item in items}
+        assert len(self._items) == len(items), "one tensor has two boxes in one process"
+        self._files = tuple(_arranged(items, self._peers.rank, self._peers.size))
+        everyone = self._peers.gather([piece for file in self._files for piece in file.pieces])
+        if everyone is not None:
+            self.tensors = stored_tensors(piece for pieces in everyone for piece in pieces)
+
+
+def stored_tensors(pieces: Iterable[Piece]) -> dict[str, StoredTensor]:
+    """Return the tensors that pieces make up together."""
+    parts: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        parts.setdefault(piece.name, []).append(piece)
+    return {
+        name: StoredTensor(of_one[0].dtype, of_one[0].whole, tuple(piece.part for piece in of_one))
+        for name, of_one in parts.items()
+    }
+
+
+def _arranged(items: Sequence[WriteItem], rank: int, size: int) -> Iterator[File]:
+    for kind in (MODEL, OPTIMIZER):
+        boxes = [_box(item) for item in items if item.index.fqn.startswith(f"{kind}.")]
+        boxes = [box for box in boxes if math.prod(box.shape)]  # there are processes without a row of a small tensor
+        if boxes:
+            yield arranged_file(f"{kind}-{rank + 1:05d}-of-{size:05d}.safetensors", boxes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """A box of a tensor that has no place in a file yet; fields as of :class:`Piece` and its part."""
+
+    name: str
+    dtype: torch.dtype
+    whole: tuple[int, ...]
+    offset: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def _box(item: WriteItem) -> Box:
+    data = item.tensor_data
+    assert data is not None, f"{item.index.fqn} is no tensor"
+    return Box(
+        item.index.fqn,
+        data.properties.dtype,
+        tuple(data.size),
+        tuple(data.chunk.offsets),
+        tuple(data.chunk.sizes),
+    )
+
+
+def arranged_file(name: str, boxes: Sequence[Box]) -> File:
+    """Return a safetensors file of boxes, the widest dtypes first, so that each begins at a multiple of its width."""
+    ordered = sorted(boxes, key=lambda box: -box.dtype.itemsize)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for box in ordered:
+        start, end = end, end + math.prod(box.shape) * box.dtype.itemsize
+        entry = {"dtype": DTYPE_NAMES[box.dtype], "shape": box.shape, "data_offsets": [start, end]}
+        header[_name_in_file(box)] = entry
+    text = orjson.dumps(header)
+    text += b" " * (-len(text) % 8)
+    first = 8 + len(text)
+    pieces = []
+    for box in ordered:
+        start, _ = header[_name_in_file(box)]["data_offsets"]
+        pieces.append(Piece(box.name, box.dtype, box.whole, Part(box.offset, box.shape, name, first + start)))
+    return File(name, len(text).to_bytes(8, "little") + text, tuple(pieces))
+
+
+def _name_in_file(box: Box) -> str:
+    """Return a tensor's own name, and for a box of it also where it is, as Python would slice it."""
+    name = box.name.removeprefix(f"{MODEL}.").removeprefix(f"{OPTIMIZER}.state.")
+    if box.shape == box.whole:
+        return name
+    slices = ",".join(f"{first}:{first + size}" for first, size in zip(box.offset, box.shape, strict=True))
+    return f"{name}[{slices}]"
+
+
+class IndexedReader(StorageReader):
+    """Fills what PyTorch's planner asks for from a checkpoint's files, every byte compared with its checksum.
+
+    Args:
+        checkpoint: where the files lie; its index is read with the first use.
+    """
+
+    def __init__(self, checkpoint: Storage) -> None:
+        self._checkpoint = checkpoint
+
+    @functools.cached_property
+    def index(self) -> Index:
+        """What the checkpoint holds.
+
+        Raises:
+            DamagedError: one of its small files is not what was written.
+        """
+        return read_index(self._checkpoint)
+
+    @functools.cached_property
+    def _files(self) -> dict[str, VerifiedFile]:
+        return {name: VerifiedFile(self._checkpoint, name, sums) for name, sums in self.index.files.items()}
+
+    @functools.cached_property
+    def _parts(self) -> dict[tuple[str, tuple[int, ...]], Part]:
+        return {(name, part.offset): part for name, tensor in self.index.tensors.items() for part in tensor.parts}
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Read every item, in the order of files, and cast it to the dtype of its place."""
+
+        def part_of(item: ReadItem) -> Part:
+            return self._parts[item.storage_index.fqn, tuple(item.storage_index.offset or ())]
+
+        for item in sorted(plan.items, key=lambda item: (part_of(item).file, part_of(item).start)):
+            found = self.read(item.storage_index.fqn, part_of(item), item.storage_offsets, item.lengths)
+            target = planner.resolve_tensor(item).detach()
+            target.copy_(found)
+            planner.commit_tensor(item, target)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def read(self, name: str, part: Part, offset: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """Return a box of a stored part; only the rows (of the first dimension) that it lies in are read.
+
+        Raises:
+            DamagedError: a block of the file is not what was written.
+        """
+        dtype = self.index.tensors[name].dtype
+        row = math.prod(part.shape[1:]) * dtype.itemsize
+        first, count = (offset[0], shape[0]) if part.shape else (0, 1)
+        data = self._files[part.file].read(part.start + first * row, part.start + (first + count) * row)
+        rows = torch.from_numpy(data).view(dtype).view([count, *part.shape[1:]] if part.shape else [])
+        for dim in range(1, len(shape)):
+            rows = rows.narrow(dim, offset[dim], shape[dim])
+        return rows
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """Return what the index says."""
+        return self.index.metadata()
+
+    def reset(self, checkpoint_id: Any = None) -> None:
+        """Begin another load of the same checkpoint: nothing is kept from the one before."""
+
+    def set_up_storage_reader(self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        """Take part in a load; every process reads for itself."""
+
+    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        """Return the plan as it is."""
+        return plan
+
+    def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
+        """Return the plans as they are."""
+        return plans
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
+        """Return whether PyTorch may choose this reader by a path; it is always made by hand."""
+        return False
