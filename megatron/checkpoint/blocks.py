@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -87,8 +88,8 @@ class VerifiedFile:
         self._last = data[(end - 1 - first) * BLOCK_BYTES :].copy()
         return data[start - first * BLOCK_BYTES : stop - first * BLOCK_BYTES]
 
-    def verify(self, *, blocks_at_once: int = 16) -> None:
-        """Read all of the file.
+    def verify(self, *, blocks_at_once: int = 16) -> Iterator[int]:
+        """Read all of the file, a few blocks at a time, and yield how many bytes each time.
 
         Raises:
             DamagedError: it is not what was written.
@@ -98,7 +99,7 @@ class VerifiedFile:
             found = "missing" if size is None else f"{size:,} bytes long"
             raise DamagedError(f"{self._storage}/{self._name} is {found}; {self._sums.bytes:,} bytes were written")
         for first in range(0, len(self._sums.blocks), blocks_at_once):
-            self._blocks(first, min(first + blocks_at_once, len(self._sums.blocks)))
+            yield len(self._blocks(first, min(first + blocks_at_once, len(self._sums.blocks))))
 
     def _blocks(self, first: int, end: int) -> np.ndarray:
         start, stop = first * BLOCK_BYTES, min(end * BLOCK_BYTES, self._sums.bytes)

@@ -124,7 +124,12 @@ def _arranged(items: Sequence[WriteItem], rank: int, size: int) -> Iterator[File
         boxes = [_box(item) for item in items if item.index.fqn.startswith(f"{kind}.")]
         boxes = [box for box in boxes if math.prod(box.shape)]  # there are processes without a row of a small tensor
         if boxes:
-            yield arranged_file(f"{kind}-{rank + 1:05d}-of-{size:05d}.safetensors", boxes)
+            yield arranged_file(file_name(kind, rank, size), boxes)
+
+
+def file_name(kind: str, rank: int = 0, size: int = 1) -> str:
+    """Return the name of the file with the weights, or the moments, that one of ``size`` processes writes."""
+    return f"{kind}-{rank + 1:05d}-of-{size:05d}.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +239,19 @@ class IndexedReader(StorageReader):
         for dim in range(1, len(shape)):
             rows = rows.narrow(dim, offset[dim], shape[dim])
         return rows
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a whole tensor.
+
+        Raises:
+            DamagedError: a block of a file is not what was written.
+        """
+        stored = self.index.tensors[name]
+        whole = torch.empty(stored.shape, dtype=stored.dtype)
+        for part in stored.parts:
+            place = tuple(slice(first, first + size) for first, size in zip(part.offset, part.shape, strict=True))
+            whole[place] = self.read(name, part, (0,) * len(part.shape), part.shape)
+        return whole
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Return what the index says."""

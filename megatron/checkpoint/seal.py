@@ -10,6 +10,7 @@ import xxhash
 from megatron.checkpoint.blocks import DamagedError, VerifiedFile
 from megatron.checkpoint.index import Index
 from megatron.checkpoint.storage import Storage
+from megatron.utils.log import progress_bar
 
 MARKER = "COMPLETE"
 INDEX = "index.json"
@@ -37,15 +38,18 @@ def why_incomplete(checkpoint: Storage) -> str | None:
     return None
 
 
-def verify(checkpoint: Storage) -> Index:
+def verify(checkpoint: Storage, *, show_progress: bool = False) -> Index:
     """Read every byte of a checkpoint, and return its index.
 
     Raises:
         DamagedError: one of its files is missing or not what was written.
     """
     index = read_index(checkpoint)
-    for name, sums in index.files.items():
-        VerifiedFile(checkpoint, name, sums).verify()
+    size = sum(sums.bytes for sums in index.files.values())
+    with progress_bar(size, description="verifying", disable=not show_progress) as advance:
+        for name, sums in index.files.items():
+            for read in VerifiedFile(checkpoint, name, sums).verify():
+                advance(read)
     return index
 
 

@@ -321,6 +321,21 @@ def open_storage(place: str | Path | Storage) -> Storage:
     return ObjectStorage(text) if "://" in text else LocalStorage(Path(text))
 
 
+def parent_and_name(place: str) -> tuple[Storage, str]:
+    """Return the folder that a path or a URL lies in, and its last part.
+
+    Raises:
+        ValueError: it has no last part.
+    """
+    if "://" in place:
+        parent, _, name = place.rstrip("/").rpartition("/")
+        if parent.endswith("/") or not name:
+            raise ValueError(f"{place} names a bucket, but no folder in it")
+        return open_storage(parent), name
+    path = Path(place).absolute()
+    return LocalStorage(path.parent), path.name
+
+
 def _file_system(url: str) -> tuple[Any, str]:
     protocol = url.partition("://")[0]
     packages = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,11 +21,11 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from megatron.checkpoint.blocks import BlockWriter, FileSums
 from megatron.checkpoint.index import Index
-from megatron.checkpoint.plan import File, Piece, SavePlans
+from megatron.checkpoint.plan import File, Piece, SavePlans, stored_tensors
 from megatron.checkpoint.seal import INDEX, MARKER, is_sealed, seal, why_incomplete
 from megatron.checkpoint.storage import Storage
 from megatron.parallel.process import Peers
-from megatron.utils.log import get_logger
+from megatron.utils.log import get_logger, progress_bar
 
 logger = get_logger(__name__)
 
@@ -196,19 +196,9 @@ class CheckpointStore:
 
     def _complete(self, temporary: str, final: str, job: _Job, sums: dict[str, FileSums]) -> None:
         """Write the small files, last of all the marker; give the folder its name; announce it; delete old ones."""
-        folder = self.folder / temporary
         assert self._plans.tensors is not None
-        small = {
-            **job.small,
-            **{name: path.read_bytes() for name, path in job.copies.items()},
-            INDEX: Index(self._plans.tensors, sums).to_json(),
-        }
-        for name, data in small.items():
-            folder.put_bytes(name, data)
-        folder.put_bytes(MARKER, seal(small))
-        if temporary != final:
-            _delete(self.folder, final)
-        self.folder.publish(temporary, final)
+        small = {**job.small, **{name: path.read_bytes() for name, path in job.copies.items()}}
+        _seal(self.folder, temporary, final, Index(self._plans.tensors, sums), small)
         self.folder.put_bytes(_LATEST, f"{final}\n".encode())
         self._delete_old(job.step)
 
@@ -292,6 +282,55 @@ def write_file(folder: Storage, file: File, tensor_of: Callable[[Piece], Tensor]
 
     folder.put(file.name, write)
     return sums[-1]
+
+
+def _seal(folder: Storage, temporary: str, final: str, index: Index, small: Mapping[str, bytes]) -> None:
+    """Write what lies beside the tensors, last of all the marker, and give the checkpoint its name."""
+    files = {**small, INDEX: index.to_json()}
+    for name, data in files.items():
+        (folder / temporary).put_bytes(name, data)
+    (folder / temporary).put_bytes(MARKER, seal(files))
+    if temporary != final:
+        _delete(folder, final)
+    folder.publish(temporary, final)
+
+
+def write_checkpoint(
+    folder: Storage,
+    name: str,
+    files: Sequence[File],
+    tensor_of: Callable[[Piece], Tensor],
+    *,
+    small: Mapping[str, bytes],
+    description: str,
+) -> None:
+    """Write a checkpoint in this process alone, one tensor at a time, behind a progress bar.
+
+    Args:
+        folder: where to write.
+        name: the checkpoint's, which must not exist. It appears when it is complete.
+        files: what its tensors' files hold.
+        tensor_of: returns the elements of a piece.
+        small: what lies beside them, ``state.json`` among it.
+        description: of the bar.
+
+    Raises:
+        CheckpointError: there is something of that name.
+        OSError: it cannot be written.
+    """
+    if (folder / name).names():
+        raise CheckpointError(f"{folder / name} exists; give another name, or delete it")
+    temporary = folder.temporary_name(name)
+    folder.remove(temporary)
+    pieces = [piece for file in files for piece in file.pieces]
+    with progress_bar(sum(piece.num_bytes for piece in pieces), description=description) as advance:
+
+        def shown(piece: Piece) -> Tensor:
+            advance(piece.num_bytes)
+            return tensor_of(piece)
+
+        sums = {file.name: write_file(folder / temporary, file, shown) for file in files}
+    _seal(folder, temporary, name, Index(stored_tensors(pieces), sums), small)
 
 
 def _try(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:

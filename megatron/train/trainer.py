@@ -11,6 +11,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from megatron.checkpoint.blocks import DamagedError
 from megatron.checkpoint.restore import load
 from megatron.checkpoint.storage import Storage, open_storage
@@ -167,7 +169,7 @@ class Trainer:
 
     def _tell_changes(self, checkpoint: Storage) -> None:
         try:
-            changes = changed_settings(checkpoint.read("config.yml").decode("utf-8"), self.config)
+            changes = changed_settings(checkpoint.read("config.yml").decode("utf-8"), dump(self.config))
         except (OSError, ValueError) as error:
             logger.warning("what has changed since %s cannot be told: %s", checkpoint, error)
             return
@@ -283,7 +285,13 @@ class Trainer:
             step=self.step,
             model=self.model,
             optimizer=self.optimizer,
-            state={**self.identity, "samples": self.samples, "tokens": self.samples * self.config.data.seq_length},
+            state={
+                **self.identity,
+                "samples": self.samples,
+                "tokens": self.samples * self.config.data.seq_length,
+                "layout": dataclasses.asdict(self.mesh.layout),
+                "written": {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "torch": torch.__version__},
+            },
             files={"config.yml": dump(self.config), "mixture.json": json.dumps(self._planned_rows, indent=1)},
             copies={f"tokenizer/{path.name}": path for path in tokenizer_files(self.config.tokenizer)},
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -66,3 +67,16 @@ def progress(
         dynamic_ncols=True,
     )
     yield from bar
+
+
+@contextmanager
+def progress_bar(
+    total_bytes: int, *, description: str, disable: bool = False
+) -> Iterator[Callable[[int], object]]:
+    """Draw a bar of bytes on standard error; give what advances it by so many."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    with tqdm(
+        desc=description, total=total_bytes, unit="B", unit_scale=True, disable=disable, mininterval=interval,
+        dynamic_ncols=True,
+    ) as bar:  # fmt: skip
+        yield bar.update
