@@ -38,7 +38,7 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, incomplete, or does not belong to this run."""
 
 
-class SaveError(RuntimeError):
+class SaveError(OSError):
     """A checkpoint could not be written; those before it are as they were."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -20,6 +21,8 @@ Listener = Callable[[Event], None]
 
 _RESERVED = ("event", "step", "time")
 _NOT_FINITE = "not_finite"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MAX_WAITING_BYTES = 64 << 20
 
 logger = get_logger(__name__)
 
@@ -37,6 +40,8 @@ class MetricsWriter:
     Opening an existing record never shortens it. What a restarted run repeats is marked by its ``start`` event
     (``resumed_from``), and the reader drops the superseded events.
 
+    While the disk is full, lines wait in memory, with a warning, for the next write that goes through.
+
     JSON has no NaN and no infinity. A number that is not finite is written as ``null``, and the line says what it was:
     ``{"loss": null, ..., "not_finite": [["loss", "nan"]]}``. Readers of ours restore it.
 
@@ -53,8 +58,7 @@ class MetricsWriter:
         torn = _ends_torn(path)
         # Unbuffered: one write call a line, so that nothing waits in this process.
         self._file = path.open("ab", buffering=0)
-        if torn:
-            self._file.write(b"\n")
+        self._waiting = bytearray(b"\n" if torn else b"")
         self._listeners = tuple(listeners)
         self._clock = clock
 
@@ -71,6 +75,7 @@ class MetricsWriter:
 
         Raises:
             MetricsError: a field has a reserved name or holds something that JSON cannot.
+            OSError: the file cannot be written, or has been full for too long.
         """
         reserved = [name for name in (*_RESERVED, _NOT_FINITE) if name in fields]
         if reserved:
@@ -84,13 +89,36 @@ class MetricsWriter:
             raise MetricsError(
                 f"event {event!r} cannot be recorded: {error}; give plain numbers and strings (tensor.item())"
             ) from None
-        self._file.write(data)
+        self._waiting += data
+        self._write_waiting()
         for listener in self._listeners:
             listener(record)
         return record
 
+    def _write_waiting(self) -> None:
+        try:
+            while self._waiting:
+                # A disk that fills up takes a part of a line; the rest follows later.
+                del self._waiting[: self._file.write(self._waiting)]
+        except OSError as error:
+            if error.errno not in _FULL or len(self._waiting) > _MAX_WAITING_BYTES:
+                raise
+            logger.warning("%s: %s; %d bytes wait", self._file.name, error.strerror, len(self._waiting))
+
     def close(self) -> None:
-        """Close the file and every listener that has a ``close``."""
+        """Close the file and every listener that has a ``close``.
+
+        Raises:
+            OSError: lines that had to wait still cannot be written.
+        """
+        try:
+            self._write_waiting()
+            if self._waiting:
+                raise OSError(errno.ENOSPC, f"the last {len(self._waiting):,} bytes are lost", str(self._file.name))
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         self._file.close()
         for listener in self._listeners:
             close = getattr(listener, "close", None)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron.monitor.record import MetricsError, MetricsWriter, current_events, read_all_events, read_metrics
+from tests.disks import small_disk
 
 
 def test_events_come_back_as_written_with_time(tmp_path: Path) -> None:
@@ -105,6 +106,23 @@ def test_events_written_before_a_kill_are_there(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=root, env=environment)
     assert done.returncode == -signal.SIGKILL
     assert len(read_metrics(path)) == 50
+
+
+def test_lines_wait_while_the_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with small_disk(tmp_path / "disk", 64 << 10) as disk:
+        with MetricsWriter(disk / "metrics.jsonl") as writer:
+            writer.write("train", 1, text="x" * 1000)
+            (disk / "ballast").write_bytes(bytes(52 << 10))
+            for step in range(2, 30):
+                writer.write("train", step, text="x" * 1000)
+            assert "No space left on device" in caplog.text
+            (disk / "ballast").unlink()
+            writer.write("train", 30)
+        assert [event["step"] for event in read_all_events(disk / "metrics.jsonl")] == list(range(1, 31))
+        writer = MetricsWriter(disk / "metrics.jsonl")
+        writer.write("train", 31, text="x" * 100_000)
+        with pytest.raises(OSError, match="bytes are lost"):
+            writer.close()
 
 
 def test_listeners_get_every_event_and_are_closed(tmp_path: Path) -> None:
