@@ -17,13 +17,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--from", dest="source_format", choices=["native"], required=True, help="format of --input")
     parser.add_argument("--to", dest="target_format", choices=["hf"], required=True, help="format of --output")
-    parser.add_argument("--input", type=Path, required=True, help="a global_step<N> folder, or a run's save folder")
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--input", required=True, help="a global_step<N> folder, or a run's save folder; also s3://...")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write, which must not exist")
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32", help="of the stored weights")
     arguments = parser.parse_args()
     try:
         taken = native_to_hf(arguments.input, arguments.output, dtype=DTYPES[arguments.dtype])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.exit(1, f"error: {error}\n")
     print(f"{taken} -> {arguments.output} ({arguments.dtype})")
     return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +69,30 @@ def open_checkpoint(place: str | Path, *, device: torch.device) -> TrainedModel:
     checkpoint = find_checkpoint(open_storage(place))
     state = read_state(checkpoint)
     info: dict[str, Any] = state["tokenizer"]
-    with fetched(checkpoint, ["config.yml", *_tokenizer_files(checkpoint)]) as folder:
-        section = load_config([folder / "config.yml"]).tokenizer
-        vocabulary = folder / "tokenizer" / Path(section.vocab_file).name
-        tokenizer = load_tokenizer(section.tokenizer_type, vocabulary, eod_id=info["eod_id"])
-    if tokenizer.fingerprint != info["fingerprint"]:
-        raise CheckpointError(f"{vocabulary.name} is not the tokenizer that {checkpoint} was trained with")
-    model = Llama.empty(_architecture(state["architecture"]), device=device).eval()
+    with stored_tokenizer(checkpoint, state) as tokenizer:
+        pass
+    model = Llama.empty(stored_architecture(state), device=device).eval()
     load(checkpoint, model=model, optimizer=None)
     prepend_bos = bool(info["prepend_bos"])
     first_id = info["bos_id"] if prepend_bos else info["eod_id"]
     return TrainedModel(model, tokenizer, first_id, (info["eod_id"],), prepend_bos, checkpoint)
+
+
+@contextmanager
+def stored_tokenizer(checkpoint: Storage, state: dict[str, Any]) -> Iterator[Tokenizer]:
+    """Give the tokenizer that a checkpoint holds; it can be saved elsewhere as long as this lasts.
+
+    Raises:
+        ValueError: there is none, or it is not the one that the run was trained with.
+    """
+    info: dict[str, Any] = state["tokenizer"]
+    with fetched(checkpoint, ["config.yml", *_tokenizer_files(checkpoint)]) as folder:
+        section = load_config([folder / "config.yml"]).tokenizer
+        vocabulary = folder / "tokenizer" / Path(section.vocab_file).name
+        tokenizer = load_tokenizer(section.tokenizer_type, vocabulary, eod_id=info["eod_id"])
+        if tokenizer.fingerprint != info["fingerprint"]:
+            raise CheckpointError(f"{vocabulary.name} is not the tokenizer that {checkpoint} was trained with")
+        yield tokenizer
 
 
 def _tokenizer_files(checkpoint: Storage) -> list[str]:
@@ -115,6 +130,8 @@ def _end_ids(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
     return tuple(sorted(ends))
 
 
-def _architecture(stored: dict[str, Any]) -> Architecture:
+def stored_architecture(state: dict[str, Any]) -> Architecture:
+    """Return the model's shape, as ``state.json`` has it."""
+    stored = state["architecture"]
     scaling = stored.get("rope_scaling")
     return Architecture(**{**stored, "rope_scaling": None if scaling is None else RopeScaling(**scaling)})

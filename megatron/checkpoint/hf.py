@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from megatron.checkpoint.shards import MODEL, Box, Piece, arranged_file, write_file
+from megatron.checkpoint.storage import LocalStorage
 from megatron.config.architecture import Architecture
 from megatron.model.llama import Llama
 from megatron.parallel.parts import local_part
-from megatron.utils.files import fsync_file, fsync_folder, write_text
+from megatron.utils.files import fsync_folder, write_text
+from megatron.utils.log import progress_bar
 
 _INDEX = "model.safetensors.index.json"
 _SHARD_BYTES = 5_000_000_000
@@ -109,11 +112,11 @@ def save_model(
     bos_id: int | None,
     eos_id: int,
 ) -> None:
-    """Write weights, ``config.json`` and ``generation_config.json`` as a Hugging Face folder.
+    """Write weights, ``config.json`` and ``generation_config.json`` as a Hugging Face folder, one tensor at a time.
 
     Args:
-        weights: tensors by their Hugging Face names.
-        architecture: becomes ``config.json``.
+        weights: tensors by their Hugging Face names; each is asked for once, in the order of the model.
+        architecture: becomes ``config.json``, and says which tensors there are.
         folder: made when missing. Weights that it holds already are deleted first.
         dtype: dtype of the stored tensors.
         bos_id: id that starts a text, if there is one.
@@ -123,21 +126,21 @@ def save_model(
     # Weights of an earlier export, in another number of files, would be taken for these.
     for stale in [*folder.glob("model*.safetensors"), folder / _INDEX]:
         stale.unlink(missing_ok=True)
-    shards = list(_shards(weights, dtype))
+    shards = list(_shards(architecture, dtype))
     index: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        temporary = folder / f".{name}.tmp"
-        save_file(
-            {key: tensor.detach().to(device="cpu", dtype=dtype).contiguous() for key, tensor in shard.items()},
-            temporary,
-            metadata={"format": "pt"},
-        )
-        fsync_file(temporary)
-        temporary.replace(folder / name)
-        index.update(dict.fromkeys(shard, name))
+    with progress_bar(architecture.num_parameters() * dtype.itemsize, description="writing weights") as advance:
+
+        def tensor_of(piece: Piece) -> Tensor:
+            advance(piece.num_bytes)
+            return weights[_hf_name(piece.name)].detach().to(device="cpu", dtype=dtype)
+
+        for number, boxes in enumerate(shards, start=1):
+            one = len(shards) == 1
+            name = "model.safetensors" if one else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+            write_file(LocalStorage(folder), arranged_file(name, boxes), tensor_of)
+            index.update({_hf_name(box.name): name for box in boxes})
     if len(shards) > 1:
-        total = sum(tensor.numel() * dtype.itemsize for tensor in weights.values())
+        total = architecture.num_parameters() * dtype.itemsize
         write_text(folder / _INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=2))
     tokens = {"eos_token_id": eos_id} if bos_id is None else {"bos_token_id": bos_id, "eos_token_id": eos_id}
     config = {**architecture.to_hf(), **tokens, "dtype": str(dtype).removeprefix("torch.")}
@@ -148,14 +151,20 @@ def save_model(
     fsync_folder(folder)
 
 
-def _shards(weights: Mapping[str, Tensor], dtype: torch.dtype) -> Iterator[dict[str, Tensor]]:
-    shard: dict[str, Tensor] = {}
+def _shards(architecture: Architecture, dtype: torch.dtype) -> Iterator[list[Box]]:
+    with torch.device("meta"):
+        shapes = {name: tuple(parameter.shape) for name, parameter in Llama(architecture).named_parameters()}
+    shard: list[Box] = []
     size = 0
-    for name, tensor in weights.items():
-        tensor_bytes = tensor.numel() * dtype.itemsize
+    for name, shape in shapes.items():
+        tensor_bytes = math.prod(shape) * dtype.itemsize
         if shard and size + tensor_bytes > _SHARD_BYTES:
             yield shard
-            shard, size = {}, 0
-        shard[name] = tensor
+            shard, size = [], 0
+        shard.append(Box(f"{MODEL}.{name}", dtype, shape, (0,) * len(shape), shape))
         size += tensor_bytes
     yield shard
+
+
+def _hf_name(name: str) -> str:
+    return name.removeprefix(f"{MODEL}.")

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from megatron.checkpoint.index import Index
-from megatron.checkpoint.plan import MODEL, Box, IndexedReader, Piece, arranged_file, file_name
+from megatron.checkpoint.plan import IndexedReader
 from megatron.checkpoint.seal import MARKER
 from megatron.checkpoint.seal import verify as verify_files
+from megatron.checkpoint.shards import MODEL, Box, Piece, arranged_file, file_name
 from megatron.checkpoint.storage import Storage
 from megatron.checkpoint.store import STATE, CheckpointError, read_state, write_checkpoint
 from megatron.config.compare import changed_settings

@@ -6,13 +6,11 @@ box of a tensor that is wanted the boxes that were stored, whatever the two layo
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-import orjson
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
@@ -22,43 +20,20 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from megatron.checkpoint.blocks import VerifiedFile
-from megatron.checkpoint.index import DTYPE_NAMES, Index, Part, StoredTensor
+from megatron.checkpoint.index import Index, Part, StoredTensor
 from megatron.checkpoint.seal import read_index
+from megatron.checkpoint.shards import (
+    MODEL,
+    OPTIMIZER,
+    Box,
+    File,
+    Piece,
+    arranged_file,
+    file_name,
+    stored_tensors,
+)
 from megatron.checkpoint.storage import Storage
 from megatron.parallel.process import Peers
-
-MODEL, OPTIMIZER = "model", "optimizer"
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """A box of a tensor that this process writes.
-
-    Attributes:
-        name: the tensor's, in the index.
-        dtype: of its elements.
-        whole: the tensor's shape.
-        part: where the box lies in the tensor and in which file.
-    """
-
-    name: str
-    dtype: torch.dtype
-    whole: tuple[int, ...]
-    part: Part
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the box."""
-        return math.prod(self.part.shape) * self.dtype.itemsize
-
-
-@dataclasses.dataclass(frozen=True)
-class File:
-    """A safetensors file: its header, and the pieces that follow it without gaps."""
-
-    name: str
-    header: bytes
-    pieces: tuple[Piece, ...]
 
 
 class SavePlans:
@@ -108,39 +83,12 @@ class SavePlans:
             self.tensors = stored_tensors(piece for pieces in everyone for piece in pieces)
 
 
-def stored_tensors(pieces: Iterable[Piece]) -> dict[str, StoredTensor]:
-    """Return the tensors that pieces make up together."""
-    parts: dict[str, list[Piece]] = {}
-    for piece in pieces:
-        parts.setdefault(piece.name, []).append(piece)
-    return {
-        name: StoredTensor(of_one[0].dtype, of_one[0].whole, tuple(piece.part for piece in of_one))
-        for name, of_one in parts.items()
-    }
-
-
 def _arranged(items: Sequence[WriteItem], rank: int, size: int) -> Iterator[File]:
     for kind in (MODEL, OPTIMIZER):
         boxes = [_box(item) for item in items if item.index.fqn.startswith(f"{kind}.")]
         boxes = [box for box in boxes if math.prod(box.shape)]  # there are processes without a row of a small tensor
         if boxes:
             yield arranged_file(file_name(kind, rank, size), boxes)
-
-
-def file_name(kind: str, rank: int = 0, size: int = 1) -> str:
-    """Return the name of the file with the weights, or the moments, that one of ``size`` processes writes."""
-    return f"{kind}-{rank + 1:05d}-of-{size:05d}.safetensors"
-
-
-@dataclasses.dataclass(frozen=True)
-class Box:
-    """A box of a tensor that has no place in a file yet; fields as of :class:`Piece` and its part."""
-
-    name: str
-    dtype: torch.dtype
-    whole: tuple[int, ...]
-    offset: tuple[int, ...]
-    shape: tuple[int, ...]
 
 
 def _box(item: WriteItem) -> Box:
@@ -153,34 +101,6 @@ def _box(item: WriteItem) -> Box:
         tuple(data.chunk.offsets),
         tuple(data.chunk.sizes),
     )
-
-
-def arranged_file(name: str, boxes: Sequence[Box]) -> File:
-    """Return a safetensors file of boxes, the widest dtypes first, so that each begins at a multiple of its width."""
-    ordered = sorted(boxes, key=lambda box: -box.dtype.itemsize)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for box in ordered:
-        start, end = end, end + math.prod(box.shape) * box.dtype.itemsize
-        entry = {"dtype": DTYPE_NAMES[box.dtype], "shape": box.shape, "data_offsets": [start, end]}
-        header[_name_in_file(box)] = entry
-    text = orjson.dumps(header)
-    text += b" " * (-len(text) % 8)
-    first = 8 + len(text)
-    pieces = []
-    for box in ordered:
-        start, _ = header[_name_in_file(box)]["data_offsets"]
-        pieces.append(Piece(box.name, box.dtype, box.whole, Part(box.offset, box.shape, name, first + start)))
-    return File(name, len(text).to_bytes(8, "little") + text, tuple(pieces))
-
-
-def _name_in_file(box: Box) -> str:
-    """Return a tensor's own name, and for a box of it also where it is, as Python would slice it."""
-    name = box.name.removeprefix(f"{MODEL}.").removeprefix(f"{OPTIMIZER}.state.")
-    if box.shape == box.whole:
-        return name
-    slices = ",".join(f"{first}:{first + size}" for first, size in zip(box.offset, box.shape, strict=True))
-    return f"{name}[{slices}]"
 
 
 class IndexedReader(StorageReader):

@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
-from megatron.checkpoint.blocks import BlockWriter, FileSums
+from megatron.checkpoint.blocks import FileSums
 from megatron.checkpoint.index import Index
-from megatron.checkpoint.plan import File, Piece, SavePlans, stored_tensors
+from megatron.checkpoint.plan import SavePlans
 from megatron.checkpoint.seal import INDEX, MARKER, is_sealed, seal, why_incomplete
+from megatron.checkpoint.shards import File, Piece, stored_tensors, write_file
 from megatron.checkpoint.storage import Storage
 from megatron.parallel.process import Peers
 from megatron.utils.log import get_logger, progress_bar
@@ -257,31 +258,6 @@ class _HostCopies:
 
 def _write_files(folder: Storage, job: _Job) -> dict[str, FileSums]:
     return {file.name: write_file(folder, file, lambda piece: job.tensors[piece]) for file in job.files}
-
-
-def write_file(folder: Storage, file: File, tensor_of: Callable[[Piece], Tensor]) -> FileSums:
-    """Write a safetensors file, durable when this returns, one piece after the other.
-
-    Args:
-        folder: where to write.
-        file: what is in it.
-        tensor_of: returns a piece's elements, on any device.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    sums: list[FileSums] = []
-
-    def write(stream: BinaryIO) -> None:
-        writer = BlockWriter(stream)
-        writer.write(file.header)
-        for piece in file.pieces:
-            flat = tensor_of(piece).detach().cpu().contiguous().view(-1)
-            writer.write(flat.view(torch.uint8).numpy().data)
-        sums.append(writer.sums())
-
-    folder.put(file.name, write)
-    return sums[-1]
 
 
 def _seal(folder: Storage, temporary: str, final: str, index: Index, small: Mapping[str, bytes]) -> None:
