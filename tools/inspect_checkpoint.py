@@ -11,12 +11,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron.checkpoint.inspect import average, difference_lines, summary_lines, verify
+from megatron.checkpoint.inspect import average, difference_lines, summary_lines, verify_lines
 from megatron.checkpoint.storage import open_storage, parent_and_name
 from megatron.checkpoint.store import find_checkpoint
 from megatron.utils.log import setup_logging
 
 PLACE = "a global_step<N> folder, or a run's folder, whose newest whole checkpoint is taken; also s3://..."
+PLACES = "global_step<N> folders, or runs' folders, all of whose checkpoints are read; also s3://..."
 
 
 def arguments() -> argparse.Namespace:
@@ -24,7 +25,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("show", help="progress, layout, files, settings").add_argument("checkpoint", help=PLACE)
-    commands.add_parser("verify", help="read every byte").add_argument("checkpoint", nargs="+", help=PLACE)
+    commands.add_parser("verify", help="read every byte").add_argument("checkpoint", nargs="+", help=PLACES)
     diff = commands.add_parser("diff", help="settings, and how much each tensor of the model has changed")
     diff.add_argument("checkpoint", nargs=2, help=PLACE)
     diff.add_argument("--all", action="store_true", help="every tensor, not the 20 that have changed most")
@@ -37,11 +38,12 @@ def arguments() -> argparse.Namespace:
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Do what is asked for and yield the lines to print."""
     given = [args.checkpoint] if isinstance(args.checkpoint, str) else args.checkpoint
+    if args.command == "verify":
+        yield from verify_lines([open_storage(place) for place in given])
+        return
     checkpoints = [find_checkpoint(open_storage(place)) for place in given]
     if args.command == "show":
         yield from summary_lines(checkpoints[0])
-    elif args.command == "verify":
-        yield from map(verify, checkpoints)
     elif args.command == "diff":
         yield from difference_lines(checkpoints[0], checkpoints[1], shown=None if args.all else 20)
     else:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 import xxhash
 
-from megatron.checkpoint.storage import Storage
+from megatron.checkpoint.storage import Storage, TooShortError
 
 BLOCK_BYTES = 4 << 20
 
@@ -77,7 +77,8 @@ class VerifiedFile:
         """Return the bytes from ``start`` to ``stop``, uint8.
 
         Raises:
-            DamagedError: a block that holds some of them is not what was written, or cannot be read.
+            DamagedError: a block that holds some of them is missing or not what was written.
+            OSError: it cannot be read.
         """
         first, end = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
         if first == self._last_block and end == first + 1:
@@ -87,6 +88,10 @@ class VerifiedFile:
         # Small tensors follow each other in one block; a copy, so that a large one goes away with its reader.
         self._last = data[(end - 1 - first) * BLOCK_BYTES :].copy()
         return data[start - first * BLOCK_BYTES : stop - first * BLOCK_BYTES]
+
+    def forget(self) -> None:
+        """Let go of the block that is kept for the next read."""
+        self._last_block, self._last = -1, np.empty(0, np.uint8)
 
     def verify(self, *, blocks_at_once: int = 16) -> Iterator[int]:
         """Read all of the file, a few blocks at a time, and yield how many bytes each time.
@@ -106,8 +111,8 @@ class VerifiedFile:
         data = np.empty(stop - start, np.uint8)
         try:
             self._storage.read_into(self._name, start, data.data)
-        except OSError as error:
-            raise DamagedError(f"{self._storage}/{self._name} cannot be read: {error}") from error
+        except (FileNotFoundError, TooShortError) as error:
+            raise DamagedError(f"{self._storage}/{self._name} is damaged: {error}") from error
         for number in range(first, end):
             block = data[(number - first) * BLOCK_BYTES : (number + 1 - first) * BLOCK_BYTES]
             if xxhash.xxh3_64_hexdigest(block.data) != self._sums.blocks[number]:

@@ -105,7 +105,10 @@ class Index:
             value = orjson.loads(data)
             if value["version"] != VERSION:
                 raise DamagedError(f"its index has version {value['version']!r}; this program reads version {VERSION}")
-            files = {name: FileSums(file["bytes"], tuple(file["blocks"])) for name, file in value["files"].items()}
+            files = {
+                name: FileSums(_count(file["bytes"]), tuple(map(str, file["blocks"])))
+                for name, file in value["files"].items()
+            }
             tensors = {name: _tensor(stored) for name, stored in value["tensors"].items()}
             problem = next(_contradictions(tensors, files), None)
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -131,23 +134,60 @@ class Index:
 
 
 def _tensor(stored: Any) -> StoredTensor:
-    parts = tuple(Part(tuple(offset), tuple(shape), file, start) for offset, shape, file, start in stored["parts"])
-    return StoredTensor(DTYPES[stored["dtype"]], tuple(stored["shape"]), parts)
+    parts = tuple(
+        Part(_counts(offset), _counts(shape), str(file), _count(start))
+        for offset, shape, file, start in stored["parts"]
+    )
+    return StoredTensor(DTYPES[stored["dtype"]], _counts(stored["shape"]), parts)
+
+
+def _counts(values: Any) -> tuple[int, ...]:
+    return tuple(map(_count, values))
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def _contradictions(tensors: Mapping[str, StoredTensor], files: Mapping[str, FileSums]) -> Iterator[str]:
     for name, sums in files.items():
         if "/" in name or name.startswith("."):
             yield f"{name!r} is not the name of a file beside it"
-        if not isinstance(sums.bytes, int) or len(sums.blocks) != -(-sums.bytes // BLOCK_BYTES):
+        if len(sums.blocks) != -(-sums.bytes // BLOCK_BYTES):
             yield f"{name} has {len(sums.blocks)} checksums for {sums.bytes} bytes"
     for name, tensor in tensors.items():
         for part in tensor.parts:
             ends = [offset + size for offset, size in zip(part.offset, part.shape, strict=True)]
-            inside = zip((0, *part.offset), (part.start, *ends), (part.start, *tensor.shape), strict=True)
-            if part.start < 0 or any(not 0 <= first <= end <= size for first, end, size in inside):
+            if any(end > size for end, size in zip(ends, tensor.shape, strict=True)):
                 yield f"a part of {name} lies outside of it"
             if part.file not in files or part.start + tensor.num_bytes(part) > files[part.file].bytes:
                 yield f"a part of {name} lies outside of {part.file}"
         if sum(math.prod(part.shape) for part in tensor.parts) != math.prod(tensor.shape):
             yield f"the parts of {name} are not the whole of it"
+        if _overlap(tensor.parts):
+            yield f"parts of {name} overlap"
+
+
+def _overlap(parts: tuple[Part, ...]) -> bool:
+    """Return whether two boxes share an element. Boxes that begin later than others end need no comparison."""
+    if len(parts) < 2:
+        return False
+    if not parts[0].offset:
+        return True  # a single number, twice
+    open_: list[Part] = []
+    for part in sorted(parts, key=lambda part: part.offset[0]):
+        open_ = [other for other in open_ if other.offset[0] + other.shape[0] > part.offset[0]]
+        if any(_share_an_element(part, other) for other in open_):
+            return True
+        open_.append(part)
+    return False
+
+
+def _share_an_element(one: Part, other: Part) -> bool:
+    return all(
+        max(one.offset[dim], other.offset[dim])
+        < min(one.offset[dim] + one.shape[dim], other.offset[dim] + other.shape[dim])
+        for dim in range(len(one.shape))
+    )

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from megatron.checkpoint.blocks import DamagedError
 from megatron.checkpoint.index import Index
 from megatron.checkpoint.plan import IndexedReader
-from megatron.checkpoint.seal import MARKER
+from megatron.checkpoint.seal import INDEX, STATE, is_sealed, small_sums
 from megatron.checkpoint.seal import verify as verify_files
 from megatron.checkpoint.shards import MODEL, Box, Piece, arranged_file, file_name
 from megatron.checkpoint.storage import Storage
-from megatron.checkpoint.store import STATE, CheckpointError, read_state, write_checkpoint
+from megatron.checkpoint.store import CheckpointError, checkpoint_names, read_state, write_checkpoint
 from megatron.config.compare import changed_settings
 from megatron.utils.log import progress
 from megatron.utils.table import text_table
@@ -66,15 +67,39 @@ def _facts(checkpoint: Storage, index: Index, state: Mapping[str, Any]) -> Itera
         yield [kind, f"{sum(sizes):,} numbers in {len(sizes):,} tensors"]
 
 
-def verify(checkpoint: Storage) -> str:
-    """Read every byte of a checkpoint and return what was read, as a line.
+def verify_lines(places: Sequence[Storage]) -> Iterator[str]:
+    """Read every byte of checkpoints, for a run's folder of all that it holds, and yield a line for each.
 
     Raises:
-        DamagedError: one of its files is missing or not what was written.
+        DamagedError: at the end, when some are damaged.
+        CheckpointError: at the end, when there was none in a place.
     """
-    index = verify_files(checkpoint, show_progress=True)
-    size = sum(sums.bytes for sums in index.files.values())
-    return f"{checkpoint} is whole: {len(index.files):,} files with {size:,} bytes, and all that lies beside them"
+    found = [(place, list(_checkpoints(place))) for place in places]
+    num_damaged = 0
+    for checkpoint in (checkpoint for _, of_place in found for checkpoint in of_place):
+        try:
+            index = verify_files(checkpoint, show_progress=True)
+        except DamagedError as error:
+            num_damaged += 1
+            yield f"{checkpoint} is damaged: {error}"
+            continue
+        size = sum(sums.bytes for sums in index.files.values())
+        yield f"{checkpoint} is whole: {len(index.files):,} files with {size:,} bytes, and all that lies beside them"
+    if num_damaged:
+        raise DamagedError(f"{num_damaged:,} of {sum(len(of_place) for _, of_place in found):,} are damaged")
+    empty = [str(place) for place, of_place in found if not of_place]
+    if empty:
+        raise CheckpointError(f"no checkpoint in {', '.join(empty)}")
+
+
+def _checkpoints(place: Storage) -> Iterator[Storage]:
+    """Yield a checkpoint itself, or those of a run's folder, whatever their state; an unfinished one is none."""
+    if is_sealed(place) or place.size(STATE) is not None:
+        yield place
+        return
+    for name in checkpoint_names(place):
+        if is_sealed(place / name):
+            yield place / name
 
 
 def difference_lines(first: Storage, second: Storage, *, shown: int | None = 20) -> Iterator[str]:
@@ -106,8 +131,9 @@ def difference_lines(first: Storage, second: Storage, *, shown: int | None = 20)
         if shapes[0] != shapes[1]:
             yield f"{_short(name)} has shape {list(shapes[0])} in {first}, {list(shapes[1])} in {second}"
             continue
-        old, new = (reader.tensor(name).to(torch.float32) for reader in readers)
-        changes.append(_Change(_short(name), *_norms(old, new)))
+        norms = [_norms(*(reader.tensor(name, rows) for reader in readers)) for rows in readers[0].rows_at_a_time(name)]
+        squared, squared_before, largest = zip(*norms, strict=True)
+        changes.append(_Change(_short(name), sum(squared), sum(squared_before), max(largest)))
     yield from _change_lines(changes, shown)
 
 
@@ -133,9 +159,10 @@ class _Change:
 
 
 def _norms(old: Tensor, new: Tensor) -> tuple[float, float, float]:
-    change = new - old
+    old = old.double()
+    change = new.double() - old
     largest = change.abs().max().item() if change.numel() else 0.0
-    return change.double().square().sum().item(), old.double().square().sum().item(), largest
+    return change.square().sum().item(), old.square().sum().item(), largest
 
 
 def _change_lines(changes: Sequence[_Change], shown: int | None) -> Iterator[str]:
@@ -186,23 +213,18 @@ def average(checkpoints: Sequence[Storage], folder: Storage, name: str) -> None:
     file = arranged_file(file_name(MODEL), boxes)
 
     def mean(piece: Piece) -> Tensor:
-        total = readers[0].tensor(piece.name).to(torch.float64)
-        for reader in readers[1:]:
-            total += reader.tensor(piece.name)
-        return (total / len(readers)).to(piece.dtype)
+        mean = torch.empty(piece.part.shape, dtype=piece.dtype)
+        for rows in readers[0].rows_at_a_time(piece.name):
+            total = readers[0].tensor(piece.name, rows).double()
+            for reader in readers[1:]:
+                total += reader.tensor(piece.name, rows)
+            mean[rows.start : rows.stop] = total / len(readers)
+        return mean
 
     state = {**read_state(checkpoints[-1]), "averaged": [str(checkpoint) for checkpoint in checkpoints]}
-    small = {name: checkpoints[-1].read(name) for name in small_files(checkpoints[-1])}
+    small = {name: checkpoints[-1].read(name) for name in small_sums(checkpoints[-1]) if name != INDEX}
     small[STATE] = json.dumps(state, indent=1).encode("utf-8")
     write_checkpoint(folder, name, [file], mean, small=small, description="averaging")
-
-
-def small_files(checkpoint: Storage) -> list[str]:
-    """Return the names of what a checkpoint holds beside tensors, index and marker."""
-    names = checkpoint.names()
-    inside = [f"tokenizer/{name}" for name in (checkpoint / "tokenizer").names()] if "tokenizer" in names else []
-    own = [name for name in names if name not in ("tokenizer", MARKER, "index.json", STATE)]
-    return [*(name for name in own if not name.endswith(".safetensors")), *inside]
 
 
 def _check_same_shapes(checkpoints: Sequence[Storage], shapes: Sequence[Mapping[str, tuple[int, ...]]]) -> None:

@@ -112,6 +112,7 @@ class IndexedReader(StorageReader):
 
     def __init__(self, checkpoint: Storage) -> None:
         self._checkpoint = checkpoint
+        self._last: VerifiedFile | None = None
 
     @functools.cached_property
     def index(self) -> Index:
@@ -154,24 +155,48 @@ class IndexedReader(StorageReader):
         dtype = self.index.tensors[name].dtype
         row = math.prod(part.shape[1:]) * dtype.itemsize
         first, count = (offset[0], shape[0]) if part.shape else (0, 1)
-        data = self._files[part.file].read(part.start + first * row, part.start + (first + count) * row)
+        file = self._files[part.file]
+        if file is not self._last:
+            if self._last is not None:
+                self._last.forget()  # a block for each file of a large run would be much
+            self._last = file
+        data = file.read(part.start + first * row, part.start + (first + count) * row)
         rows = torch.from_numpy(data).view(dtype).view([count, *part.shape[1:]] if part.shape else [])
         for dim in range(1, len(shape)):
             rows = rows.narrow(dim, offset[dim], shape[dim])
         return rows
 
-    def tensor(self, name: str) -> Tensor:
-        """Return a whole tensor.
+    def tensor(self, name: str, rows: range | None = None) -> Tensor:
+        """Return a tensor, or rows of it.
 
         Raises:
             DamagedError: a block of a file is not what was written.
+            OSError: it cannot be read.
         """
         stored = self.index.tensors[name]
-        whole = torch.empty(stored.shape, dtype=stored.dtype)
+        if not stored.shape:
+            return self.read(name, stored.parts[0], (), ())
+        rows = range(stored.shape[0]) if rows is None else rows
+        found = torch.empty(len(rows), *stored.shape[1:], dtype=stored.dtype)
         for part in stored.parts:
-            place = tuple(slice(first, first + size) for first, size in zip(part.offset, part.shape, strict=True))
-            whole[place] = self.read(name, part, (0,) * len(part.shape), part.shape)
-        return whole
+            first, end = max(rows.start, part.offset[0]), min(rows.stop, part.offset[0] + part.shape[0])
+            if first >= end:
+                continue
+            columns = zip(part.offset[1:], part.shape[1:], strict=True)
+            place = (slice(first - rows.start, end - rows.start), *(slice(at, at + size) for at, size in columns))
+            offset = (first - part.offset[0], *([0] * len(part.shape[1:])))
+            found[place] = self.read(name, part, offset, (end - first, *part.shape[1:]))
+        return found
+
+    def rows_at_a_time(self, name: str, *, max_bytes: int = 64 << 20) -> Iterator[range]:
+        """Yield the rows of a tensor in groups of about so many bytes; of a single number, one empty group."""
+        stored = self.index.tensors[name]
+        if not stored.shape:
+            yield range(0)
+            return
+        step = max(1, max_bytes // max(1, math.prod(stored.shape[1:]) * stored.dtype.itemsize))
+        for first in range(0, stored.shape[0], step):
+            yield range(first, min(first + step, stored.shape[0]))
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Return what the index says."""

@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 
 from megatron.checkpoint.blocks import DamagedError
 from megatron.checkpoint.plan import IndexedReader
+from megatron.checkpoint.seal import MARKER
 from megatron.checkpoint.storage import Storage
 from megatron.checkpoint.store import CheckpointError
 from megatron.parallel.process import Peers
@@ -36,9 +37,10 @@ def load(
     Raises:
         DamagedError: the checkpoint's files are not what was written.
         CheckpointError: the checkpoint's tensors are not those of this model.
+        OSError: it cannot be read now.
     """
     peers, reader = peers or Peers(), IndexedReader(checkpoint)
-    _agree_on_the_index(reader, peers)
+    _agree_on_the_index(reader, checkpoint, peers)
     weights, moments = get_state_dict(model, [] if optimizer is None else [optimizer])
     target: dict[str, Any] = {"model": weights}
     if moments:
@@ -50,6 +52,10 @@ def load(
         reason = _innermost(error)
         if isinstance(reason, DamagedError):
             raise DamagedError(str(reason)) from error
+        if isinstance(reason, OSError):
+            raise OSError(f"{checkpoint} cannot be read now: {reason}") from error
+        if optimizer is not None and "optimizer.state" in str(reason) and "Missing key" in str(reason):
+            raise CheckpointError(f"{checkpoint} holds weights only: set `finetune: true`") from error
         told = f"{type(reason).__name__} {reason}".strip()
         raise CheckpointError(f"{checkpoint} cannot be loaded into this model: {told}") from error
     # Learning rate, decay and betas are the configuration's, not the checkpoint's: only moments are restored.
@@ -61,17 +67,26 @@ def load(
     )
 
 
-def _agree_on_the_index(reader: IndexedReader, peers: Peers) -> None:
-    """Let every process read the index, and fail in all when one cannot: none may wait for it in the load."""
-    problem = None
+def _agree_on_the_index(reader: IndexedReader, checkpoint: Storage, peers: Peers) -> None:
+    """Let every process read the index, and fail in all when one cannot, or sees another checkpoint than the others."""
+    found: bytes | Exception
     try:
-        _ = reader.index
-    except DamagedError as error:
-        problem = str(error)
-    problems = peers.gather(problem)
-    problem = peers.broadcast(next(filter(None, problems), None) if problems is not None else None)
-    if problem is not None:
-        raise DamagedError(problem)
+        found = checkpoint.read(MARKER) if reader.index else b""
+    except (DamagedError, OSError) as error:
+        found = error
+    everyone = peers.gather(found)
+
+    def check() -> None:
+        assert everyone is not None
+        for rank, of_one in enumerate(everyone):
+            if isinstance(of_one, DamagedError):
+                raise of_one
+            if isinstance(of_one, Exception):
+                raise OSError(f"{checkpoint} cannot be read now: process {rank}: {of_one}")
+        if len(set(everyone)) > 1:
+            raise OSError(f"{checkpoint} is not the same for all processes: is it being written anew?")
+
+    peers.from_main(check)
 
 
 def _innermost(error: BaseException) -> BaseException:

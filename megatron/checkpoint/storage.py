@@ -8,6 +8,7 @@ What :mod:`megatron.checkpoint.store` needs on top (a marker, written last) is t
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -24,6 +25,9 @@ from megatron.utils.log import get_logger
 logger = get_logger(__name__)
 
 _T = TypeVar("_T")
+
+_REQUEST_BYTES = 64 << 20
+"""The most that is asked for, and after a failure asked for again, at a time."""
 
 
 class TooShortError(OSError):
@@ -67,6 +71,10 @@ class Storage(ABC):
     @abstractmethod
     def size(self, name: str) -> int | None:
         """Return a file's bytes, or None when there is no such file."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of the files that lie directly in this folder, by name, from one look at it."""
 
     @abstractmethod
     def names(self) -> list[str]:
@@ -156,6 +164,14 @@ class LocalStorage(Storage):
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def sizes(self) -> dict[str, int]:
+        """List the folder."""
+        try:
+            with os.scandir(self.path) as entries:
+                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+
     def names(self) -> list[str]:
         """List the folder."""
         try:
@@ -216,24 +232,26 @@ class ObjectStorage(Storage):
             file = self._files.open(f"{self._path}/{name}", "wb")
             try:
                 write(file)
+                file.close()
             except BaseException:
-                file.discard()
+                with contextlib.suppress(Exception):
+                    file.discard()
                 file.closed = True  # closing it, as its end would, uploads what there is so far
                 raise
-            file.close()
 
         self._again(f"writing {self}/{name}", upload)
 
     def read_into(self, name: str, start: int, buffer: memoryview) -> None:
         """Ask for a range of the object's bytes."""
-        def download() -> None:
-            data = self._files.cat_file(f"{self._path}/{name}", start=start, end=start + len(buffer))
-            if len(data) != len(buffer):
-                raise _too_short(self, name, start + len(buffer))
-            buffer[:] = data
+        def download(first: int, part: memoryview) -> None:
+            data = self._files.cat_file(f"{self._path}/{name}", start=start + first, end=start + first + len(part))
+            if len(data) != len(part):
+                raise _too_short(self, name, start + first + len(part))
+            part[:] = data
 
-        if buffer:
-            self._again(f"reading {self}/{name}", download)
+        for first in range(0, len(buffer), _REQUEST_BYTES):
+            part = buffer[first : first + _REQUEST_BYTES]
+            self._again(f"reading {self}/{name}", functools.partial(download, first, part))
 
     def size(self, name: str) -> int | None:
         """Ask for what the store knows of the object."""
@@ -247,13 +265,22 @@ class ObjectStorage(Storage):
 
     def names(self) -> list[str]:
         """List by prefix."""
-        def ask() -> list[str]:
+        return sorted(self._listed())
+
+    def sizes(self) -> dict[str, int]:
+        """List by prefix."""
+        return {name: int(entry["size"]) for name, entry in self._listed().items() if entry["type"] == "file"}
+
+    def _listed(self) -> dict[str, Any]:
+        def ask() -> dict[str, Any]:
+            # What another process has written must be seen: nothing is taken from fsspec's memory of listings.
+            self._files.invalidate_cache(self._path)
             try:
-                # What another process has written must be seen: nothing is taken from fsspec's memory of listings.
-                found = self._files.ls(self._path, detail=False, refresh=True)
+                found = self._files.ls(self._path, detail=True)
             except FileNotFoundError:
-                return []
-            return sorted(path.rstrip("/").rpartition("/")[2] for path in found if path.rstrip("/") != self._path)
+                return {}
+            entries = {entry["name"].rstrip("/"): entry for entry in found}
+            return {path.rpartition("/")[2]: entry for path, entry in entries.items() if path != self._path}
 
         return self._again(f"listing {self}", ask)
 
@@ -317,8 +344,8 @@ def open_storage(place: str | Path | Storage) -> Storage:
     """
     if isinstance(place, Storage):
         return place
-    text = str(place)
-    return ObjectStorage(text) if "://" in text else LocalStorage(Path(text))
+    text = str(place).removeprefix("file://")
+    return ObjectStorage(text) if "://" in text else LocalStorage(Path(os.path.abspath(text)))  # noqa: PTH100 - keeps links
 
 
 def parent_and_name(place: str) -> tuple[Storage, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 from megatron.checkpoint.blocks import FileSums
 from megatron.checkpoint.index import Index
 from megatron.checkpoint.plan import SavePlans
-from megatron.checkpoint.seal import INDEX, MARKER, is_sealed, seal, why_incomplete
+from megatron.checkpoint.seal import INDEX, MARKER, STATE, holds_only_ours, is_sealed, seal, why_incomplete
 from megatron.checkpoint.shards import File, Piece, stored_tensors, write_file
 from megatron.checkpoint.storage import Storage
 from megatron.parallel.process import Peers
@@ -30,7 +30,6 @@ from megatron.utils.log import get_logger, progress_bar
 
 logger = get_logger(__name__)
 
-STATE = "state.json"
 _LATEST = "latest"
 _PREFIX = "global_step"
 
@@ -90,6 +89,7 @@ class CheckpointStore:
         self._copies = _HostCopies()
         self._thread = ThreadPoolExecutor(1, "checkpoint") if in_background else None
         self._saving: Future[Saved] | None = None
+        self._passed_over: set[str] = set()
 
     def save(
         self,
@@ -100,10 +100,11 @@ class CheckpointStore:
         state: dict[str, Any],
         files: Mapping[str, str] | None = None,
         copies: Mapping[str, Path] | None = None,
+        stopped: float | None = None,
     ) -> None:
         """Begin to write the checkpoint of ``step``; :meth:`wait` says what became of it.
 
-        When this returns, the model may be trained on. A save that is under way is waited for.
+        When this returns, the model may be trained on. Before the next save, :meth:`wait` must be called.
 
         Args:
             step: optimizer steps done.
@@ -112,9 +113,10 @@ class CheckpointStore:
             state: small JSON values to find again in ``state.json``; ``step`` is added.
             files: further text files to store, by name.
             copies: further files to store as they are: name in the checkpoint -> existing file.
+            stopped: when training stopped for it, by ``time.perf_counter``; by default now.
         """
         assert self._saving is None, "what became of the save before has not been asked for"
-        started = time.perf_counter()
+        started = time.perf_counter() if stopped is None else stopped
         own, tensors = self._plans.files(_state_of(model, optimizer))
         small = {
             **{name: text.encode("utf-8") for name, text in (files or {}).items()},
@@ -125,10 +127,11 @@ class CheckpointStore:
             self._saving = Future()
             try:
                 self._saving.set_result(self._write(job, waited_seconds=None))
-            except BaseException as error:
+            except Exception as error:
                 self._saving.set_exception(error)
             return
-        job = dataclasses.replace(job, tensors=self._copies.of(tensors))
+        copies_, problem = _try(self._copies.of, tensors)
+        job = dataclasses.replace(job, tensors=copies_ or {}, problem=problem)
         self._saving = self._thread.submit(self._write, job, waited_seconds=time.perf_counter() - started)
 
     def saved(self) -> Saved | None:
@@ -145,41 +148,60 @@ class CheckpointStore:
         saving, self._saving = self._saving, None
         return None if saving is None else saving.result()
 
-    def newest(self, *, before: int | None = None) -> Storage | None:
-        """Return the newest complete checkpoint (before a step), or None where no save has ever been completed.
+    def newest(self) -> Storage | None:
+        """Return the newest complete checkpoint, or None where no save has ever been completed.
 
         Others are passed over, and the log says why.
 
         Raises:
             CheckpointError: there are checkpoints, but not one is whole.
+            OSError: it cannot be told now.
         """
-        name, damaged = None, False
-        if self._peers.is_main:
-            name = next(_complete(self.folder, before), None)
-            damaged = name is None and any(is_sealed(self.folder / f"{_PREFIX}{n}") for n in _steps(self.folder))
-        name, damaged = self._peers.broadcast((name, damaged))
-        if damaged:
+        name = self._peers.from_main(self._newest)
+        return None if name is None else self.folder / name
+
+    def _newest(self) -> str | None:
+        for name in checkpoint_names(self.folder):
+            if name in self._passed_over:
+                continue
+            reason = why_incomplete(self.folder / name)
+            if reason is None:
+                return name
+            logger.warning("%s/%s is passed over: %s", self.folder, name, reason)
+            if is_sealed(self.folder / name):
+                self._passed_over.add(name)
+        if self._passed_over:
             raise CheckpointError(
                 f"{self.folder} holds checkpoints, but not one that is whole (the log says what is wrong with each). "
                 "Repair one, or move them away, or give this run another `save` folder"
             )
-        return None if name is None else self.folder / name
+        return None
+
+    def pass_over(self, checkpoint: Storage, reason: object) -> None:
+        """Take a checkpoint, which has turned out to be damaged, for none from now on."""
+        if self._peers.is_main:
+            logger.warning("%s is passed over: %s", checkpoint, reason)
+        self._passed_over.add(checkpoint.name)
 
     def _write(self, job: _Job, *, waited_seconds: float | None) -> Saved:
         """Write this process's files, agree that all have theirs, and let the main process complete the checkpoint."""
         final = f"{_PREFIX}{job.step}"
         temporary = self.folder.temporary_name(final)
-        if self._peers.is_main:
-            _try(_delete, self.folder, temporary)
+        cleared = _try(self._clear, temporary, final)[1] if self._peers.is_main else None
         self._peers.barrier()  # nobody writes before what an earlier attempt has left is gone
-        written, problem = _try(_write_files, self.folder / temporary, job)
+        problem = cleared or job.problem
+        written = None
+        if problem is None:
+            written, problem = _try(_write_files, self.folder / temporary, job)
         everyone = self._peers.gather((written, problem))
         if everyone is not None:
             problem = next((f"process {rank}: {p}" for rank, (_, p) in enumerate(everyone) if p), None)
             sums = {name: sums for of_one, _ in everyone for name, sums in (of_one or {}).items()}
             if problem is None:
                 _, problem = _try(self._complete, temporary, final, job, sums)
-            if problem is not None:
+            if problem is None:
+                self._announce(final, job.step)
+            elif cleared is None:
                 _try(_delete, self.folder, temporary)
             told = (problem, sum(file.bytes for file in sums.values()))
         else:
@@ -188,7 +210,7 @@ class CheckpointStore:
         seconds = time.perf_counter() - job.started
         if problem is not None:
             error = SaveError(f"the checkpoint of step {job.step} was not written: {problem}")
-            if self._peers.is_main and waited_seconds is not None:
+            if self._peers.is_main:
                 logger.error("%s", error)  # training may go on for long before it asks
             raise error
         return Saved(
@@ -196,28 +218,50 @@ class CheckpointStore:
         )
 
     def _complete(self, temporary: str, final: str, job: _Job, sums: dict[str, FileSums]) -> None:
-        """Write the small files, last of all the marker; give the folder its name; announce it; delete old ones."""
+        """Write the small files, last of all the marker, and give the folder its name."""
         assert self._plans.tensors is not None
         small = {**job.small, **{name: path.read_bytes() for name, path in job.copies.items()}}
         _seal(self.folder, temporary, final, Index(self._plans.tensors, sums), small)
-        self.folder.put_bytes(_LATEST, f"{final}\n".encode())
-        self._delete_old(job.step)
+        self._passed_over.discard(final)  # it is another one now
 
-    def _delete_old(self, step: int) -> None:
-        """Keep the newest complete checkpoints up to ``step``; delete older ones, and what a crash left behind."""
-        for number in _steps(self.folder):
-            name = f"{_PREFIX}{number}"
-            if number < step and not is_sealed(self.folder / name):
-                logger.warning("%s/%s is incomplete and is deleted", self.folder, name)
-                self.folder.remove(name)
-        for name in self.folder.names():
-            if name.startswith(f".{_PREFIX}") and name.endswith(".tmp"):
-                self.folder.remove(name)
-        if self._keep_last is None:
-            return
-        candidates = sorted(number for number in _steps(self.folder) if number <= step and not self._is_kept(number))
-        for number in candidates[: -self._keep_last]:
-            _delete(self.folder, f"{_PREFIX}{number}")
+    def _clear(self, temporary: str, final: str) -> None:
+        """Make room for a checkpoint, but for nothing that is not one of ours."""
+        for name in {temporary, final}:
+            if not holds_only_ours(self.folder / name):
+                raise FileExistsError(f"{self.folder / name} holds what this program has not written: move it away")
+        _delete(self.folder, temporary)
+
+    def _announce(self, final: str, step: int) -> None:
+        """Name the newest checkpoint, and delete old ones. It is complete, whatever becomes of this."""
+        for what, function in (("contents of `latest`", self._write_latest), ("old checkpoints", self._delete_old)):
+            _, problem = _try(function, final, step)
+            if problem is not None:
+                logger.warning("%s/%s is whole, but %s are not in order: %s", self.folder, final, what, problem)
+
+    def _write_latest(self, final: str, step: int) -> None:
+        self.folder.put_bytes(_LATEST, f"{final}\n".encode())
+
+    def _delete_old(self, final: str, step: int) -> None:
+        """Keep the newest complete checkpoints up to ``step``; delete older ones, and what a crash left behind.
+
+        Folders without a marker are not deleted: on a file system none of ours is ever without one, and in an object
+        store the same step comes again.
+        """
+        old = [name for name in self.folder.names() if name.startswith(f".{_PREFIX}") and name.endswith(".tmp")]
+        if self._keep_last is not None:
+            numbers = {name: int(name.removeprefix(_PREFIX)) for name in checkpoint_names(self.folder)}
+            candidates = [
+                name
+                for name, number in numbers.items()
+                if number <= step
+                and not self._is_kept(number)
+                and name not in self._passed_over
+                and is_sealed(self.folder / name)
+            ]
+            old += candidates[self._keep_last :]
+        problems = [problem for name in old if (problem := _try(_delete, self.folder, name)[1])]
+        if problems:
+            raise OSError("; ".join(problems))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +274,7 @@ class _Job:
     small: Mapping[str, bytes]
     copies: Mapping[str, Path]
     started: float
+    problem: str | None = None  # why this process has nothing to write
 
 
 class _HostCopies:
@@ -244,7 +289,9 @@ class _HostCopies:
         on_gpu = any(tensor.is_cuda for tensor in tensors.values())
         if size > len(self._memory):
             self._memory = torch.empty(0, dtype=torch.uint8)
-            self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=on_gpu)
+            self._memory = torch.empty(size, dtype=torch.uint8)
+            if on_gpu:
+                _pin(self._memory)
         copies, end = {}, 0
         # Widest first, so that each begins at a multiple of its width.
         for piece, tensor in sorted(tensors.items(), key=lambda item: -item[0].dtype.itemsize):
@@ -254,6 +301,13 @@ class _HostCopies:
         if on_gpu:
             torch.cuda.current_stream().synchronize()
         return copies
+
+
+def _pin(memory: Tensor) -> None:
+    """Let the GPU copy to memory as it is; PyTorch's own pinned memory comes in powers of two, up to twice as much."""
+    problem = torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)
+    if int(problem) != 0:
+        logger.warning("memory for checkpoints cannot be pinned (CUDA error %d): copies take longer", int(problem))
 
 
 def _write_files(folder: Storage, job: _Job) -> dict[str, FileSums]:
@@ -323,27 +377,22 @@ def _state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict
     return {"model": weights, "optimizer": {"state": moments["state"]}} if moments else {"model": weights}
 
 
-def _steps(folder: Storage) -> list[int]:
-    numbers = (name.removeprefix(_PREFIX) for name in folder.names() if name.startswith(_PREFIX))
-    return [int(number) for number in numbers if number.isascii() and number.isdigit()]
-
-
-def _complete(folder: Storage, before: int | None = None) -> Iterator[str]:
-    """Yield the names of complete checkpoints, the newest first; of the others the log says what they lack."""
-    for step in sorted(_steps(folder), reverse=True):
-        if before is not None and step >= before:
-            continue
-        reason = why_incomplete(folder / f"{_PREFIX}{step}")
-        if reason is None:
-            yield f"{_PREFIX}{step}"
-        else:
-            logger.warning("%s/%s%d is passed over: %s", folder, _PREFIX, step, reason)
+def checkpoint_names(folder: Storage) -> list[str]:
+    """Return the names of what may be checkpoints in a run's folder, the newest first."""
+    numbers = {name: name.removeprefix(_PREFIX) for name in folder.names() if name.startswith(_PREFIX)}
+    steps = {name: int(number) for name, number in numbers.items() if number.isascii() and number.isdigit()}
+    return sorted(steps, key=lambda name: -steps[name])
 
 
 def _delete(folder: Storage, name: str) -> None:
     """Delete a checkpoint so that a crash in between cannot leave a part that looks whole."""
     folder.remove(f"{name}/{MARKER}")
-    folder.remove(name)
+    renames = folder.temporary_name(name) != name and not name.startswith(".")
+    hidden = f".{name}.deleted.tmp" if renames else name
+    if renames and (folder / name).names():
+        folder.remove(hidden)
+        folder.publish(name, hidden)
+    folder.remove(hidden)
 
 
 def find_checkpoint(folder: Storage) -> Storage:
@@ -357,10 +406,10 @@ def find_checkpoint(folder: Storage) -> Storage:
         if reason is not None:
             raise CheckpointError(f"{folder} is incomplete or damaged: {reason}")
         return folder
-    name = next(_complete(folder), None)
-    if name is None:
+    newest = CheckpointStore(folder).newest()
+    if newest is None:
         raise CheckpointError(f"{folder} is no checkpoint, and holds no complete {_PREFIX}<N> folder")
-    return folder / name
+    return newest
 
 
 def read_state(checkpoint: Storage) -> dict[str, Any]:

@@ -261,8 +261,8 @@ class CheckpointConfig(Section):
     """Train on while a checkpoint is written: every process copies its share of weights and optimizer to the host's
     memory, and waits for nothing else. `false` waits until the checkpoint is on disk, and needs no memory."""
     max_failed_saves: CountOrZero = 2
-    """So many saves in a row may fail, such as on a full disk, before the run stops; 0 stops at the first. The last
-    save of a run must succeed."""
+    """So many saves in a row may fail, such as on a full disk. After one more the run tries to save where it is, and
+    ends if that fails, too. The last save of a run must succeed."""
     finetune: Switch = False
     """With `load`: take only the weights, and begin at step 0 with a fresh optimizer."""
     allow_changes: Annotated[tuple[Change, ...], BeforeValidator(as_tuple)] = ()

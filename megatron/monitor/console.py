@@ -51,7 +51,7 @@ class Console:
         elif kind == "checkpoint":
             logger.info("step %s: saved %s in %.1f s", f"{event['step']:,}", event["path"], event["seconds"])
         elif kind == "checkpoint_failed":
-            logger.error("step %s: %s; training goes on", f"{event['step']:,}", event["reason"])
+            logger.error("step %s: %s", f"{event['step']:,}", event["reason"])
         elif kind == "end":
             logger.info("step %s: end of the run: %s", f"{event['step']:,}", event["reason"])
 

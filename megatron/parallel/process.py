@@ -8,7 +8,7 @@ import datetime
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -96,6 +96,23 @@ class Peers:
         if self.size > 1:
             dist.broadcast_object_list(values, src=0, group=self.group)
         return values[0]  # type: ignore[no-any-return]
+
+    def from_main(self, function: Callable[[], _T]) -> _T:
+        """Return what ``function`` returns in the main process, the only one that calls it.
+
+        Raises:
+            ValueError: or OSError: what it raises there is raised in all.
+        """
+        value, error = None, None
+        if self.is_main:
+            try:
+                value = function()
+            except (ValueError, OSError) as problem:
+                error = problem
+        value, error = self.broadcast((value, error))
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
 
     def barrier(self) -> None:
         """Wait until every process is here."""

@@ -7,7 +7,7 @@ import functools
 import json
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,15 @@ import torch
 
 from megatron.checkpoint.blocks import DamagedError
 from megatron.checkpoint.restore import load
-from megatron.checkpoint.storage import Storage, open_storage
-from megatron.checkpoint.store import CheckpointStore, Saved, SaveError, find_checkpoint, read_state
+from megatron.checkpoint.storage import LocalStorage, Storage, open_storage
+from megatron.checkpoint.store import (
+    CheckpointStore,
+    Saved,
+    SaveError,
+    checkpoint_names,
+    find_checkpoint,
+    read_state,
+)
 from megatron.config.compare import changed_settings
 from megatron.config.derive import derive_batch
 from megatron.config.layout import Layout
@@ -53,11 +60,21 @@ def train(config: Config, world: World) -> str:
     """
     if config.checkpoint.save is None:
         raise ValueError("save is not set: give the folder for this run's checkpoints and metrics")
-    lock = exclusive(Path(config.checkpoint.save) / ".lock") if world.is_main else nullcontext()
-    with lock:
+    with ExitStack() as locks:
+        if world.is_main:
+            for folder in _own_folders(config):
+                locks.enter_context(exclusive(folder / ".lock"))
         # Nobody looks for a checkpoint before it is certain that no other run is still writing one.
         world.barrier()
         return Trainer(config, world).run()
+
+
+def _own_folders(config: Config) -> Iterator[Path]:
+    section = config.checkpoint
+    yield Path(section.save or ".")
+    checkpoints = None if section.checkpoint_url is None else open_storage(section.checkpoint_url)
+    if isinstance(checkpoints, LocalStorage) and checkpoints != open_storage(section.save or "."):
+        yield checkpoints.path
 
 
 class Trainer:
@@ -144,19 +161,30 @@ class Trainer:
                 self._load_from(own)
                 return self.step
             except DamagedError as error:
-                if self.world.is_main:
-                    logger.warning("%s is passed over: %s", own, error)
-                own = self.store.newest(before=int(read_state(own)["step"]))
+                self.store.pass_over(own, error)
+                own = self.store.newest()
         section = self.config.checkpoint
+        other = None if section.load is None else open_storage(section.load)
         # GPT-NeoX's configurations name one folder for both: before the first checkpoint there is nothing to load.
-        if section.load is None or section.load in (section.save, section.checkpoint_url):
-            return None
-        self._load_from(find_checkpoint(open_storage(section.load)), weights_only=section.finetune)
+        if other is not None and other != self.store.folder:
+            place = self.peers.from_main(lambda: str(find_checkpoint(other)))
+            self._load_from(open_storage(place), weights_only=section.finetune)
+        elif section.checkpoint_url is not None:
+            self.peers.from_main(self._check_nothing_is_left_behind)
         return None
+
+    def _check_nothing_is_left_behind(self) -> None:
+        """Refuse to begin anew at ``checkpoint_url`` beside checkpoints that were written without it."""
+        names = checkpoint_names(LocalStorage(self.folder))
+        if names:
+            raise ValueError(
+                f"checkpoint_url = {self.config.checkpoint.checkpoint_url} has no checkpoint, but save = {self.folder} "
+                f"has {names[0]}: add `load: {self.folder}` to go on from it, or give another `save` to begin anew"
+            )
 
     def _load_from(self, checkpoint: Storage, *, weights_only: bool = False) -> None:
         if not weights_only:
-            state = read_state(checkpoint)
+            state = self.peers.from_main(lambda: read_state(checkpoint))
             check_same_run(state, self.identity, checkpoint, allowed=self.config.checkpoint.allow_changes)
         load(
             checkpoint, model=self.model, optimizer=None if weights_only else self.optimizer, peers=self.peers
@@ -280,8 +308,17 @@ class Trainer:
         return regular or self.step in section.extra_save_iters
 
     def _save(self, *, last: bool) -> None:
+        """Begin a save, and wait for its end where training may not go on before.
+
+        Raises:
+            SaveError: it has failed, and so have too many before it; or it is the last of the run.
+        """
+        stopped, section = time.perf_counter(), self.config.checkpoint
         self._end_save()
+        # With too many failed, the run ends, but not before it has tried to save where it is.
+        must_succeed = last or self.failed_saves > section.max_failed_saves
         self.store.save(
+            stopped=stopped,
             step=self.step,
             model=self.model,
             optimizer=self.optimizer,
@@ -295,23 +332,22 @@ class Trainer:
             files={"config.yml": dump(self.config), "mixture.json": json.dumps(self._planned_rows, indent=1)},
             copies={f"tokenizer/{path.name}": path for path in tokenizer_files(self.config.tokenizer)},
         )
-        if last:
-            self._end_save(last=True)
+        if must_succeed or not section.async_checkpoint:
+            self._end_save(must_succeed=must_succeed)
 
-    def _end_save(self, *, last: bool = False) -> None:
-        """Wait for the save under way, and stop the run after too many in a row that have failed.
+    def _end_save(self, *, must_succeed: bool = False) -> None:
+        """Wait for the save under way, and count those in a row that have failed.
 
         Raises:
-            SaveError: they have; or the last one of the run has.
+            SaveError: it has failed and must not.
         """
         try:
             saved = self.store.wait()
         except SaveError as error:
             self.failed_saves += 1
-            allowed = self.config.checkpoint.max_failed_saves
-            if last or self.failed_saves > allowed:
-                raise
             self._write("checkpoint_failed", reason=str(error))
+            if must_succeed:
+                raise
             return
         if saved is not None:
             self.failed_saves = 0

@@ -147,6 +147,7 @@ def test_no_half_checkpoint_is_taken_for_whole(tiny_run: Callable[..., Any], pro
     starts = [event for event in read_all_events(run.save / "metrics.jsonl") if event["event"] == "start"]
     assert [event["resumed_from"] for event in starts] == [None, *resumed]
     assert losses(run.save) == whole  # bit for bit
+    assert broken_off > 0
     # For the one who runs it with -s.
     sys.stdout.write(f"{kills} kills, {broken_off} of them in the middle of a checkpoint\n")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from megatron.checkpoint.blocks import DamagedError
-from megatron.checkpoint.inspect import average, difference_lines, summary_lines, verify
+from megatron.checkpoint.inspect import average, difference_lines, summary_lines, verify_lines
 from megatron.checkpoint.restore import load
 from megatron.checkpoint.storage import LocalStorage, Storage, parent_and_name
 from megatron.checkpoint.store import CheckpointError, read_state
@@ -46,13 +46,21 @@ def test_what_is_in_one(two: tuple[Storage, Storage]) -> None:
 
 
 def test_a_whole_one_is_verified_and_a_damaged_one_is_not(two: tuple[Storage, Storage], tmp_path: Path) -> None:
-    assert "global_step2 is whole: 2 files with " in verify(two[0])
+    [line] = verify_lines(two[:1])
+    assert "global_step2 is whole: 2 files with " in line
     path = tmp_path / "global_step2" / "optimizer-00001-of-00001.safetensors"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(data)
-    with pytest.raises(DamagedError, match=r"optimizer-00001-of-00001\.safetensors is damaged"):
-        verify(two[0])
+    # Of a run's folder all are read, and every damaged file is named.
+    (tmp_path / "global_step3" / "state.json").write_text("{}")
+    lines = verify_lines([LocalStorage(tmp_path)])
+    assert "global_step3 is damaged: state.json is damaged" in next(lines)
+    assert "optimizer-00001-of-00001.safetensors is damaged: its bytes 0 to " in next(lines)
+    with pytest.raises(DamagedError, match="2 of 2 are damaged"):
+        next(lines)
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .*nowhere"):
+        list(verify_lines([LocalStorage(tmp_path / "nowhere")]))
 
 
 def test_how_two_differ(two: tuple[Storage, Storage]) -> None:
@@ -70,7 +78,7 @@ def test_how_two_differ(two: tuple[Storage, Storage]) -> None:
 def test_the_mean_of_weights(two: tuple[Storage, Storage], tmp_path: Path) -> None:
     average(two, *parent_and_name(str(tmp_path / "mean")))
     mean = LocalStorage(tmp_path / "mean")
-    verify(mean)
+    assert len(list(verify_lines([mean]))) == 1
     assert read_state(mean)["averaged"] == [str(place) for place in two] and read_state(mean)["step"] == 3
     assert mean.read("tokenizer/tokenizer.model") == bytes(range(256))
     assert mean.read("config.yml").startswith(b"lr: 0.5")
@@ -107,4 +115,4 @@ def test_the_tool(two: tuple[Storage, Storage], tmp_path: Path) -> None:
     assert tool("average", *two, "--output", tmp_path / "mean").returncode == 0
     (tmp_path / "global_step2" / "index.json").write_text("{}")
     result = tool("verify", two[0])
-    assert (result.returncode, result.stdout) == (1, "") and "index.json is damaged" in result.stderr
+    assert result.returncode == 1 and "index.json is damaged" in result.stdout and "1 of 1" in result.stderr

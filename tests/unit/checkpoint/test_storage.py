@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+import s3fs
 import torch
 
 from megatron.checkpoint.blocks import DamagedError
@@ -84,7 +85,7 @@ def test_small_files_are_fetched(storage: Storage) -> None:
     assert folder.exists() == isinstance(storage, LocalStorage)
 
 
-def test_a_checkpoint_in_an_object_store(proxy: DroppingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_in_an_object_store(proxy: DroppingProxy, tmp_path: Path) -> None:
     model, optimizer = trained()
     run = open_storage(f"s3://bucket/{tmp_path.name}")
     store = CheckpointStore(run, keep_last=2)
@@ -108,9 +109,12 @@ def test_a_checkpoint_in_an_object_store(proxy: DroppingProxy, tmp_path: Path, m
 
 
 def test_a_checkpoint_by_way_of_a_bad_connection(
-    proxy: DroppingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    proxy: DroppingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    proxy.every = 3
+    proxy.every, proxy.after_bytes = 2, 2_000
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # so that what fails reaches us
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    s3fs.S3FileSystem.clear_instance_cache()
     model, optimizer = trained()
     run = ObjectStorage(f"s3://bucket/{tmp_path.name}", pause_seconds=0.01)
     store = CheckpointStore(run, keep_last=1)
@@ -119,7 +123,7 @@ def test_a_checkpoint_by_way_of_a_bad_connection(
         other = Llama(SHAPE)
         load(path, model=other, optimizer=None)
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
-    assert proxy.dropped > 0
+    assert proxy.dropped > 0 and "failed (attempt 1 of " in caplog.text
     assert run.names() == ["global_step5", "latest"]
 
 

@@ -244,13 +244,16 @@ def test_saves_that_fail_end_a_run_only_after_a_while(tiny_run: MakeRun, monkeyp
 
     run = tiny_run()
     monkeypatch.setattr(LocalStorage, "publish", fail)
-    with pytest.raises(SaveError, match="step 9 was not written: OSError: No space left"):
-        Trainer(config_of(run), ALONE).run()
+    with pytest.raises(SaveError, match="step 6 was not written: OSError: No space left"):
+        Trainer(config_of(run, "max_failed_saves=0"), ALONE).run()
     events = read_all_events(run.save / "metrics.jsonl")
     assert [event["event"] for event in events].count("checkpoint_failed") == 2
     assert not list(run.save.glob(".global_step*")) and not list(run.save.glob("global_step*"))
-    with pytest.raises(SaveError, match="step 3 was not written"):
-        Trainer(config_of(run, "max_failed_saves=0"), ALONE).run()
+    with pytest.raises(SaveError, match="step 9 was not written"):
+        Trainer(config_of(run, "max_failed_saves=1", "async_checkpoint=false"), ALONE).run()
+    # The last one must succeed.
+    with pytest.raises(SaveError, match="step 12 was not written"):
+        Trainer(config_of(run, "max_failed_saves=99"), ALONE).run()
     monkeypatch.undo()
     assert Trainer(config_of(run), ALONE).run() == "finished"
 
@@ -269,6 +272,18 @@ def test_what_may_not_change_may_be_allowed_to(tiny_run: MakeRun, change: str, n
     with pytest.raises(ValueError, match=f"belongs to another run: .*{told}.*allow_changes"):
         Trainer(config_of(run, change), ALONE)
     assert Trainer(config_of(run, change, f"allow_changes=[{name}]"), ALONE).resumed_from == 6
+
+
+def test_checkpoints_that_a_new_place_leaves_behind_are_an_error(tiny_run: MakeRun, tmp_path: Path) -> None:
+    run = tiny_run()
+    Trainer(config_of(run, "exit_interval=6"), ALONE).run()
+    elsewhere = f"checkpoint_url={tmp_path / 'elsewhere'}"
+    with pytest.raises(ValueError, match="has global_step6: add `load: "):
+        Trainer(config_of(run, elsewhere), ALONE)
+    trainer = Trainer(config_of(run, elsewhere, f"load={run.save}/"), ALONE)
+    assert trainer.step == 6 and trainer.run() == "finished"
+    assert (tmp_path / "elsewhere" / "global_step12" / "COMPLETE").exists()
+    assert Trainer(config_of(run, elsewhere), ALONE).resumed_from == 12
 
 
 def test_changed_settings_are_told(tiny_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
