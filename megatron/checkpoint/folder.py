@@ -16,7 +16,6 @@ from megatron.checkpoint.restore import load
 from megatron.checkpoint.storage import Storage, fetched, open_storage
 from megatron.checkpoint.store import CheckpointError, find_checkpoint, read_state
 from megatron.config.architecture import Architecture, RopeScaling
-from megatron.config.load import load as load_config
 from megatron.model.llama import Llama
 from megatron.tokenizer.base import Tokenizer
 from megatron.tokenizer.load import load_tokenizer
@@ -85,33 +84,38 @@ def stored_tokenizer(checkpoint: Storage, state: dict[str, Any]) -> Iterator[Tok
     Raises:
         ValueError: there is none, or it is not the one that the run was trained with.
     """
+    if not state.get("tokenizer"):
+        raise CheckpointError(f"{checkpoint} holds no tokenizer")
     info: dict[str, Any] = state["tokenizer"]
-    with fetched(checkpoint, ["config.yml", *_tokenizer_files(checkpoint)]) as folder:
-        section = load_config([folder / "config.yml"]).tokenizer
-        vocabulary = folder / "tokenizer" / Path(section.vocab_file).name
-        tokenizer = load_tokenizer(section.tokenizer_type, vocabulary, eod_id=info["eod_id"])
+    with fetched(checkpoint, [f"tokenizer/{name}" for name in (checkpoint / "tokenizer").names()]) as folder:
+        vocabulary = folder / "tokenizer" / Path(str(state["tokenizer_file"])).name
+        tokenizer = load_tokenizer(info["kind"], vocabulary, eod_id=info["eod_id"])
         if tokenizer.fingerprint != info["fingerprint"]:
             raise CheckpointError(f"{vocabulary.name} is not the tokenizer that {checkpoint} was trained with")
         yield tokenizer
 
 
-def _tokenizer_files(checkpoint: Storage) -> list[str]:
-    return [f"tokenizer/{name}" for name in (checkpoint / "tokenizer").names()]
-
-
 def _open_hf(folder: Path, device: torch.device) -> TrainedModel:
     model = Llama.empty(Architecture.from_folder(folder), device=device).eval()
     hf.load_weights(model, folder)
-    if (folder / "tokenizer.json").exists():
-        tokenizer = load_tokenizer("HFTokenizer", folder / "tokenizer.json")
-        # The file itself says whether a text begins with bos.
-        prepend_bos = _begins_with(folder / "tokenizer.json", tokenizer.bos_id)
-    else:
-        tokenizer = load_tokenizer("SPMTokenizer", folder / "tokenizer.model")
-        prepend_bos = tokenizer.bos_id is not None
+    tokenizer, prepend_bos = hf_tokenizer(folder)
     bos_id = tokenizer.bos_id
     first_id = bos_id if prepend_bos and bos_id is not None else tokenizer.eod_id
     return TrainedModel(model, tokenizer, first_id, _end_ids(folder, tokenizer), prepend_bos, open_storage(folder))
+
+
+def hf_tokenizer(folder: Path) -> tuple[Tokenizer, bool]:
+    """Return the tokenizer of a Hugging Face folder, and whether its texts begin with bos.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    if (folder / "tokenizer.json").exists():
+        tokenizer = load_tokenizer("HFTokenizer", folder / "tokenizer.json")
+        # The file itself says whether a text begins with bos.
+        return tokenizer, _begins_with(folder / "tokenizer.json", tokenizer.bos_id)
+    tokenizer = load_tokenizer("SPMTokenizer", folder / "tokenizer.model")
+    return tokenizer, tokenizer.bos_id is not None
 
 
 def _begins_with(path: Path, bos_id: int | None) -> bool:

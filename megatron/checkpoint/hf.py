@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from megatron.checkpoint.index import DTYPES
 from megatron.checkpoint.shards import MODEL, Box, Piece, arranged_file, write_file
 from megatron.checkpoint.storage import LocalStorage
 from megatron.config.architecture import Architecture
@@ -37,14 +38,30 @@ def load_weights(model: Llama, folder: Path) -> None:
         WeightsError: files are missing or broken, or names or shapes differ; every difference is listed, and nothing
             has been loaded.
     """
-    files = weight_files(folder)
+    found = find_weights(folder, model.architecture)
+    with torch.no_grad():
+        for path in sorted(set(found.values())):
+            with _opened(path) as handle:
+                for name, parameter in model.named_parameters():
+                    if found[name] != path:
+                        continue
+                    part, place = local_part(parameter)
+                    if part.numel():
+                        part.copy_(handle.get_slice(name)[place])
+
+
+def find_weights(folder: Path, architecture: Architecture) -> dict[str, Path]:
+    """Return the file of every parameter of a model.
+
+    Raises:
+        WeightsError: files are missing or broken, or names or shapes differ; every difference is listed.
+    """
     found: dict[str, tuple[Path, tuple[int, ...]]] = {}
-    for path in files:
+    for path in weight_files(folder):
         with _opened(path) as handle:
             for name in handle.keys():  # noqa: SIM118 - this is no dictionary
                 found[name] = (path, tuple(handle.get_slice(name).get_shape()))
-    with torch.device("meta"):
-        wanted = dict(Llama(model.architecture).named_parameters())
+    wanted = parameter_shapes(architecture)
     if "lm_head.weight" not in wanted:
         # Some writers store a tied head a second time.
         found.pop("lm_head.weight", None)
@@ -53,22 +70,46 @@ def load_weights(model: Llama, folder: Path) -> None:
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [f"{name} is not part of this model" for name in found if name not in wanted]
     problems += [
-        f"{name} has shape {list(found[name][1])}, the model wants {list(parameter.shape)}"
-        for name, parameter in wanted.items()
-        if name in found and found[name][1] != tuple(parameter.shape)
+        f"{name} has shape {list(found[name][1])}, the model wants {list(shape)}"
+        for name, shape in wanted.items()
+        if name in found and found[name][1] != shape
     ]
     if problems:
         shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise WeightsError(f"the weights in {folder} do not fit the model: {shown}")
-    with torch.no_grad():
-        for path in files:
-            with _opened(path) as handle:
-                for name, parameter in model.named_parameters():
-                    if found[name][0] != path:
-                        continue
-                    part, place = local_part(parameter)
-                    if part.numel():
-                        part.copy_(handle.get_slice(name)[place])
+    return {name: path for name, (path, _) in found.items()}
+
+
+def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of a model, by name, in its order."""
+    with torch.device("meta"):
+        return {name: tuple(parameter.shape) for name, parameter in Llama(architecture).named_parameters()}
+
+
+class FolderWeights:
+    """The weights of a Hugging Face folder, a box at a time.
+
+    Args:
+        folder: the folder.
+        architecture: its model.
+
+    Raises:
+        WeightsError: as :func:`find_weights`.
+    """
+
+    def __init__(self, folder: Path, architecture: Architecture) -> None:
+        self._files = find_weights(folder, architecture)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return the dtype that a tensor is stored in."""
+        with _opened(self._files[name]) as handle:
+            return DTYPES[handle.get_slice(name).get_dtype()]
+
+    def read(self, name: str, place: tuple[slice, ...]) -> Tensor:
+        """Return a box of a tensor. The file is mapped for this alone, so that what has been read leaves memory."""
+        with _opened(self._files[name]) as handle:
+            box: Tensor = handle.get_slice(name)[place]
+        return box
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -110,7 +151,7 @@ def save_model(
     *,
     dtype: torch.dtype,
     bos_id: int | None,
-    eos_id: int,
+    eos_id: int | None,
 ) -> None:
     """Write weights, ``config.json`` and ``generation_config.json`` as a Hugging Face folder, one tensor at a time.
 
@@ -120,7 +161,7 @@ def save_model(
         folder: made when missing. Weights that it holds already are deleted first.
         dtype: dtype of the stored tensors.
         bos_id: id that starts a text, if there is one.
-        eos_id: id that ends a text.
+        eos_id: id that ends a text, if it is known.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # Weights of an earlier export, in another number of files, would be taken for these.
@@ -142,7 +183,8 @@ def save_model(
     if len(shards) > 1:
         total = architecture.num_parameters() * dtype.itemsize
         write_text(folder / _INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=2))
-    tokens = {"eos_token_id": eos_id} if bos_id is None else {"bos_token_id": bos_id, "eos_token_id": eos_id}
+    known = {"bos_token_id": bos_id, "eos_token_id": eos_id}
+    tokens = {name: value for name, value in known.items() if value is not None}
     config = {**architecture.to_hf(), **tokens, "dtype": str(dtype).removeprefix("torch.")}
     # transformers 4 reads the older name.
     config["torch_dtype"] = config["dtype"]
@@ -152,11 +194,9 @@ def save_model(
 
 
 def _shards(architecture: Architecture, dtype: torch.dtype) -> Iterator[list[Box]]:
-    with torch.device("meta"):
-        shapes = {name: tuple(parameter.shape) for name, parameter in Llama(architecture).named_parameters()}
     shard: list[Box] = []
     size = 0
-    for name, shape in shapes.items():
+    for name, shape in parameter_shapes(architecture).items():
         tensor_bytes = math.prod(shape) * dtype.itemsize
         if shard and size + tensor_bytes > _SHARD_BYTES:
             yield shard

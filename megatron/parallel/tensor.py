@@ -67,6 +67,16 @@ def divide_matrices(model: Llama, mesh: Mesh, *, compiled: bool) -> None:
     model.loss = VocabularyLoss(mesh.tensor, sequence=sequence)
 
 
+_BY_ROWS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "embed_tokens", "lm_head")
+_BY_COLUMNS = ("o_proj", "down_proj")
+
+
+def divided_dim(name: str) -> int | None:
+    """Return the dimension along which :func:`divide_matrices` divides a parameter, None where it does not."""
+    module = name.removesuffix(".weight").rpartition(".")[2]
+    return 0 if module in _BY_ROWS else 1 if module in _BY_COLUMNS else None
+
+
 def _divide_rows(name: str, module: nn.Module, mesh: DeviceMesh) -> None:
     for key, parameter in list(module.named_parameters(recurse=False)):
         module.register_parameter(key, nn.Parameter(distribute_tensor(parameter, mesh, [Shard(0)])))

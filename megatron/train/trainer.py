@@ -326,6 +326,7 @@ class Trainer:
                 **self.identity,
                 "samples": self.samples,
                 "tokens": self.samples * self.config.data.seq_length,
+                "tokenizer_file": f"tokenizer/{Path(self.config.tokenizer.vocab_file).name}",
                 "layout": dataclasses.asdict(self.mesh.layout),
                 "written": {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "torch": torch.__version__},
             },

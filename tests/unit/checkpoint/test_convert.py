@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch.distributed.tensor import Shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from megatron.checkpoint import hf
+from megatron.checkpoint.convert import hf_to_native, native_to_hf
+from megatron.checkpoint.hf import load_weights, save_model
+from megatron.checkpoint.restore import load
+from megatron.checkpoint.seal import verify
+from megatron.checkpoint.storage import LocalStorage
+from megatron.checkpoint.store import CheckpointError
+from megatron.config.architecture import Architecture, RopeScaling
+from megatron.config.layout import Layout
+from megatron.model.llama import Llama
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.process import World
+from megatron.parallel.tensor import divide_matrices, divided_dim
+
+ROOT = Path(__file__).resolve().parents[3]
+SHAPES = {
+    "many heads": Architecture(64, 16, 32, 4, 2, 2, 8, 64),
+    "grouped heads": Architecture(64, 32, 48, 4, 4, 2, 8, 64),
+    "tied": Architecture(64, 16, 32, 4, 2, 2, 8, 64, tie_word_embeddings=True),
+    "scaled positions": Architecture(64, 16, 32, 4, 2, 2, 8, 64, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 32)),
+}
+LAYOUTS = {"one": Layout(), "2 x 2": Layout(tensor=2, pipeline=2), "stages": Layout(pipeline=4)}
+
+
+def folder_of(shape: Architecture, path: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
+    model = Llama(shape)
+    model.init_weights(seed=3)
+    save_model(model.state_dict(), shape, path, dtype=dtype, bos_id=1, eos_id=2)
+    # Whatever its writer has put there comes back.
+    (path / "generation_config.json").write_text('{"eos_token_id": [2, 7],   "temperature": 0.6}')
+    return path
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for path in folder.glob("*.safetensors"):
+        found |= load_file(path)
+    return found
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_there_and_back_gives_the_same_bytes(
+    shape: Architecture, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hf, "_SHARD_BYTES", 4000)
+    source = folder_of(shape, tmp_path / "hf")
+    hf_to_native(source, str(tmp_path / "ours"), dtype=None, layout=layout)
+    verify(LocalStorage(tmp_path / "ours"))
+    assert len(list((tmp_path / "ours").glob("model-*"))) == layout.processes
+    native_to_hf(tmp_path / "ours", tmp_path / "back", dtype=None)
+    before, after = weights(source), weights(tmp_path / "back")
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert tensor.dtype == after[name].dtype and torch.equal(tensor, after[name]), name
+    for name in ("config.json", "generation_config.json"):
+        assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes()
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
+def test_a_model_takes_it_like_the_folder(layout: Layout, tmp_path: Path) -> None:
+    shape = SHAPES["grouped heads"]
+    source = folder_of(shape, tmp_path / "hf")
+    hf_to_native(source, str(tmp_path / "ours"), dtype=torch.float32, layout=layout)
+    ours, theirs = Llama(shape), Llama(shape)
+    load(LocalStorage(tmp_path / "ours"), model=ours, optimizer=None)
+    load_weights(theirs, source)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_matrices_are_divided_as_in_a_run() -> None:
+    """A process of the same layout finds all that it holds in its own file, and nothing else."""
+    dist.init_process_group("fake", store=FakeStore(), rank=1, world_size=2)
+    try:
+        mesh = Mesh(Layout(tensor=2), World(rank=1, size=2, device=torch.device("cpu")))
+        with torch.device("meta"):
+            model = Llama(SHAPES["grouped heads"])
+        divide_matrices(model, mesh, compiled=False)
+        for name, parameter in model.named_parameters():
+            dims = [place.dim for place in getattr(parameter, "placements", ()) if isinstance(place, Shard)]
+            assert dims == [dim for dim in [divided_dim(name)] if dim is not None], name
+    finally:
+        dist.destroy_process_group()
+
+
+def test_another_dtype_is_in_the_configuration(tmp_path: Path) -> None:
+    source = folder_of(SHAPES["tied"], tmp_path / "hf", torch.float32)
+    hf_to_native(source, str(tmp_path / "ours"), dtype=None)
+    native_to_hf(tmp_path / "ours", tmp_path / "back", dtype=torch.bfloat16)
+    assert {tensor.dtype for tensor in weights(tmp_path / "back").values()} == {torch.bfloat16}
+    config = json.loads((tmp_path / "back" / "config.json").read_text())
+    assert config["dtype"] == config["torch_dtype"] == "bfloat16" and config["tie_word_embeddings"]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    source = folder_of(SHAPES["tied"], tmp_path / "hf")
+    hf_to_native(source, str(tmp_path / "ours"), dtype=None)
+    with pytest.raises(CheckpointError, match="ours exists"):
+        hf_to_native(source, str(tmp_path / "ours"), dtype=None)
+    with pytest.raises(CheckpointError, match="hf exists"):
+        native_to_hf(tmp_path / "ours", source, dtype=None)
+
+
+def test_a_layout_that_does_not_divide(tmp_path: Path) -> None:
+    source = folder_of(SHAPES["tied"], tmp_path / "hf")
+    with pytest.raises(CheckpointError, match="model_parallel_size = 4"):
+        hf_to_native(source, str(tmp_path / "ours"), dtype=None, layout=Layout(tensor=4))
+    with pytest.raises(ValueError, match="5 stages are more than the 4 blocks"):
+        hf_to_native(source, str(tmp_path / "ours"), dtype=None, layout=Layout(pipeline=5))
+    assert not (tmp_path / "ours").exists()
+
+
+def test_the_tool(tmp_path: Path) -> None:
+    folder_of(SHAPES["grouped heads"], tmp_path / "hf")
+
+    def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "tools/convert_checkpoint.py", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    ours, back = str(tmp_path / "ours"), str(tmp_path / "back")
+    there = ("--from", "hf", "--to", "native", "--input", str(tmp_path / "hf"), "--output", ours)
+    result = tool(*there, "--model-parallel-size", "2", "--pipe-parallel-size", "2")
+    assert result.stdout == f"{tmp_path}/hf -> {ours} (dtype: keep)\n"
+    assert tool("--from", "native", "--to", "hf", "--input", ours, "--output", back).returncode == 0
+    assert weights(tmp_path / "hf").keys() == weights(tmp_path / "back").keys()
+    again = tool(*there)
+    assert again.returncode == 1 and again.stderr.endswith(f"error: {ours} exists; give another name, or delete it\n")
