@@ -38,16 +38,12 @@ def load_weights(model: Llama, folder: Path) -> None:
         WeightsError: files are missing or broken, or names or shapes differ; every difference is listed, and nothing
             has been loaded.
     """
-    found = find_weights(folder, model.architecture)
+    weights = FolderWeights(folder, model.architecture)
     with torch.no_grad():
-        for path in sorted(set(found.values())):
-            with _opened(path) as handle:
-                for name, parameter in model.named_parameters():
-                    if found[name] != path:
-                        continue
-                    part, place = local_part(parameter)
-                    if part.numel():
-                        part.copy_(handle.get_slice(name)[place])
+        for name, parameter in model.named_parameters():
+            part, place = local_part(parameter)
+            if part.numel():
+                part.copy_(weights.read(name, place))
 
 
 def find_weights(folder: Path, architecture: Architecture) -> dict[str, Path]:
