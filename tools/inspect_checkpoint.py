@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from megatron.checkpoint.inspect import average, difference_lines, summary_lines
 from megatron.checkpoint.storage import open_storage, parent_and_name
 from megatron.checkpoint.store import find_checkpoint
 from megatron.utils.log import setup_logging
+from megatron.utils.tool import print_lines
 
 PLACE = "a global_step<N> folder, or a run's folder, whose newest whole checkpoint is taken; also s3://..."
 PLACES = "global_step<N> folders, or runs' folders, all of whose checkpoints are read; also s3://..."
@@ -55,15 +55,7 @@ def main() -> int:
     """Print the answer; 1 where something is wrong."""
     args = arguments()
     setup_logging()
-    try:
-        for line in run(args):
-            print(line)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return print_lines(lambda: run(args))
 
 
 if __name__ == "__main__":

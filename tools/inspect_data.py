@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ from megatron.data.inspection.inspect_cli import parse_arguments
 from megatron.data.manifest import load_manifest
 from megatron.monitor.run_steps import open_steps
 from megatron.utils.log import setup_logging
+from megatron.utils.tool import print_lines
 
 
 def run(args: argparse.Namespace) -> Iterable[str]:
@@ -49,15 +49,7 @@ def main() -> int:
     """Print the answer; 1 where something is wrong."""
     args = parse_arguments(sys.argv[1:], description=str(__doc__))
     setup_logging()
-    try:
-        for line in run(args):
-            print(line)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as error:  # mistakes of the user's, a full disk; the rest is ours and shows its trace
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return print_lines(lambda: run(args))
 
 
 if __name__ == "__main__":

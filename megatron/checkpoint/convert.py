@@ -148,7 +148,7 @@ def _box(name: str, shape: tuple[int, ...], dtype: torch.dtype, rank: int, size:
     """Return a process's part of a tensor; what all have alike is the first one's to store."""
     dim = divided_dim(name)
     if dim is None or size == 1:
-        return Box(f"{MODEL}.{name}", dtype, shape, (0,) * len(shape), shape) if rank == 0 else None
+        return Box.all_of(f"{MODEL}.{name}", dtype, shape) if rank == 0 else None
     part = shape[dim] // size
     offset = tuple(rank * part if number == dim else 0 for number in range(len(shape)))
     extent = tuple(part if number == dim else extent for number, extent in enumerate(shape))

@@ -67,9 +67,8 @@ def open_checkpoint(place: str | Path, *, device: torch.device) -> TrainedModel:
     """
     checkpoint = find_checkpoint(open_storage(place))
     state = read_state(checkpoint)
-    info: dict[str, Any] = state["tokenizer"]
     with stored_tokenizer(checkpoint, state) as tokenizer:
-        pass
+        info: dict[str, Any] = state["tokenizer"]
     model = Llama.empty(stored_architecture(state), device=device).eval()
     load(checkpoint, model=model, optimizer=None)
     prepend_bos = bool(info["prepend_bos"])

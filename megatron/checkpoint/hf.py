@@ -197,7 +197,7 @@ def _shards(architecture: Architecture, dtype: torch.dtype) -> Iterator[list[Box
         if shard and size + tensor_bytes > _SHARD_BYTES:
             yield shard
             shard, size = [], 0
-        shard.append(Box(f"{MODEL}.{name}", dtype, shape, (0,) * len(shape), shape))
+        shard.append(Box.all_of(f"{MODEL}.{name}", dtype, shape))
         size += tensor_bytes
     yield shard
 

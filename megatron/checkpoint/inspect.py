@@ -209,7 +209,7 @@ def average(checkpoints: Sequence[Storage], folder: Storage, name: str) -> None:
     ]
     _check_same_shapes(checkpoints, [{name: t.shape for name, t in of_one.items()} for of_one in weights])
     last = weights[-1]
-    boxes = [Box(name, t.dtype, t.shape, (0,) * len(t.shape), t.shape) for name, t in last.items()]
+    boxes = [Box.all_of(name, t.dtype, t.shape) for name, t in last.items()]
     file = arranged_file(file_name(MODEL), boxes)
 
     def mean(piece: Piece) -> Tensor:

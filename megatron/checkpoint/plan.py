@@ -36,6 +36,11 @@ from megatron.checkpoint.storage import Storage
 from megatron.parallel.process import Peers
 
 
+def tensors_of(weights: dict[str, Any], moments: dict[str, Any]) -> dict[str, Any]:
+    """Return everything of a run that is a tensor, by parameter name; optimizer settings are the configuration's."""
+    return {MODEL: weights, OPTIMIZER: {"state": moments["state"]}} if moments else {MODEL: weights}
+
+
 class SavePlans:
     """What this process writes of a run's state, agreed upon with the others at the first save.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.checkpoint.state_dict_loader import load as load_tensors
 
 from megatron.checkpoint.blocks import DamagedError
-from megatron.checkpoint.plan import IndexedReader
+from megatron.checkpoint.plan import IndexedReader, tensors_of
 from megatron.checkpoint.seal import MARKER
 from megatron.checkpoint.storage import Storage
 from megatron.checkpoint.store import CheckpointError
@@ -42,9 +41,7 @@ def load(
     peers, reader = peers or Peers(), IndexedReader(checkpoint)
     _agree_on_the_index(reader, checkpoint, peers)
     weights, moments = get_state_dict(model, [] if optimizer is None else [optimizer])
-    target: dict[str, Any] = {"model": weights}
-    if moments:
-        target["optimizer"] = {"state": moments["state"]}
+    target = tensors_of(weights, moments)
     try:
         with _quiet_alone():
             load_tensors(target, storage_reader=reader, process_group=peers.group, no_dist=peers.size == 1)

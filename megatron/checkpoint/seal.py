@@ -16,7 +16,7 @@ from megatron.utils.log import progress_bar
 MARKER, INDEX, STATE = "COMPLETE", "index.json", "state.json"
 _MAX_SMALL_BYTES = 1 << 30
 _OURS = re.compile(
-    r"(model|optimizer)-\d{5,}-of-\d{5,}\.safetensors|tokenizer|hf|config\.yml|mixture\.json|\..*\.tmp|"
+    r"(model|optimizer)-\d{5,}-of-\d{5,}\.safetensors|tokenizer|hf|config\.yml|mixture\.json|\..*\.tmp\d+-[0-9a-f]+|"
     + "|".join(map(re.escape, (MARKER, INDEX, STATE)))
 )
 

@@ -28,6 +28,11 @@ class Box:
     offset: tuple[int, ...]
     shape: tuple[int, ...]
 
+    @classmethod
+    def all_of(cls, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Box:
+        """Return the box that is the whole tensor."""
+        return cls(name, dtype, shape, (0,) * len(shape), shape)
+
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
@@ -69,19 +74,20 @@ def arranged_file(name: str, boxes: Sequence[Box]) -> File:
     """Return a safetensors file of boxes, the widest dtypes first, so that each begins at a multiple of its width."""
     ordered = sorted(boxes, key=lambda box: -box.dtype.itemsize)
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
+    starts, end = [], 0
     for box in ordered:
-        start, end = end, end + math.prod(box.shape) * box.dtype.itemsize
-        entry = {"dtype": DTYPE_NAMES[box.dtype], "shape": box.shape, "data_offsets": [start, end]}
+        starts.append(end)
+        end += math.prod(box.shape) * box.dtype.itemsize
+        entry = {"dtype": DTYPE_NAMES[box.dtype], "shape": box.shape, "data_offsets": [starts[-1], end]}
         header[_name_in_file(box)] = entry
     text = orjson.dumps(header)
     text += b" " * (-len(text) % 8)
     first = 8 + len(text)
-    pieces = []
-    for box in ordered:
-        start, _ = header[_name_in_file(box)]["data_offsets"]
-        pieces.append(Piece(box.name, box.dtype, box.whole, Part(box.offset, box.shape, name, first + start)))
-    return File(name, len(text).to_bytes(8, "little") + text, tuple(pieces))
+    pieces = tuple(
+        Piece(box.name, box.dtype, box.whole, Part(box.offset, box.shape, name, first + start))
+        for box, start in zip(ordered, starts, strict=True)
+    )
+    return File(name, len(text).to_bytes(8, "little") + text, pieces)
 
 
 def _name_in_file(box: Box) -> str:

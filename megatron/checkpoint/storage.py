@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from megatron.utils.files import fsync_folder
+from megatron.utils.files import atomic_write, fsync_folder
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
@@ -133,18 +133,8 @@ class LocalStorage(Storage):
 
     def put(self, name: str, write: Callable[[BinaryIO], None]) -> None:
         """Write beside the file's place, wait for the disk, and rename."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            fsync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_write(self.path / name) as file:
+            write(file)
 
     def read_into(self, name: str, start: int, buffer: memoryview) -> None:
         """Read without a buffer of its own."""

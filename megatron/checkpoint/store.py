@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from megatron.checkpoint.blocks import FileSums
 from megatron.checkpoint.index import Index
-from megatron.checkpoint.plan import SavePlans
+from megatron.checkpoint.plan import SavePlans, tensors_of
 from megatron.checkpoint.seal import INDEX, MARKER, STATE, holds_only_ours, is_sealed, seal, why_incomplete
 from megatron.checkpoint.shards import File, Piece, stored_tensors, write_file
 from megatron.checkpoint.storage import Storage
@@ -117,7 +117,9 @@ class CheckpointStore:
         """
         assert self._saving is None, "what became of the save before has not been asked for"
         started = time.perf_counter() if stopped is None else stopped
-        own, tensors = self._plans.files(_state_of(model, optimizer))
+        own, tensors = self._plans.files(
+            tensors_of(*get_state_dict(model, [] if optimizer is None else [optimizer]))
+        )
         small = {
             **{name: text.encode("utf-8") for name, text in (files or {}).items()},
             STATE: json.dumps({**state, "step": step}, indent=1).encode("utf-8"),
@@ -369,12 +371,6 @@ def _try(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None
         return function(*arguments), None
     except Exception as error:  # whatever it is, `wait` raises it
         return None, f"{type(error).__name__}: {error}"
-
-
-def _state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any]:
-    """Return everything of a run that is a tensor, by parameter name; optimizer settings are the configuration's."""
-    weights, moments = get_state_dict(model, [] if optimizer is None else [optimizer])
-    return {"model": weights, "optimizer": {"state": moments["state"]}} if moments else {"model": weights}
 
 
 def checkpoint_names(folder: Storage) -> list[str]:

@@ -14,6 +14,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from megatron.checkpoint import hf
 from megatron.checkpoint.convert import hf_to_native, native_to_hf
+from megatron.checkpoint.folder import open_model
 from megatron.checkpoint.hf import load_weights, save_model
 from megatron.checkpoint.restore import load
 from megatron.checkpoint.seal import verify
@@ -105,6 +106,12 @@ def test_another_dtype_is_in_the_configuration(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in weights(tmp_path / "back").values()} == {torch.bfloat16}
     config = json.loads((tmp_path / "back" / "config.json").read_text())
     assert config["dtype"] == config["torch_dtype"] == "bfloat16" and config["tie_word_embeddings"]
+
+
+def test_a_checkpoint_without_a_tokenizer_cannot_be_opened_and_says_so(tmp_path: Path) -> None:
+    hf_to_native(folder_of(SHAPES["tied"], tmp_path / "hf"), str(tmp_path / "ours"), dtype=None)
+    with pytest.raises(CheckpointError, match="holds no tokenizer"):
+        open_model(tmp_path / "ours", device=torch.device("cpu"))
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
