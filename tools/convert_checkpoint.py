@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Convert between a checkpoint of a run (native) and a Hugging Face model folder (hf), one tensor at a time."""
+"""Convert a model between formats, some rows of a tensor at a time, and compare the result with what it was."""
 
 from __future__ import annotations
 
@@ -9,42 +9,38 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron.checkpoint.convert import DTYPES, hf_to_native, native_to_hf
+from megatron.checkpoint.convert.run import DTYPES, SOURCES, TARGETS, Conversion, convert, mapping_lines
 from megatron.config.layout import Layout
+from megatron.utils.tool import print_lines
 
 
 def arguments() -> argparse.Namespace:
     """Return what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--from", dest="source_format", choices=["native", "hf"], required=True, help="of --input")
-    parser.add_argument("--to", dest="target_format", choices=["native", "hf"], required=True, help="of --output")
+    parser.add_argument("--from", dest="source_format", choices=SOURCES, required=True, help="format of --input")
+    parser.add_argument("--to", dest="target_format", choices=TARGETS, required=True, help="format of --output")
     native = "a global_step<N> folder, or a run's save folder; also s3://..."
-    parser.add_argument("--input", required=True, help=f"native: {native}; hf: a folder")
+    parser.add_argument("--input", required=True, help=f"native: {native}; others: a folder")
     parser.add_argument("--output", required=True, help="folder to write, which must not exist")
     parser.add_argument("--dtype", choices=list(DTYPES), default="keep", help="of the stored weights; default keep")
     parser.add_argument("--model-parallel-size", type=int, default=1, help="to native: a file for each such part")
     parser.add_argument("--pipe-parallel-size", type=int, default=1, help="to native: and for each stage of a pipeline")
-    args = parser.parse_args()
-    if args.source_format == args.target_format:
-        parser.error("--from and --to are the same format")
-    return args
+    parser.add_argument("--dry-run", action="store_true", help="print what would become of what, and write nothing")
+    return parser.parse_args()
 
 
 def main() -> int:
-    """Convert and say what was written."""
+    """Convert, or print the mapping."""
     args = arguments()
-    try:
-        if args.target_format == "hf":
-            taken = str(native_to_hf(args.input, Path(args.output), dtype=DTYPES[args.dtype]))
-        else:
-            layout = Layout(tensor=args.model_parallel_size, pipeline=args.pipe_parallel_size)
-            hf_to_native(Path(args.input), args.output, dtype=DTYPES[args.dtype], layout=layout)
-            taken = args.input
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"{taken} -> {args.output} (dtype: {args.dtype})")
-    return 0
+    wanted = Conversion(
+        source_format=args.source_format,
+        source=args.input,
+        target_format=args.target_format,
+        target=args.output,
+        dtype=args.dtype,
+        layout=Layout(tensor=args.model_parallel_size, pipeline=args.pipe_parallel_size),
+    )
+    return print_lines(lambda: mapping_lines(wanted) if args.dry_run else convert(wanted))
 
 
 if __name__ == "__main__":

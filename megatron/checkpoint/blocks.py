@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -58,6 +58,17 @@ class BlockWriter:
     def _end_block(self) -> None:
         self._blocks.append(self._digest.hexdigest())
         self._digest, self._filled = xxhash.xxh3_64(), 0
+
+
+def read_sums(storage: Storage, name: str, size: int, advance: Callable[[int], object]) -> FileSums:
+    """Return the checksums of a file that is there already, reading it; ``advance`` is told how many bytes."""
+    blocks = []
+    for start in range(0, size, BLOCK_BYTES):
+        data = np.empty(min(BLOCK_BYTES, size - start), np.uint8)
+        storage.read_into(name, start, data.data)
+        blocks.append(xxhash.xxh3_64_hexdigest(data.data))
+        advance(len(data))
+    return FileSums(size, tuple(blocks))
 
 
 class VerifiedFile:

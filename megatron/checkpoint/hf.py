@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -12,16 +11,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from megatron.checkpoint.index import DTYPES
-from megatron.checkpoint.shards import MODEL, Box, Piece, arranged_file, write_file
+from megatron.checkpoint.shards import MODEL, Box, Piece, arranged_file, grouped, write_files
 from megatron.checkpoint.storage import LocalStorage
 from megatron.config.architecture import Architecture
 from megatron.model.llama import Llama
 from megatron.parallel.parts import local_part
-from megatron.utils.files import fsync_folder, write_text
-from megatron.utils.log import progress_bar
+from megatron.utils.files import fsync_folder, write_bytes, write_text
 
 _INDEX = "model.safetensors.index.json"
-_SHARD_BYTES = 5_000_000_000
 
 
 class WeightsError(ValueError):
@@ -96,6 +93,10 @@ class FolderWeights:
     def __init__(self, folder: Path, architecture: Architecture) -> None:
         self._files = find_weights(folder, architecture)
 
+    def file(self, name: str) -> Path:
+        """Return the file that holds a tensor."""
+        return self._files[name]
+
     def dtype(self, name: str) -> torch.dtype:
         """Return the dtype that a tensor is stored in."""
         with _opened(self._files[name]) as handle:
@@ -149,7 +150,7 @@ def save_model(
     bos_id: int | None,
     eos_id: int | None,
 ) -> None:
-    """Write weights, ``config.json`` and ``generation_config.json`` as a Hugging Face folder, one tensor at a time.
+    """Write weights, ``config.json`` and ``generation_config.json`` as a Hugging Face folder.
 
     Args:
         weights: tensors by their Hugging Face names; each is asked for once, in the order of the model.
@@ -159,47 +160,64 @@ def save_model(
         bos_id: id that starts a text, if there is one.
         eos_id: id that ends a text, if it is known.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # Weights of an earlier export, in another number of files, would be taken for these.
-    for stale in [*folder.glob("model*.safetensors"), folder / _INDEX]:
-        stale.unlink(missing_ok=True)
-    shards = list(_shards(architecture, dtype))
-    index: dict[str, str] = {}
-    with progress_bar(architecture.num_parameters() * dtype.itemsize, description="writing weights") as advance:
+    shapes = {name: (dtype, shape) for name, shape in parameter_shapes(architecture).items()}
 
-        def tensor_of(piece: Piece) -> Tensor:
-            advance(piece.num_bytes)
-            return weights[_hf_name(piece.name)].detach().to(device="cpu", dtype=dtype)
+    def read(piece: Piece) -> Iterator[Tensor]:
+        yield weights[_hf_name(piece.name)].detach().to(device="cpu", dtype=dtype)
 
-        for number, boxes in enumerate(shards, start=1):
-            one = len(shards) == 1
-            name = "model.safetensors" if one else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-            write_file(LocalStorage(folder), arranged_file(name, boxes), tensor_of)
-            index.update({_hf_name(box.name): name for box in boxes})
-    if len(shards) > 1:
-        total = architecture.num_parameters() * dtype.itemsize
-        write_text(folder / _INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=2))
-    known = {"bos_token_id": bos_id, "eos_token_id": eos_id}
-    tokens = {name: value for name, value in known.items() if value is not None}
-    config = {**architecture.to_hf(), **tokens, "dtype": str(dtype).removeprefix("torch.")}
-    # transformers 4 reads the older name.
-    config["torch_dtype"] = config["dtype"]
-    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
-    write_text(folder / "generation_config.json", json.dumps({**tokens, "do_sample": False}, indent=2) + "\n")
+    write_model(shapes, read, folder)
+    for name, data in config_files(architecture, dtype, bos_id=bos_id, eos_id=eos_id).items():
+        write_bytes(folder / name, data)
     fsync_folder(folder)
 
 
-def _shards(architecture: Architecture, dtype: torch.dtype) -> Iterator[list[Box]]:
-    shard: list[Box] = []
-    size = 0
-    for name, shape in parameter_shapes(architecture).items():
-        tensor_bytes = math.prod(shape) * dtype.itemsize
-        if shard and size + tensor_bytes > _SHARD_BYTES:
-            yield shard
-            shard, size = [], 0
-        shard.append(Box.all_of(f"{MODEL}.{name}", dtype, shape))
-        size += tensor_bytes
-    yield shard
+def write_model(
+    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    read: Callable[[Piece], Iterable[Tensor]],
+    folder: Path,
+    *,
+    resumes: str | None = None,
+) -> None:
+    """Write the safetensors of a Hugging Face folder, and their index where they are several.
+
+    Args:
+        tensors: dtype and shape of each, in the order of the model.
+        read: as for :func:`megatron.checkpoint.shards.write_files`.
+        folder: made when missing. Weights that it holds already are deleted first, unless they are resumed from.
+        resumes: as for :func:`megatron.checkpoint.shards.write_files`.
+    """
+    boxes = [Box.all_of(f"{MODEL}.{name}", dtype, shape) for name, (dtype, shape) in tensors.items()]
+    shards = list(grouped(boxes))
+    names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    names = names if len(shards) > 1 else ["model.safetensors"]
+    files = [arranged_file(name, shard) for name, shard in zip(names, shards, strict=True)]
+    if resumes is None:
+        # Weights of an earlier export, in another number of files, would be taken for these.
+        for stale in [*folder.glob("model*.safetensors"), folder / _INDEX]:
+            stale.unlink(missing_ok=True)
+    write_files(LocalStorage(folder), files, read, description="writing weights", resumes=resumes)
+    if len(shards) > 1:
+        total = sum(piece.num_bytes for file in files for piece in file.pieces)
+        index = {_hf_name(box.name): name for name, shard in zip(names, shards, strict=True) for box in shard}
+        write_text(folder / _INDEX, json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=2))
+
+
+def config_files(
+    architecture: Architecture, dtype: torch.dtype, *, bos_id: int | None, eos_id: int | None
+) -> dict[str, bytes]:
+    """Return ``config.json`` and ``generation_config.json``; arguments as for :func:`save_model`."""
+    known = {"bos_token_id": bos_id, "eos_token_id": eos_id}
+    tokens = {name: value for name, value in known.items() if value is not None}
+    config = {**architecture.to_hf(), **tokens, "dtype": dtype_name(dtype)}
+    # transformers 4 reads the older name.
+    config["torch_dtype"] = config["dtype"]
+    files = {"config.json": config, "generation_config.json": {**tokens, "do_sample": False}}
+    return {name: (json.dumps(entries, indent=2) + "\n").encode("utf-8") for name, entries in files.items()}
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a dtype as ``config.json`` has it: ``bfloat16``."""
+    return str(dtype).removeprefix("torch.")
 
 
 def _hf_name(name: str) -> str:

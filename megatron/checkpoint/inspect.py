@@ -15,7 +15,7 @@ from megatron.checkpoint.index import Index
 from megatron.checkpoint.plan import IndexedReader
 from megatron.checkpoint.seal import INDEX, STATE, is_sealed, small_sums
 from megatron.checkpoint.seal import verify as verify_files
-from megatron.checkpoint.shards import MODEL, Box, Piece, arranged_file, file_name
+from megatron.checkpoint.shards import MODEL, Box, Piece, arranged_file, file_name, row_groups
 from megatron.checkpoint.storage import Storage
 from megatron.checkpoint.store import CheckpointError, checkpoint_names, read_state, write_checkpoint
 from megatron.config.compare import changed_settings
@@ -131,7 +131,8 @@ def difference_lines(first: Storage, second: Storage, *, shown: int | None = 20)
         if shapes[0] != shapes[1]:
             yield f"{_short(name)} has shape {list(shapes[0])} in {first}, {list(shapes[1])} in {second}"
             continue
-        norms = [_norms(*(reader.tensor(name, rows) for reader in readers)) for rows in readers[0].rows_at_a_time(name)]
+        groups = row_groups(shapes[0], readers[0].index.tensors[name].dtype.itemsize)
+        norms = [_norms(*(reader.tensor(name, rows) for reader in readers)) for rows in groups]
         squared, squared_before, largest = zip(*norms, strict=True)
         changes.append(_Change(_short(name), sum(squared), sum(squared_before), max(largest)))
     yield from _change_lines(changes, shown)
@@ -212,14 +213,12 @@ def average(checkpoints: Sequence[Storage], folder: Storage, name: str) -> None:
     boxes = [Box.all_of(name, t.dtype, t.shape) for name, t in last.items()]
     file = arranged_file(file_name(MODEL), boxes)
 
-    def mean(piece: Piece) -> Tensor:
-        mean = torch.empty(piece.part.shape, dtype=piece.dtype)
-        for rows in readers[0].rows_at_a_time(piece.name):
+    def mean(piece: Piece) -> Iterator[Tensor]:
+        for rows in piece.rows():
             total = readers[0].tensor(piece.name, rows).double()
             for reader in readers[1:]:
                 total += reader.tensor(piece.name, rows)
-            mean[rows.start : rows.stop] = total / len(readers)
-        return mean
+            yield (total / len(readers)).to(piece.dtype)
 
     state = {**read_state(checkpoints[-1]), "averaged": [str(checkpoint) for checkpoint in checkpoints]}
     small = {name: checkpoints[-1].read(name) for name in small_sums(checkpoints[-1]) if name != INDEX}

@@ -28,6 +28,7 @@ from megatron.checkpoint.shards import (
     Box,
     File,
     Piece,
+    Place,
     arranged_file,
     file_name,
     stored_tensors,
@@ -112,11 +113,12 @@ class IndexedReader(StorageReader):
     """Fills what PyTorch's planner asks for from a checkpoint's files, every byte compared with its checksum.
 
     Args:
-        checkpoint: where the files lie; its index is read with the first use.
+        checkpoint: where the files lie.
+        index: what they hold; by default the checkpoint's own, read with the first use.
     """
 
-    def __init__(self, checkpoint: Storage) -> None:
-        self._checkpoint = checkpoint
+    def __init__(self, checkpoint: Storage, index: Index | None = None) -> None:
+        self._checkpoint, self._given = checkpoint, index
         self._last: VerifiedFile | None = None
 
     @functools.cached_property
@@ -126,7 +128,7 @@ class IndexedReader(StorageReader):
         Raises:
             DamagedError: one of its small files is not what was written.
         """
-        return read_index(self._checkpoint)
+        return self._given or read_index(self._checkpoint)
 
     @functools.cached_property
     def _files(self) -> dict[str, VerifiedFile]:
@@ -171,37 +173,28 @@ class IndexedReader(StorageReader):
             rows = rows.narrow(dim, offset[dim], shape[dim])
         return rows
 
-    def tensor(self, name: str, rows: range | None = None) -> Tensor:
-        """Return a tensor, or rows of it.
+    def tensor(self, name: str, place: Place | None = None) -> Tensor:
+        """Return a tensor, or a box of it.
 
         Raises:
             DamagedError: a block of a file is not what was written.
             OSError: it cannot be read.
         """
         stored = self.index.tensors[name]
-        if not stored.shape:
-            return self.read(name, stored.parts[0], (), ())
-        rows = range(stored.shape[0]) if rows is None else rows
-        found = torch.empty(len(rows), *stored.shape[1:], dtype=stored.dtype)
+        wanted = tuple(slice(0, size) for size in stored.shape) if place is None else place
+        found = torch.empty([box.stop - box.start for box in wanted], dtype=stored.dtype)
         for part in stored.parts:
-            first, end = max(rows.start, part.offset[0]), min(rows.stop, part.offset[0] + part.shape[0])
-            if first >= end:
+            begin = [max(box.start, at) for box, at in zip(wanted, part.offset, strict=True)]
+            edges = zip(wanted, part.offset, part.shape, strict=True)
+            shape = [min(box.stop, at + size) - first for (box, at, size), first in zip(edges, begin, strict=True)]
+            if any(size <= 0 for size in shape):
                 continue
-            columns = zip(part.offset[1:], part.shape[1:], strict=True)
-            place = (slice(first - rows.start, end - rows.start), *(slice(at, at + size) for at, size in columns))
-            offset = (first - part.offset[0], *([0] * len(part.shape[1:])))
-            found[place] = self.read(name, part, offset, (end - first, *part.shape[1:]))
+            data = self.read(name, part, [first - at for first, at in zip(begin, part.offset, strict=True)], shape)
+            if shape == list(found.shape):
+                return data  # all of it, and nothing is copied
+            places = zip(begin, shape, wanted, strict=True)
+            found[tuple(slice(first - box.start, first - box.start + size) for first, size, box in places)] = data
         return found
-
-    def rows_at_a_time(self, name: str, *, max_bytes: int = 64 << 20) -> Iterator[range]:
-        """Yield the rows of a tensor in groups of about so many bytes; of a single number, one empty group."""
-        stored = self.index.tensors[name]
-        if not stored.shape:
-            yield range(0)
-            return
-        step = max(1, max_bytes // max(1, math.prod(stored.shape[1:]) * stored.dtype.itemsize))
-        for first in range(0, stored.shape[0], step):
-            yield range(first, min(first + step, stored.shape[0]))
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Return what the index says."""

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import orjson
 import torch
+import xxhash
 from torch import Tensor
 
-from megatron.checkpoint.blocks import BlockWriter, FileSums
+from megatron.checkpoint.blocks import BlockWriter, FileSums, read_sums
 from megatron.checkpoint.index import DTYPE_NAMES, Part, StoredTensor
 from megatron.checkpoint.storage import Storage
+from megatron.utils.log import progress_bar
 
 MODEL, OPTIMIZER = "model", "optimizer"
+
+Place = tuple[slice, ...]
+"""A box of a tensor, one slice for each dimension."""
+
+# What is read and written at once: memory of this size is used again, that of a whole matrix is always new.
+_ROWS_BYTES = 16 << 20
+
+FILE_BYTES = 5_000_000_000
+"""How large files of weights become."""
+
+# Lies in a folder that is being written, and says of what.
+_UNFINISHED = "UNFINISHED"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +69,10 @@ class Piece:
         """Bytes of the box."""
         return math.prod(self.part.shape) * self.dtype.itemsize
 
+    def rows(self) -> Iterator[Place]:
+        """Yield the box in groups of rows that follow each other."""
+        return row_groups(self.part.shape, self.dtype.itemsize, offset=self.part.offset)
+
 
 @dataclasses.dataclass(frozen=True)
 class File:
@@ -63,6 +81,11 @@ class File:
     name: str
     header: bytes
     pieces: tuple[Piece, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Its size."""
+        return len(self.header) + sum(piece.num_bytes for piece in self.pieces)
 
 
 def file_name(kind: str, rank: int = 0, size: int = 1) -> str:
@@ -99,6 +122,42 @@ def _name_in_file(box: Box) -> str:
     return f"{name}[{slices}]"
 
 
+def row_groups(
+    shape: Sequence[int], itemsize: int, *, offset: Sequence[int] | None = None, max_bytes: int = _ROWS_BYTES
+) -> Iterator[Place]:
+    """Yield groups of rows (of the first dimension) that follow each other, of about so many bytes each.
+
+    Args:
+        shape: of a tensor, or of a box of it; of a single number, one empty place is yielded.
+        itemsize: bytes of an element.
+        offset: where the box begins.
+        max_bytes: of a group; a single row may be larger.
+    """
+    if not shape:
+        yield ()
+        return
+    begin = offset or (0,) * len(shape)
+    columns = tuple(slice(first, first + size) for first, size in zip(begin[1:], shape[1:], strict=True))
+    step = max(1, max_bytes // max(1, math.prod(shape[1:]) * itemsize))
+    for first in range(0, shape[0], step):
+        yield (slice(begin[0] + first, begin[0] + min(first + step, shape[0])), *columns)
+
+
+def grouped(boxes: Iterable[Box], max_bytes: int | None = None) -> Iterator[list[Box]]:
+    """Yield boxes in groups for a file each, of at most so many bytes (default :data:`FILE_BYTES`)."""
+    most = FILE_BYTES if max_bytes is None else max_bytes
+    group: list[Box] = []
+    size = 0
+    for box in boxes:
+        num_bytes = math.prod(box.shape) * box.dtype.itemsize
+        if group and size + num_bytes > most:
+            yield group
+            group, size = [], 0
+        group.append(box)
+        size += num_bytes
+    yield group
+
+
 def stored_tensors(pieces: Iterable[Piece]) -> dict[str, StoredTensor]:
     """Return the tensors that pieces make up together."""
     parts: dict[str, list[Piece]] = {}
@@ -110,13 +169,13 @@ def stored_tensors(pieces: Iterable[Piece]) -> dict[str, StoredTensor]:
     }
 
 
-def write_file(folder: Storage, file: File, tensor_of: Callable[[Piece], Tensor]) -> FileSums:
+def write_file(folder: Storage, file: File, read: Callable[[Piece], Iterable[Tensor]]) -> FileSums:
     """Write a safetensors file, durable when this returns, one piece after the other.
 
     Args:
         folder: where to write.
         file: what is in it.
-        tensor_of: returns a piece's elements, on any device.
+        read: returns a piece's elements, on any device: tensors whose rows follow each other.
 
     Raises:
         OSError: it cannot be written.
@@ -127,9 +186,67 @@ def write_file(folder: Storage, file: File, tensor_of: Callable[[Piece], Tensor]
         writer = BlockWriter(stream)
         writer.write(file.header)
         for piece in file.pieces:
-            flat = tensor_of(piece).detach().cpu().contiguous().view(-1)
-            writer.write(flat.view(torch.uint8).numpy().data)
+            for rows in read(piece):
+                flat = rows.detach().cpu().contiguous().view(-1)
+                writer.write(flat.view(torch.uint8).numpy().data)
         sums.append(writer.sums())
 
     folder.put(file.name, write)
     return sums[-1]
+
+
+def is_unfinished(folder: Storage) -> bool:
+    """Return whether :func:`write_files` has begun a folder that can be resumed."""
+    return folder.size(_UNFINISHED) is not None
+
+
+def finish(folder: Storage) -> None:
+    """Let a folder be one that cannot be resumed any more."""
+    folder.remove(_UNFINISHED)
+
+
+def write_files(
+    folder: Storage,
+    files: Sequence[File],
+    read: Callable[[Piece], Iterable[Tensor]],
+    *,
+    description: str,
+    resumes: str | None = None,
+) -> dict[str, FileSums]:
+    """Write safetensors files in this process alone, behind a progress bar.
+
+    Args:
+        folder: where to write.
+        files: what is in them.
+        read: as for :func:`write_file`.
+        description: of the bar.
+        resumes: says what is written; files that an earlier call with the same text and the same ``files`` has finished
+            in this folder are read instead of written, and all else that lies there is deleted. The folder stays
+            :func:`is_unfinished` until :func:`finish`.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    done: dict[str, int] = {}
+    if resumes is not None:
+        what = xxhash.xxh3_128_hexdigest(b"".join([resumes.encode("utf-8"), *(file.header for file in files)])).encode()
+        if folder.size(_UNFINISHED) is None or folder.read(_UNFINISHED) != what:
+            for name in folder.names():
+                folder.remove(name)
+            folder.put_bytes(_UNFINISHED, what)
+        done = folder.sizes()
+    sums = {}
+    with progress_bar(sum(file.num_bytes for file in files), description=description) as advance:
+
+        def shown(piece: Piece) -> Iterator[Tensor]:
+            for rows in read(piece):
+                advance(rows.nbytes)
+                yield rows
+
+        for file in files:
+            if done.get(file.name) == file.num_bytes:
+                sums[file.name] = read_sums(folder, file.name, file.num_bytes, advance)
+            else:
+                sums[file.name] = write_file(folder, file, shown)
+                advance(len(file.header))
+    return sums

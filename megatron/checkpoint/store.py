@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from megatron.checkpoint.blocks import FileSums
 from megatron.checkpoint.index import Index
 from megatron.checkpoint.plan import SavePlans, tensors_of
 from megatron.checkpoint.seal import INDEX, MARKER, STATE, holds_only_ours, is_sealed, seal, why_incomplete
-from megatron.checkpoint.shards import File, Piece, stored_tensors, write_file
+from megatron.checkpoint.shards import File, Piece, finish, is_unfinished, stored_tensors, write_file, write_files
 from megatron.checkpoint.storage import Storage
 from megatron.parallel.process import Peers
-from megatron.utils.log import get_logger, progress_bar
+from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
 
@@ -313,7 +313,7 @@ def _pin(memory: Tensor) -> None:
 
 
 def _write_files(folder: Storage, job: _Job) -> dict[str, FileSums]:
-    return {file.name: write_file(folder, file, lambda piece: job.tensors[piece]) for file in job.files}
+    return {file.name: write_file(folder, file, lambda piece: (job.tensors[piece],)) for file in job.files}
 
 
 def _seal(folder: Storage, temporary: str, final: str, index: Index, small: Mapping[str, bytes]) -> None:
@@ -331,38 +331,39 @@ def write_checkpoint(
     folder: Storage,
     name: str,
     files: Sequence[File],
-    tensor_of: Callable[[Piece], Tensor],
+    read: Callable[[Piece], Iterable[Tensor]],
     *,
     small: Mapping[str, bytes],
     description: str,
+    resumes: str | None = None,
+    check: Callable[[Storage, Index], None] = lambda checkpoint, index: None,
 ) -> None:
-    """Write a checkpoint in this process alone, one tensor at a time, behind a progress bar.
+    """Write a checkpoint in this process alone, some rows of a tensor at a time, behind a progress bar.
 
     Args:
         folder: where to write.
         name: the checkpoint's, which must not exist. It appears when it is complete.
         files: what its tensors' files hold.
-        tensor_of: returns the elements of a piece.
+        read: as for :func:`megatron.checkpoint.shards.write_files`.
         small: what lies beside them, ``state.json`` among it.
         description: of the bar.
+        resumes: as for :func:`megatron.checkpoint.shards.write_files`; by default what lies there is deleted.
+        check: called when all tensors are written; what it raises keeps the checkpoint from appearing.
 
     Raises:
         CheckpointError: there is something of that name.
         OSError: it cannot be written.
     """
-    if (folder / name).names():
-        raise CheckpointError(f"{folder / name} exists; give another name, or delete it")
     temporary = folder.temporary_name(name)
-    folder.remove(temporary)
-    pieces = [piece for file in files for piece in file.pieces]
-    with progress_bar(sum(piece.num_bytes for piece in pieces), description=description) as advance:
-
-        def shown(piece: Piece) -> Tensor:
-            advance(piece.num_bytes)
-            return tensor_of(piece)
-
-        sums = {file.name: write_file(folder / temporary, file, shown) for file in files}
-    _seal(folder, temporary, name, Index(stored_tensors(pieces), sums), small)
+    if (folder / name).names() and (resumes is None or not is_unfinished(folder / name)):
+        raise CheckpointError(f"{folder / name} exists; give another name, or delete it")
+    if resumes is None:
+        folder.remove(temporary)
+    sums = write_files(folder / temporary, files, read, description=description, resumes=resumes)
+    index = Index(stored_tensors(piece for file in files for piece in file.pieces), sums)
+    check(folder / temporary, index)
+    finish(folder / temporary)
+    _seal(folder, temporary, name, index, small)
 
 
 def _try(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:

@@ -66,6 +66,12 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` atomically (see :func:`atomic_write`)."""
+    with atomic_write(path) as file:
+        file.write(data)
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold a lock that no other process, on this or another machine, holds at the same time.

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from torch.distributed.tensor import Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from megatron.checkpoint import hf
-from megatron.checkpoint.convert import hf_to_native, native_to_hf
+from megatron.checkpoint import shards
+from megatron.checkpoint.convert.run import Conversion, convert, mapping_lines
 from megatron.checkpoint.folder import open_model
 from megatron.checkpoint.hf import load_weights, save_model
 from megatron.checkpoint.restore import load
@@ -46,6 +46,18 @@ def folder_of(shape: Architecture, path: Path, dtype: torch.dtype = torch.bfloat
     return path
 
 
+def run(
+    source_format: str,
+    source: Path,
+    target_format: str,
+    target: Path,
+    dtype: str = "keep",
+    layout: Layout | None = None,
+) -> list[str]:
+    wanted = Conversion(source_format, str(source), target_format, str(target), dtype, layout or Layout())
+    return list(convert(wanted))
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for path in folder.glob("*.safetensors"):
@@ -58,12 +70,12 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_there_and_back_gives_the_same_bytes(
     shape: Architecture, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hf, "_SHARD_BYTES", 4000)
+    monkeypatch.setattr(shards, "FILE_BYTES", 4000)
     source = folder_of(shape, tmp_path / "hf")
-    hf_to_native(source, str(tmp_path / "ours"), dtype=None, layout=layout)
+    run("hf", source, "native", tmp_path / "ours", layout=layout)
     verify(LocalStorage(tmp_path / "ours"))
-    assert len(list((tmp_path / "ours").glob("model-*"))) == layout.processes
-    native_to_hf(tmp_path / "ours", tmp_path / "back", dtype=None)
+    assert len(list((tmp_path / "ours").glob("model-*"))) > layout.processes
+    run("native", tmp_path / "ours", "hf", tmp_path / "back")
     before, after = weights(source), weights(tmp_path / "back")
     assert before.keys() == after.keys()
     for name, tensor in before.items():
@@ -77,7 +89,7 @@ def test_there_and_back_gives_the_same_bytes(
 def test_a_model_takes_it_like_the_folder(layout: Layout, tmp_path: Path) -> None:
     shape = SHAPES["grouped heads"]
     source = folder_of(shape, tmp_path / "hf")
-    hf_to_native(source, str(tmp_path / "ours"), dtype=torch.float32, layout=layout)
+    run("hf", source, "native", tmp_path / "ours", "float32", layout=layout)
     ours, theirs = Llama(shape), Llama(shape)
     load(LocalStorage(tmp_path / "ours"), model=ours, optimizer=None)
     load_weights(theirs, source)
@@ -101,34 +113,34 @@ def test_matrices_are_divided_as_in_a_run() -> None:
 
 def test_another_dtype_is_in_the_configuration(tmp_path: Path) -> None:
     source = folder_of(SHAPES["tied"], tmp_path / "hf", torch.float32)
-    hf_to_native(source, str(tmp_path / "ours"), dtype=None)
-    native_to_hf(tmp_path / "ours", tmp_path / "back", dtype=torch.bfloat16)
+    run("hf", source, "native", tmp_path / "ours")
+    run("native", tmp_path / "ours", "hf", tmp_path / "back", "bfloat16")
     assert {tensor.dtype for tensor in weights(tmp_path / "back").values()} == {torch.bfloat16}
     config = json.loads((tmp_path / "back" / "config.json").read_text())
     assert config["dtype"] == config["torch_dtype"] == "bfloat16" and config["tie_word_embeddings"]
 
 
 def test_a_checkpoint_without_a_tokenizer_cannot_be_opened_and_says_so(tmp_path: Path) -> None:
-    hf_to_native(folder_of(SHAPES["tied"], tmp_path / "hf"), str(tmp_path / "ours"), dtype=None)
+    run("hf", folder_of(SHAPES["tied"], tmp_path / "hf"), "native", tmp_path / "ours")
     with pytest.raises(CheckpointError, match="holds no tokenizer"):
         open_model(tmp_path / "ours", device=torch.device("cpu"))
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     source = folder_of(SHAPES["tied"], tmp_path / "hf")
-    hf_to_native(source, str(tmp_path / "ours"), dtype=None)
+    run("hf", source, "native", tmp_path / "ours")
     with pytest.raises(CheckpointError, match="ours exists"):
-        hf_to_native(source, str(tmp_path / "ours"), dtype=None)
+        run("hf", source, "native", tmp_path / "ours")
     with pytest.raises(CheckpointError, match="hf exists"):
-        native_to_hf(tmp_path / "ours", source, dtype=None)
+        run("native", tmp_path / "ours", "hf", source)
 
 
 def test_a_layout_that_does_not_divide(tmp_path: Path) -> None:
     source = folder_of(SHAPES["tied"], tmp_path / "hf")
     with pytest.raises(CheckpointError, match="model_parallel_size = 4"):
-        hf_to_native(source, str(tmp_path / "ours"), dtype=None, layout=Layout(tensor=4))
+        run("hf", source, "native", tmp_path / "ours", layout=Layout(tensor=4))
     with pytest.raises(ValueError, match="5 stages are more than the 4 blocks"):
-        hf_to_native(source, str(tmp_path / "ours"), dtype=None, layout=Layout(pipeline=5))
+        run("hf", source, "native", tmp_path / "ours", layout=Layout(pipeline=5))
     assert not (tmp_path / "ours").exists()
 
 
@@ -147,3 +159,55 @@ def test_the_tool(tmp_path: Path) -> None:
     assert weights(tmp_path / "hf").keys() == weights(tmp_path / "back").keys()
     again = tool(*there)
     assert again.returncode == 1 and again.stderr.endswith(f"error: {ours} exists; give another name, or delete it\n")
+
+
+def test_an_interrupted_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are finished are not written again, unless the source is another by now."""
+    monkeypatch.setattr(shards, "FILE_BYTES", 4000)
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf")
+    written: list[str] = []
+    write = shards.write_file
+
+    def failing(folder: LocalStorage, file: shards.File, read: object) -> object:
+        if len(written) == 3:
+            raise OSError("the power is gone")
+        written.append(file.name)
+        return write(folder, file, read)  # type: ignore[arg-type]
+
+    for first, start, second, target in (("hf", source, "native", "ours"), ("native", tmp_path / "ours", "hf", "back")):
+        written.clear()
+        monkeypatch.setattr(shards, "write_file", failing)
+        with pytest.raises(OSError, match="power"):
+            run(first, start, second, tmp_path / target)
+        assert not (tmp_path / target).exists()
+        before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / f".{target}.tmp").glob("*.safetensors")}
+        assert sorted(before) == sorted(written)
+        monkeypatch.setattr(shards, "write_file", write)
+        run(first, start, second, tmp_path / target)
+        after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / target).glob("*.safetensors")}
+        assert before.items() <= after.items() and len(after) > 3
+        assert not (tmp_path / target / "UNFINISHED").exists()
+    verify(LocalStorage(tmp_path / "ours"))
+    assert all(torch.equal(t, weights(source)[n]) for n, t in weights(tmp_path / "back").items())
+
+
+def test_what_another_source_began_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "FILE_BYTES", 4000)
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf")
+    begun = tmp_path / ".ours.tmp"
+    run("hf", source, "native", tmp_path / "ours")
+    (tmp_path / "ours").rename(begun)
+    (begun / "COMPLETE").unlink()
+    (begun / "UNFINISHED").write_text("of something else")
+    before = {path.stat().st_mtime_ns for path in begun.glob("*.safetensors")}
+    run("hf", source, "native", tmp_path / "ours")
+    verify(LocalStorage(tmp_path / "ours"))
+    assert not before & {path.stat().st_mtime_ns for path in (tmp_path / "ours").glob("*.safetensors")}
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    source = folder_of(SHAPES["tied"], tmp_path / "hf")
+    lines = list(mapping_lines(Conversion("hf", str(source), "native", str(tmp_path / "ours"), "float32")))
+    assert "model.layers.3.mlp.up_proj.weight" in lines[0] and "model.safetensors as float32" in lines[0]
+    assert lines[-1] == "38 tensors, 45,632 bytes"
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]

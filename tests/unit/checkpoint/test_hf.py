@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from megatron.checkpoint import hf
+from megatron.checkpoint import shards
 from megatron.checkpoint.hf import WeightsError, load_weights, save_model
 from megatron.config.architecture import Architecture
 from megatron.model.llama import Llama
@@ -23,7 +23,7 @@ def saved(folder: Path) -> Llama:
 
 
 def test_shards_and_index_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hf, "_SHARD_BYTES", 5000)
+    monkeypatch.setattr(shards, "FILE_BYTES", 5000)
     model = saved(tmp_path)
     files = sorted(tmp_path.glob("*.safetensors"))
     assert len(files) > 2 and files[0].name == f"model-00001-of-{len(files):05d}.safetensors"
@@ -36,7 +36,7 @@ def test_shards_and_index_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_an_export_replaces_an_earlier_one_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(hf, "_SHARD_BYTES", 5000)
+        patch.setattr(shards, "FILE_BYTES", 5000)
         saved(tmp_path)
     newer = Llama(SHAPE)
     newer.init_weights(seed=2)

@@ -1,0 +1,47 @@
+"""Files of ``torch.save``, read without running anything that they ask for."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from megatron.checkpoint.convert.source import ConversionError
+
+
+class _Nothing:
+    """Stands for objects of classes that are not known here: optimizers, arguments, states of random numbers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def read_pickled(path: Path) -> dict[str, Any]:
+    """Read a dictionary that ``torch.save`` wrote. Its tensors stay in the file until they are used.
+
+    Only tensors and plain values are read, by PyTorch's ``weights_only``. Objects of other classes become objects
+    that hold nothing; functions of the operating system are refused.
+
+    Raises:
+        ConversionError: it is no such file.
+        OSError: it cannot be read.
+    """
+    try:
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([(_Nothing, name) for name in unknown]):
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        raise ConversionError(f"{path} asks for code to be run, and is not read: it holds more than tensors") from None
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise ConversionError(
+            f"{path} is no whole file that torch.save has written (PyTorch 1.6 or later): {reason}"
+        ) from None
+    if not isinstance(found, dict):
+        raise ConversionError(f"{path} holds a {type(found).__name__}, not a dictionary of tensors")
+    return found
