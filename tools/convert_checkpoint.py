@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Convert a model between formats, some rows of a tensor at a time, and compare the result with what it was."""
+"""Convert a model between formats, some rows at a time, and run a text through the result and what it was made of."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from megatron.checkpoint.convert.neox import QKV_LAYOUTS
 from megatron.checkpoint.convert.run import DTYPES, SOURCES, TARGETS, Conversion, convert, mapping_lines
 from megatron.config.layout import Layout
 from megatron.utils.tool import print_lines
@@ -23,8 +24,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--input", required=True, help=f"native: {native}; others: a folder")
     parser.add_argument("--output", required=True, help="folder to write, which must not exist")
     parser.add_argument("--dtype", choices=list(DTYPES), default="keep", help="of the stored weights; default keep")
-    parser.add_argument("--model-parallel-size", type=int, default=1, help="to native: a file for each such part")
+    parser.add_argument("--model-parallel-size", type=int, default=1, help="to native: files for each such part")
     parser.add_argument("--pipe-parallel-size", type=int, default=1, help="to native: and for each stage of a pipeline")
+    folder = "Hugging Face folder whose config.json and tokenizer belong to the model"
+    parser.add_argument("--config", type=Path, metavar="FOLDER", help=f"from meta, neox: {folder}")
+    parser.add_argument("--qkv-layout", choices=QKV_LAYOUTS, help="from neox: how q, k and v lie; default: tried out")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="text for the check; default: a few sentences")
+    parser.add_argument("--no-check", action="store_true", help="do not run a text through source and result")
     parser.add_argument("--dry-run", action="store_true", help="print what would become of what, and write nothing")
     return parser.parse_args()
 
@@ -39,6 +45,10 @@ def main() -> int:
         target=args.output,
         dtype=args.dtype,
         layout=Layout(tensor=args.model_parallel_size, pipeline=args.pipe_parallel_size),
+        config=args.config,
+        qkv_layout=args.qkv_layout,
+        checked=not args.no_check,
+        text=args.text.read_text(encoding="utf-8") if args.text else None,
     )
     return print_lines(lambda: mapping_lines(wanted) if args.dry_run else convert(wanted))
 

@@ -97,7 +97,7 @@ class _Unsealed(NativeSource):
 
     def __init__(self, checkpoint: Storage, index: Index, like: Source) -> None:
         self._checkpoint, self._reader = checkpoint, IndexedReader(checkpoint, index)
-        self.architecture = like.architecture
+        self.architecture, self.hf_files = like.architecture, like.hf_files  # type: ignore[method-assign]
 
 
 def write_native(source: Source, target: str, *, layout: Layout, check: Callable[[Source], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ def read_pickled(path: Path) -> dict[str, Any]:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise ConversionError(f"{path} asks for code to be run, and is not read: it holds more than tensors") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # an empty file cannot be mapped
+            raise
+        raise ConversionError(f"{path} is empty") from None
     except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise ConversionError(

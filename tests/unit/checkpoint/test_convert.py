@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from torch.distributed.tensor import Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from megatron.checkpoint import shards
+from megatron.checkpoint.convert.check import Agreement, compared
 from megatron.checkpoint.convert.run import Conversion, convert, mapping_lines
+from megatron.checkpoint.convert.source import Source
 from megatron.checkpoint.folder import open_model
 from megatron.checkpoint.hf import load_weights, save_model
 from megatron.checkpoint.restore import load
@@ -154,7 +157,9 @@ def test_the_tool(tmp_path: Path) -> None:
     ours, back = str(tmp_path / "ours"), str(tmp_path / "back")
     there = ("--from", "hf", "--to", "native", "--input", str(tmp_path / "hf"), "--output", ours)
     result = tool(*there, "--model-parallel-size", "2", "--pipe-parallel-size", "2")
-    assert result.stdout == f"{tmp_path}/hf -> {ours} (dtype: keep)\n"
+    said, done = result.stdout.splitlines()
+    assert done == f"{tmp_path}/hf -> {ours} (dtype: keep)"
+    assert said.startswith("64 tokens through both: largest difference of logits ")
     assert tool("--from", "native", "--to", "hf", "--input", ours, "--output", back).returncode == 0
     assert weights(tmp_path / "hf").keys() == weights(tmp_path / "back").keys()
     again = tool(*there)
@@ -211,3 +216,37 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert "model.layers.3.mlp.up_proj.weight" in lines[0] and "model.safetensors as float32" in lines[0]
     assert lines[-1] == "38 tensors, 45,632 bytes"
     assert [path.name for path in tmp_path.iterdir()] == ["hf"]
+
+
+@pytest.mark.parametrize("target_format", ["native", "hf"])
+def test_a_result_that_is_not_its_source_does_not_appear(
+    target_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf", torch.float32)
+    run("hf", source, "native", tmp_path / "native")
+    source_format, source = ("hf", source) if target_format == "native" else ("native", tmp_path / "native")
+    pieces = Source.pieces
+
+    def wrong(self: Source, piece: shards.Piece) -> Iterator[torch.Tensor]:
+        # One part in a thousand of one matrix: a mistake that no shape betrays.
+        for rows in pieces(self, piece):
+            yield rows * 1.001 if "layers.2.mlp.up_proj" in piece.name else rows
+
+    monkeypatch.setattr(Source, "pieces", wrong)
+    with pytest.raises(CheckpointError, match="the result is not what it was made of"):
+        run(source_format, source, target_format, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+    # Nor when it is tried once more: the files are there by then.
+    with pytest.raises(CheckpointError, match="the result is not what it was made of"):
+        run(source_format, source, target_format, tmp_path / "target")
+
+
+def test_agreement() -> None:
+    logits = torch.randn(8, 32, dtype=torch.float64)
+    assert compared(logits, logits) == Agreement(0.0, 0.0, 0.0) and compared(logits, logits).is_good
+    found = compared(logits, logits + 1e-3)
+    assert found.difference == pytest.approx(1e-3) and found.kl < 1e-15 and not found.is_good  # moved as a whole
+    nudged = logits + 1e-3 * torch.randn(8, 32, dtype=torch.float64)
+    one, two = logits.softmax(-1), nudged.softmax(-1)
+    assert compared(logits, nudged).kl == pytest.approx((one * (one / two).log()).sum(-1).mean().item(), rel=1e-6)
+    assert not compared(logits, logits * float("nan")).is_good

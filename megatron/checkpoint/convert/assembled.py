@@ -1,0 +1,208 @@
+"""Formats of ``torch.save`` in which every rank of tensor parallelism has files of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from megatron.checkpoint.convert.pickled import read_pickled
+from megatron.checkpoint.convert.source import ConversionError, Source, identity_of
+from megatron.checkpoint.shards import Place
+from megatron.config.architecture import Architecture
+
+
+def whole(tensor: Tensor, architecture: Architecture) -> Tensor:
+    """Take a tensor as it is."""
+    return tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What one of our tensors is made of.
+
+    Attributes:
+        name: the foreign tensor's. ``{layer}`` stands for the block's number, and whatever else the format numbers.
+        dim: the dimension along which ranks divide it; None where each has all of it.
+        take: what of a rank's tensor is ours.
+        how: the same, for people.
+        padded: there may be more rows than the vocabulary has.
+    """
+
+    name: str
+    dim: int | None = None
+    take: Callable[[Tensor, Architecture], Tensor] = whole
+    how: str = ""
+    padded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A tensor of one rank.
+
+    Attributes:
+        path: its file.
+        keys: lead to it, from the dictionary that the file holds.
+        shape: its shape.
+        dtype: its dtype.
+    """
+
+    path: Path
+    keys: tuple[str, ...]
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+def held_in(path: Path, *keys: str) -> dict[str, Held]:
+    """Return the tensors of a file of ``torch.save``, or of a dictionary inside it.
+
+    Raises:
+        ConversionError: it is no such file.
+    """
+    found: Any = read_pickled(path)
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise ConversionError(f"{path} holds no {'.'.join(keys)}")
+    return {
+        name: Held(path, (*keys, name), value.shape, value.dtype)
+        for name, value in found.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
+
+
+class AssembledSource(Source):
+    """A model whose tensors are put together from those of several ranks. One of them is in memory at a time.
+
+    Args:
+        folder: where it lies.
+        architecture: the model's shape.
+        ranks: the tensors of every rank, by their foreign names.
+        table: by our names, with ``{layer}`` for a block's number.
+        unused: foreign tensors that are not needed, by the end of their names.
+
+    Raises:
+        ConversionError: tensors are missing, not known, or of another shape; every one is listed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        architecture: Architecture,
+        ranks: Sequence[Mapping[str, Held]],
+        table: Mapping[str, Entry],
+        *,
+        unused: tuple[str, ...] = (),
+    ) -> None:
+        self._folder, self.architecture, self._ranks, self._table = folder, architecture, ranks, table
+        self._last: tuple[str, Tensor] | None = None
+        problems = list(self._problems(unused))
+        if problems:
+            shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
+            raise ConversionError(f"{folder} is not this model: {shown}")
+        self.notes = tuple(self._cut_rows())
+
+    def __str__(self) -> str:
+        return str(self._folder)
+
+    def numbers(self, layer: int) -> dict[str, int]:
+        """Return what the names in the table are filled with for a block (-1: for what is outside of blocks)."""
+        return {"layer": layer}
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return the dtype of a tensor."""
+        return self._ranks[0][self._foreign(name)].dtype
+
+    def read(self, name: str, place: Place) -> Tensor:
+        """Return a box of a tensor. Consecutive boxes of one tensor read it once."""
+        if self._last is None or self._last[0] != name:
+            self._last = None
+            self._last = name, self._assembled(name, load_held)
+        return self._last[1][place]
+
+    def origin(self, name: str) -> str:
+        """Return the foreign tensor's name, and how many make up ours."""
+        entry = self._entry(name)
+        parts = 1 if entry.dim is None else len(self._ranks)
+        return ", ".join(
+            [self._foreign(name), *([f"{parts} ranks"] if parts > 1 else []), *([entry.how] if entry.how else [])]
+        )
+
+    def identity(self) -> str:
+        """Return what the files look like from outside."""
+        return identity_of({held.path for rank in self._ranks for held in rank.values()})
+
+    def _entry(self, name: str) -> Entry:
+        return self._table[_pattern(name)]
+
+    def _foreign(self, name: str) -> str:
+        block = name.removeprefix("model.layers.").partition(".")[0]
+        return self._entry(name).name.format(**self.numbers(int(block) if block.isdigit() else -1))
+
+    def _assembled(self, name: str, load: Callable[[Held], Tensor]) -> Tensor:
+        entry, foreign = self._entry(name), self._foreign(name)
+        ranks = self._ranks if entry.dim is not None else self._ranks[:1]
+        parts = [entry.take(load(rank[foreign]), self.architecture) for rank in ranks]
+        wanted = self.shapes[name]
+        if entry.dim is not None and not entry.padded:
+            # With more ranks than heads of keys and values, neighbours have the same ones.
+            copies = max(1, sum(part.shape[entry.dim] for part in parts) // wanted[entry.dim])
+            parts = parts[::copies]
+        found = parts[0] if len(parts) == 1 else torch.cat(parts, dim=entry.dim or 0)
+        return found[: wanted[0]] if entry.padded else found
+
+    def _problems(self, unused: tuple[str, ...]) -> Iterator[str]:
+        needed: set[str] = set()
+        for name, shape in self.shapes.items():
+            foreign = self._foreign(name)
+            needed.add(foreign)
+            lacking = [str(number) for number, rank in enumerate(self._ranks) if foreign not in rank]
+            if lacking:
+                yield f"{foreign} is missing" + (f" in rank {', '.join(lacking)}" if len(self._ranks) > 1 else "")
+                continue
+            try:
+                found = self._assembled(name, lambda held: torch.empty(held.shape, device="meta")).shape
+            except (RuntimeError, IndexError, ValueError):
+                found = torch.Size(())
+            if tuple(found) != shape:
+                shapes = {" x ".join(map(str, rank[foreign].shape)) for rank in self._ranks}
+                yield f"{foreign} ({', '.join(sorted(shapes))}) does not make {name} of {' x '.join(map(str, shape))}"
+        for name in dict.fromkeys(name for rank in self._ranks for name in rank):
+            if name not in needed and not name.endswith(unused):
+                yield f"{name} is not part of a Llama"
+
+    def _cut_rows(self) -> Iterator[str]:
+        for name in self.shapes:
+            entry = self._entry(name)
+            if entry.padded:
+                ranks = self._ranks if entry.dim is not None else self._ranks[:1]
+                rows = sum(rank[self._foreign(name)].shape[0] for rank in ranks)
+                if entry.dim == 0 and rows > self.architecture.vocab_size:
+                    cut = rows - self.architecture.vocab_size
+                    yield f"{name}: the last {cut:,} of {rows:,} rows are padding and are left out"
+
+
+def layered(table: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return a table with ``model.layers.{layer}.`` before the names of a block's tensors."""
+    outside = ("model.embed_tokens", "model.norm", "lm_head")
+    return {name if name.startswith(outside) else f"model.layers.{{layer}}.{name}": e for name, e in table.items()}
+
+
+def _pattern(name: str) -> str:
+    if not name.startswith("model.layers."):
+        return name
+    _, _, rest = name.removeprefix("model.layers.").partition(".")
+    return f"model.layers.{{layer}}.{rest}"
+
+
+def load_held(held: Held) -> Tensor:
+    """Return a tensor. Its file is mapped for this alone, so that what has been read leaves memory."""
+    value: Any = read_pickled(held.path)
+    for key in held.keys:
+        value = value[key]
+    assert isinstance(value, Tensor)
+    return value
