@@ -110,11 +110,9 @@ def can_judge() -> bool:
 
 def our_logits(source: Source, ids: Tensor) -> Tensor:
     """Compute logits with this project's own model."""
-    shape = source.architecture
     with torch.device("meta"):
-        block = Block(shape, layer=0)
-    block.to_empty(device="cpu")
-    cos, sin = (table.unsqueeze(1) for table in rotation_table(shape, num_positions=len(ids)))
+        block = Block(source.architecture, layer=0)
+    cos, sin = (table.unsqueeze(1) for table in rotation_table(source.architecture, num_positions=len(ids)))
     return _through_blocks(source, ids, block, lambda x: block(x[None], cos, sin)[0])
 
 
@@ -129,9 +127,11 @@ def transformers_logits(source: Source, ids: Tensor) -> Tensor:
     import transformers
 
     entries = json.loads(source.hf_files()["config.json"])
-    # One block, filled again and again. There is no use for its embedding.
+    # One block, whose weights are those of each layer in turn. There is no use for the embedding.
     small = {"num_hidden_layers": 1, "vocab_size": 1, "pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
-    model = transformers.LlamaModel(transformers.LlamaConfig(**{**entries, **small, "dtype": "float32"})).float().eval()
+    with torch.device("meta"):
+        model = transformers.LlamaModel(transformers.LlamaConfig(**{**entries, **small, "dtype": "float32"})).eval()
+    model.rotary_emb = type(model.rotary_emb)(config=model.config)  # its frequencies are computed, not loaded
     model.norm = nn.Identity()
 
     def compute(x: Tensor) -> Tensor:
@@ -153,13 +153,12 @@ def paired_logits(source: Source, ids: Tensor) -> Tensor:
     """
     shape = source.architecture
     with torch.device("meta"):
-        block = Block(shape, layer=0)  # for its parameters alone
-    block.to_empty(device="cpu")
+        block = Block(shape, layer=0)  # for its weights alone
     angles = torch.outer(torch.arange(len(ids), dtype=torch.float32), inverse_frequencies(shape))
     turn = torch.polar(torch.ones_like(angles), angles)[:, None]
 
-    def heads(x: Tensor, matrix: nn.Linear) -> Tensor:
-        return (x @ matrix.weight.T).view(len(ids), -1, shape.head_dim)
+    def heads(x: Tensor) -> Tensor:
+        return x.view(len(ids), -1, shape.head_dim)
 
     def turned(x: Tensor) -> Tensor:
         pairs = torch.view_as_complex(x.reshape(*x.shape[:2], -1, 2))
@@ -171,39 +170,51 @@ def paired_logits(source: Source, ids: Tensor) -> Tensor:
     def compute(x: Tensor) -> Tensor:
         attention, mlp = block.self_attn, block.mlp
         inner = normed(x, block.input_layernorm)
-        query, key = turned(heads(inner, attention.q_proj)), turned(heads(inner, attention.k_proj))
+        query, key = turned(heads(attention.q_proj(inner))), turned(heads(attention.k_proj(inner)))
         shared = shape.num_attention_heads // shape.num_key_value_heads
-        key, value = (t.repeat_interleave(shared, dim=1) for t in (key, heads(inner, attention.v_proj)))
+        key, value = (t.repeat_interleave(shared, dim=1) for t in (key, heads(attention.v_proj(inner))))
         scores = torch.einsum("qhd,khd->hqk", query, key) / shape.head_dim**0.5
         scores = scores + torch.full(scores.shape[1:], float("-inf")).triu(1)
         mixed = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value).flatten(1)
-        x = x + mixed @ attention.o_proj.weight.T
+        x = x + attention.o_proj(mixed)
         inner = normed(x, block.post_attention_layernorm)
-        gated = F.silu(inner @ mlp.gate_proj.weight.T) * (inner @ mlp.up_proj.weight.T)
-        return x + gated @ mlp.down_proj.weight.T
+        out: Tensor = x + mlp.down_proj(F.silu(mlp.gate_proj(inner)) * mlp.up_proj(inner))
+        return out
 
     return _through_blocks(source, ids, block, compute)
 
 
 @torch.no_grad()
 def _through_blocks(source: Source, ids: Tensor, block: nn.Module, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """Run a text, the one ``block`` filled with the weights of every layer in turn."""
+    """Run a text, with the weights of every layer in turn in the one ``block``, which is on the meta device."""
     shape = source.architecture
+    matrices = {name: _Matrix(source) for name, part in block.named_modules() if isinstance(part, nn.Linear)}
+    for name, matrix in matrices.items():
+        block.set_submodule(name, matrix)
+    block.to_empty(device="cpu")
     columns = slice(0, shape.hidden_size)
     rows = [source.read("model.embed_tokens.weight", (slice(i, i + 1), columns)) for i in ids.tolist()]
     x = torch.cat(rows).float()
     for layer in progress(range(shape.num_hidden_layers), description="checking", unit="block"):
+        for name, matrix in matrices.items():
+            matrix.name = f"model.layers.{layer}.{name}.weight"
         for name, parameter in block.named_parameters():
-            _fill(parameter, source, f"model.layers.{layer}.{name}")
+            parameter.copy_(source.tensor(f"model.layers.{layer}.{name}"))
         x = compute(x)
-    norm = RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps)
-    _fill(norm.weight, source, "model.norm.weight")
-    x = norm(x)
-    head = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
-    groups = row_groups(source.shapes[head], itemsize=4)
-    return torch.cat([x @ source.read(head, place).float().T for place in groups], dim=1)
+    norm, head = RMSNorm(shape.hidden_size, eps=shape.rms_norm_eps), _Matrix(source)
+    norm.weight.copy_(source.tensor("model.norm.weight"))
+    head.name = "model.embed_tokens.weight" if shape.tie_word_embeddings else "lm_head.weight"
+    out: Tensor = head(norm(x))
+    return out
 
 
-def _fill(parameter: nn.Parameter, source: Source, name: str) -> None:
-    for place in row_groups(source.shapes[name], itemsize=4):
-        parameter.data[place] = source.read(name, place).float()
+class _Matrix(nn.Module):
+    """A linear layer whose weights stay on disk: they are read some rows at a time whenever it is used."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self._source, self.name = source, ""
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = row_groups(self._source.shapes[self.name], itemsize=4)
+        return torch.cat([x @ self._source.read(self.name, place).float().T for place in groups], dim=-1)
