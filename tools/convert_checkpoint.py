@@ -23,6 +23,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--input", required=True, help=f"native: {native}; others: a folder")
     parser.add_argument("--output", required=True, help="folder to write, which must not exist")
     parser.add_argument("--dtype", choices=list(DTYPES), default="keep", help="of the stored weights; default keep")
+    config = "Hugging Face folder whose config.json and tokenizer belong to the model; for formats that have none"
+    parser.add_argument("--config", type=Path, metavar="FOLDER", help=config)
     parser.add_argument("--model-parallel-size", type=int, default=1, help="to native: a file for each such part")
     parser.add_argument("--pipe-parallel-size", type=int, default=1, help="to native: and for each stage of a pipeline")
     parser.add_argument("--dry-run", action="store_true", help="print what would become of what, and write nothing")
@@ -39,6 +41,7 @@ def main() -> int:
         target=args.output,
         dtype=args.dtype,
         layout=Layout(tensor=args.model_parallel_size, pipeline=args.pipe_parallel_size),
+        config=args.config,
     )
     return print_lines(lambda: mapping_lines(wanted) if args.dry_run else convert(wanted))
 

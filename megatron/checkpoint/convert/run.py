@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from megatron.checkpoint.convert.huggingface import HuggingFaceSource, write_huggingface
+from megatron.checkpoint.convert.megatron_core import MegatronCoreSource, write_megatron_core
 from megatron.checkpoint.convert.native import NativeSource, write_native
 from megatron.checkpoint.convert.source import CastSource, ConversionError, Source
 from megatron.config.layout import Layout
@@ -19,10 +20,10 @@ DTYPES: Mapping[str, torch.dtype | None] = {
 }  # fmt: skip
 """What the tool offers; ``keep`` stores every tensor as it is."""
 
-SOURCES = ("native", "hf")
+SOURCES = ("native", "hf", "megatron-core")
 """Formats that can be read."""
 
-TARGETS = ("native", "hf")
+TARGETS = ("native", "hf", "megatron-core")
 """Formats that can be written."""
 
 
@@ -37,6 +38,7 @@ class Conversion:
         target: folder to write, which must not exist.
         dtype: of the stored weights, one of :data:`DTYPES`.
         layout: of a native target.
+        config: Hugging Face folder whose ``config.json`` and tokenizer belong to the model; for formats without them.
     """
 
     source_format: str
@@ -45,11 +47,13 @@ class Conversion:
     target: str
     dtype: str = "keep"
     layout: Layout = dataclasses.field(default_factory=Layout)
+    config: Path | None = None
 
 
 _OPEN: Mapping[str, Callable[[Conversion], Source]] = {
     "native": lambda wanted: NativeSource(wanted.source),
     "hf": lambda wanted: HuggingFaceSource(Path(wanted.source)),
+    "megatron-core": lambda wanted: MegatronCoreSource(Path(wanted.source), wanted.config),
 }
 
 
@@ -68,6 +72,8 @@ def convert(wanted: Conversion) -> Iterator[str]:
 
     if wanted.target_format == "hf":
         write_huggingface(source, Path(wanted.target), check=check)
+    elif wanted.target_format == "megatron-core":
+        write_megatron_core(source, Path(wanted.target), check=check)
     else:
         write_native(source, wanted.target, layout=wanted.layout, check=check)
     yield f"{source} -> {wanted.target} (dtype: {wanted.dtype})"
