@@ -282,6 +282,22 @@ def test_a_hostile_metadata_runs_nothing(tmp_path: Path) -> None:
     assert not made.exists()
 
 
+def test_metadata_of_earlier_versions(tmp_path: Path) -> None:
+    """Megatron-Core had a class of its own, and PyTorch kept the properties of tensors elsewhere."""
+    release = written(GROUPED, tmp_path)
+    text = pickle.dumps(contents(release)[0], protocol=2)
+    here = b"ctorch.distributed.checkpoint.metadata\n"
+    for name, there in (
+        (b"Metadata\n", b"cmegatron.core.dist_checkpointing.strategies.torch\nMCoreMetadata\n"),
+        (b"TensorProperties\n", b"ctorch.distributed._shard.sharded_tensor.metadata\nTensorProperties\n"),
+    ):
+        assert here + name in text
+        text = text.replace(here + name, there)
+    (release / ".metadata").write_bytes(text)
+    run("megatron-core", release, "hf", tmp_path / "back")
+    same(tmp_path / "hf", tmp_path / "back")
+
+
 def test_a_hostile_common_file_runs_nothing(tmp_path: Path) -> None:
     release, made = written(GROUPED, tmp_path), tmp_path / "made"
     arguments = arguments_of(GROUPED)
