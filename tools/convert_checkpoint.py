@@ -27,7 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model-parallel-size", type=int, default=1, help="to native: files for each such part")
     parser.add_argument("--pipe-parallel-size", type=int, default=1, help="to native: and for each stage of a pipeline")
     folder = "Hugging Face folder whose config.json and tokenizer belong to the model"
-    parser.add_argument("--config", type=Path, metavar="FOLDER", help=f"from meta, neox: {folder}")
+    parser.add_argument("--config", type=Path, metavar="FOLDER", help=f"from meta, neox, megatron-core: {folder}")
     parser.add_argument("--qkv-layout", choices=QKV_LAYOUTS, help="from neox: how q, k and v lie; default: tried out")
     parser.add_argument("--text", type=Path, metavar="FILE", help="text for the check; default: a few sentences")
     parser.add_argument("--no-check", action="store_true", help="do not run a text through source and result")

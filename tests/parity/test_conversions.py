@@ -65,8 +65,14 @@ def _neox_sequential(weights: dict[str, Tensor], shape: Architecture, folder: Pa
     write_neox(weights, shape, folder, pipeline=False, old_feed_forward=True)
 
 
+def _megatron_core(weights: dict[str, Tensor], shape: Architecture, folder: Path) -> None:
+    _hf(weights, shape, folder.with_name("hf of core"))
+    list(convert(Conversion("hf", str(folder.with_name("hf of core")), "megatron-core", str(folder), checked=False)))
+
+
 WRITERS: dict[str, Callable[[dict[str, Tensor], Architecture, Path], None]] = {
-    "hf": _hf, "native": _native, "meta": _meta, "neox": _neox_pipeline, "neox sequential": _neox_sequential
+    "hf": _hf, "native": _native, "meta": _meta, "neox": _neox_pipeline, "neox sequential": _neox_sequential,
+    "megatron-core": _megatron_core,
 }  # fmt: skip
 
 

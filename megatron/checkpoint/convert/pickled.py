@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ import torch
 from megatron.checkpoint.convert.source import ConversionError
 
 
-class _Nothing:
+class Nothing:
     """Stands for objects of classes that are not known here: optimizers, arguments, states of random numbers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -21,12 +23,25 @@ class _Nothing:
     def __setstate__(self, state: Any) -> None:
         pass
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
 
-def read_pickled(path: Path) -> dict[str, Any]:
+    def append(self, item: Any) -> None:
+        """Take an item of what was a list."""
+
+    def extend(self, items: Any) -> None:
+        """Take items of what was a list."""
+
+
+def read_pickled(path: Path, keep: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
     """Read a dictionary that ``torch.save`` wrote. Its tensors stay in the file until they are used.
 
     Only tensors and plain values are read, by PyTorch's ``weights_only``. Objects of other classes become objects
     that hold nothing; functions of the operating system are refused.
+
+    Args:
+        path: the file.
+        keep: classes by their full names whose objects are read as they are: only such as do nothing when made.
 
     Raises:
         ConversionError: it is no such file.
@@ -34,7 +49,7 @@ def read_pickled(path: Path) -> dict[str, Any]:
     """
     try:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        with torch.serialization.safe_globals([(_Nothing, name) for name in unknown]):
+        with torch.serialization.safe_globals([(keep.get(name, Nothing), name) for name in unknown]):
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise ConversionError(f"{path} asks for code to be run, and is not read: it holds more than tensors") from None

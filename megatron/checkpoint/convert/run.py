@@ -10,6 +10,7 @@ import torch
 
 from megatron.checkpoint.convert import check
 from megatron.checkpoint.convert.huggingface import HuggingFaceSource, write_huggingface
+from megatron.checkpoint.convert.megatron_core import MegatronCoreSource, write_megatron_core
 from megatron.checkpoint.convert.meta import MetaSource
 from megatron.checkpoint.convert.native import NativeSource, write_native
 from megatron.checkpoint.convert.neox import BY_HEAD, JOINED, NeoxSource
@@ -22,10 +23,10 @@ DTYPES: Mapping[str, torch.dtype | None] = {
 }  # fmt: skip
 """What the tool offers; ``keep`` stores every tensor as it is."""
 
-SOURCES = ("native", "hf", "meta", "neox")
+SOURCES = ("native", "hf", "meta", "neox", "megatron-core")
 """Formats that can be read."""
 
-TARGETS = ("native", "hf")
+TARGETS = ("native", "hf", "megatron-core")
 """Formats that can be written."""
 
 # Nats per token by which one reading of q, k and v must be better than the other.
@@ -78,6 +79,8 @@ def convert(wanted: Conversion) -> Iterator[str]:
 
     if wanted.target_format == "hf":
         write_huggingface(source, Path(wanted.target), check=compare)
+    elif wanted.target_format == "megatron-core":
+        write_megatron_core(source, Path(wanted.target), check=compare)
     else:
         write_native(source, wanted.target, layout=wanted.layout, check=compare)
     yield from said
@@ -114,6 +117,7 @@ def open_source(wanted: Conversion) -> tuple[Source, tuple[str, ...]]:
 _OPEN: Mapping[str, Callable[[Conversion], Source]] = {
     "native": lambda wanted: NativeSource(wanted.source),
     "hf": lambda wanted: HuggingFaceSource(Path(wanted.source)),
+    "megatron-core": lambda wanted: MegatronCoreSource(Path(wanted.source), wanted.config),
     "meta": lambda wanted: MetaSource(Path(wanted.source), wanted.config),
     "neox": lambda wanted: NeoxSource(Path(wanted.source), wanted.config, qkv_layout=wanted.qkv_layout or JOINED),
 }
