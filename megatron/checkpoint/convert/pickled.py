@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -33,6 +34,17 @@ class Nothing:
         """Take items of what was a list."""
 
 
+@contextmanager
+def _nothing_allowed() -> Iterator[None]:
+    """Forget for a while what other libraries have told PyTorch to trust, as megatron.core does when it is imported."""
+    trusted = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        yield
+    finally:
+        torch.serialization.add_safe_globals(trusted)
+
+
 def read_pickled(path: Path, keep: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
     """Read a dictionary that ``torch.save`` wrote. Its tensors stay in the file until they are used.
 
@@ -48,9 +60,10 @@ def read_pickled(path: Path, keep: Mapping[str, type] = MappingProxyType({})) ->
         OSError: it cannot be read.
     """
     try:
-        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        with torch.serialization.safe_globals([(keep.get(name, Nothing), name) for name in unknown]):
-            found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with _nothing_allowed():
+            unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            with torch.serialization.safe_globals([(keep.get(name, Nothing), name) for name in unknown]):
+                found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise ConversionError(f"{path} asks for code to be run, and is not read: it holds more than tensors") from None
     except OSError as error:

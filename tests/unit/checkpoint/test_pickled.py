@@ -71,3 +71,13 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
     torch.save({"a": 1}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(ConversionError, match=r"PyTorch 1.6 or later"):
         read_pickled(path)
+
+
+def test_what_others_trust_is_not_trusted(tmp_path: Path) -> None:
+    """megatron.core tells PyTorch to trust parts of numpy and argparse as soon as it is imported."""
+    torch.save({"args": argparse.Namespace(secret=1), "numpy": np.random.get_state()}, tmp_path / "x.pt")
+    with torch.serialization.safe_globals([argparse.Namespace, np.ndarray]):
+        assert not hasattr(read_pickled(tmp_path / "x.pt")["args"], "secret")
+        assert {argparse.Namespace, np.ndarray} <= set(torch.serialization.get_safe_globals())
+    kept = read_pickled(tmp_path / "x.pt", {"argparse.Namespace": argparse.Namespace})["args"]
+    assert kept.secret == 1
