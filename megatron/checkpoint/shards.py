@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, BinaryIO
 
 import orjson
@@ -15,6 +16,7 @@ from torch import Tensor
 from megatron.checkpoint.blocks import BlockWriter, FileSums, read_sums
 from megatron.checkpoint.index import DTYPE_NAMES, Part, StoredTensor
 from megatron.checkpoint.storage import Storage
+from megatron.data.prefetch import Prefetcher
 from megatron.utils.log import progress_bar
 
 MODEL, OPTIMIZER = "model", "optimizer"
@@ -169,13 +171,16 @@ def stored_tensors(pieces: Iterable[Piece]) -> dict[str, StoredTensor]:
     }
 
 
-def write_file(folder: Storage, file: File, read: Callable[[Piece], Iterable[Tensor]]) -> FileSums:
+def write_file(
+    folder: Storage, file: File, read: Callable[[Piece], Iterable[Tensor]], *, ahead: int = 0
+) -> FileSums:
     """Write a safetensors file, durable when this returns, one piece after the other.
 
     Args:
         folder: where to write.
         file: what is in it.
         read: returns a piece's elements, on any device: tensors whose rows follow each other.
+        ahead: so many of these tensors are read, in a thread, while the one before is written.
 
     Raises:
         OSError: it cannot be written.
@@ -185,8 +190,9 @@ def write_file(folder: Storage, file: File, read: Callable[[Piece], Iterable[Ten
     def write(stream: BinaryIO) -> None:
         writer = BlockWriter(stream)
         writer.write(file.header)
-        for piece in file.pieces:
-            for rows in read(piece):
+        tensors = (rows for piece in file.pieces for rows in read(piece))
+        with Prefetcher(tensors, ahead) if ahead else nullcontext(tensors) as ready:
+            for rows in ready:
                 flat = rows.detach().cpu().contiguous().view(-1)
                 writer.write(flat.view(torch.uint8).numpy().data)
         sums.append(writer.sums())
@@ -247,6 +253,6 @@ def write_files(
             if done.get(file.name) == file.num_bytes:
                 sums[file.name] = read_sums(folder, file.name, file.num_bytes, advance)
             else:
-                sums[file.name] = write_file(folder, file, shown)
+                sums[file.name] = write_file(folder, file, shown, ahead=2)
                 advance(len(file.header))
     return sums

@@ -133,7 +133,7 @@ class LocalStorage(Storage):
 
     def put(self, name: str, write: Callable[[BinaryIO], None]) -> None:
         """Write beside the file's place, wait for the disk, and rename."""
-        with atomic_write(self.path / name) as file:
+        with atomic_write(self.path / name, cached=False) as file:
             write(file)
 
     def read_into(self, name: str, start: int, buffer: memoryview) -> None:

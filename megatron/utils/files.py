@@ -9,26 +9,32 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import xxhash
 
 from megatron.utils.log import get_logger
+from megatron.utils.uncached import UncachedFile
 
 _CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, cached: bool = True) -> Iterator[BinaryIO]:
     """Open a file for writing that takes its final name only once it is complete and on disk.
 
     The bytes go to a temporary name beside ``path``, are fsynced and renamed. After an error nothing is left behind.
+
+    Args:
+        path: the file.
+        cached: whether the bytes go through the page cache; large ones that nobody reads soon should not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The number of a process is its own on one machine only, and threads share it.
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        with temporary.open("wb") as file:
+        opened = temporary.open("wb") if cached else cast("BinaryIO", UncachedFile(temporary))
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -173,7 +173,7 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.M
     written: list[str] = []
     write = shards.write_file
 
-    def failing(folder: LocalStorage, file: shards.File, read: object) -> object:
+    def failing(folder: LocalStorage, file: shards.File, read: object, *, ahead: int) -> object:
         if len(written) == 3:
             raise OSError("the power is gone")
         written.append(file.name)
