@@ -9,7 +9,7 @@ from pathlib import Path
 from megatron.checkpoint.hf import load_weights
 from megatron.config.derive import architecture_of
 from megatron.config.layout import stage_layers
-from megatron.config.schema import DataConfig, EvaluationConfig, ModelConfig, TokenizerConfig
+from megatron.config.schema import Config, DataConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from megatron.data.check import tokenizer_problem
 from megatron.data.loader import Loader
 from megatron.data.manifest import Manifest
@@ -130,6 +130,18 @@ def tokenizer_files(section: TokenizerConfig) -> list[Path]:
     file = Path(section.vocab_file)
     beside = ("tokenizer_config.json", "special_tokens_map.json") if section.tokenizer_type == "HFTokenizer" else ()
     return [file, *(path for name in beside if (path := file.parent / name).exists())]
+
+
+def carried_files(config: Config) -> dict[str, Path]:
+    """Return the files that go into every checkpoint as they are, by their names there.
+
+    They are what the model will need elsewhere: its tokenizer, and how the model that it began as writes text.
+    """
+    files = {f"tokenizer/{path.name}": path for path in tokenizer_files(config.tokenizer)}
+    if config.model.hf_model is not None:
+        path = Path(config.model.hf_model) / "generation_config.json"
+        files |= {f"hf/{path.name}": path} if path.is_file() else {}
+    return files
 
 
 def build_model(

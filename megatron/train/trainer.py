@@ -43,7 +43,7 @@ from megatron.parallel.parallelize import Execution
 from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import Peers, World
 from megatron.train.batches import Batches
-from megatron.train.build import build_data, build_model, check_tokenizer, tokenizer_files
+from megatron.train.build import build_data, build_model, carried_files, check_tokenizer
 from megatron.train.identity import check_same_run, run_identity
 from megatron.train.step import StepResult, TrainStep
 from megatron.utils.files import exclusive
@@ -331,7 +331,7 @@ class Trainer:
                 "written": {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "torch": torch.__version__},
             },
             files={"config.yml": dump(self.config), "mixture.json": json.dumps(self._planned_rows, indent=1)},
-            copies={f"tokenizer/{path.name}": path for path in tokenizer_files(self.config.tokenizer)},
+            copies=carried_files(self.config),
         )
         if must_succeed or not section.async_checkpoint:
             self._end_save(must_succeed=must_succeed)

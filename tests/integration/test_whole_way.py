@@ -135,7 +135,12 @@ def test_training_goes_on_from_the_exported_model(whole_way: Path) -> None:
     config |= {"hf_model": str(whole_way / "model"), "save": str(whole_way / "again"), "train_iters": 2}
     config |= {"eval_interval": 2, "lr": 1e-6}
     (whole_way / "again.yml").write_text(yaml.safe_dump(config))
+    how_it_writes = '{"eos_token_id": [2, 7],   "temperature": 0.6}'
+    (whole_way / "model" / "generation_config.json").write_text(how_it_writes)
     run("deepy.py", "train.py", whole_way / "again.yml")
+    run("tools/convert_checkpoint.py", "--from", "native", "--to", "hf", "--input", whole_way / "again",
+        "--output", whole_way / "exported")  # fmt: skip
+    assert (whole_way / "exported" / "generation_config.json").read_text() == how_it_writes
     before = read_metrics(whole_way / "run" / "metrics.jsonl")
     after = read_metrics(whole_way / "again" / "metrics.jsonl")
     last = [event["rows"] for event in before if event["event"] == "validation"][-1]
