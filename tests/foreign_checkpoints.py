@@ -1,8 +1,9 @@
-"""Writes small models as other programs store them, in the layouts that those document."""
+"""Small models, and their checkpoints as other programs write them, in the layouts that those document."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import random
 from collections.abc import Mapping
@@ -12,9 +13,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from megatron.config.architecture import Architecture
+from megatron.config.architecture import Architecture, RopeScaling
+from megatron.model.llama import Llama
 
 Weights = Mapping[str, Tensor]
+
+BASE = Architecture(96, 64, 96, 3, 4, 4, 16, 4096, rms_norm_eps=1e-5)
+SHAPES = {
+    "MHA": BASE,
+    "GQA": dataclasses.replace(BASE, num_key_value_heads=2),
+    "tied": dataclasses.replace(BASE, tie_word_embeddings=True),
+    "Llama 3.1": dataclasses.replace(
+        BASE,
+        num_key_value_heads=2,
+        rope_theta=500_000.0,
+        rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 8192),
+        max_position_embeddings=131_072,
+    ),
+}
+
+
+def model_of(shape: Architecture) -> dict[str, Tensor]:
+    """Weights large enough that every part of the model matters."""
+    model = Llama(shape)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(1.0 if "norm" in name else 0.0, 0.15, generator=generator)
+    return dict(model.state_dict())
 
 
 def _block(weights: Weights, layer: int) -> dict[str, Tensor]:

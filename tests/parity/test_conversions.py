@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,34 +13,9 @@ from torch import Tensor
 from megatron.checkpoint.convert.check import compared
 from megatron.checkpoint.convert.run import TARGETS, Conversion, convert
 from megatron.checkpoint.hf import save_model
-from megatron.config.architecture import Architecture, RopeScaling
+from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
-from megatron.model.llama import Llama
-from tests.foreign_checkpoints import write_meta, write_neox
-
-BASE = Architecture(96, 64, 96, 3, 4, 4, 16, 4096, rms_norm_eps=1e-5)
-SHAPES = {
-    "MHA": BASE,
-    "GQA": dataclasses.replace(BASE, num_key_value_heads=2),
-    "tied": dataclasses.replace(BASE, tie_word_embeddings=True),
-    "Llama 3.1": dataclasses.replace(
-        BASE,
-        num_key_value_heads=2,
-        rope_theta=500_000.0,
-        rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 8192),
-        max_position_embeddings=131_072,
-    ),
-}
-
-
-def model_of(shape: Architecture) -> dict[str, Tensor]:
-    """Weights large enough that every part of the model matters."""
-    model = Llama(shape)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.normal_(1.0 if "norm" in name else 0.0, 0.15, generator=generator)
-    return dict(model.state_dict())
+from tests.foreign_checkpoints import SHAPES, model_of, write_meta, write_neox
 
 
 def _hf(weights: dict[str, Tensor], shape: Architecture, folder: Path) -> None:

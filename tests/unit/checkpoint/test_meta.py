@@ -12,8 +12,7 @@ from megatron.checkpoint.convert.meta import MetaSource
 from megatron.checkpoint.convert.source import ConversionError
 from megatron.checkpoint.hf import save_model
 from megatron.config.architecture import RopeScaling
-from tests.foreign_checkpoints import write_meta
-from tests.parity.test_conversions import BASE, SHAPES, model_of
+from tests.foreign_checkpoints import BASE, SHAPES, model_of, write_meta
 
 GROUPED = SHAPES["GQA"]
 

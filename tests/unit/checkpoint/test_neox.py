@@ -16,8 +16,7 @@ from megatron.config.problems import ConfigError
 from megatron.model.llama import Llama
 from megatron.tokenizer.load import load_tokenizer
 from megatron.tokenizer.train import train_sentencepiece
-from tests.foreign_checkpoints import write_neox
-from tests.parity.test_conversions import BASE, SHAPES, model_of
+from tests.foreign_checkpoints import BASE, SHAPES, model_of, write_neox
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
