@@ -127,7 +127,8 @@ def write_neox(
             block = _block(weights, layer)
             qkv = [_part(block[f"self_attn.{letter}_proj.weight"], 0, rank, ranks) for letter in "qkv"]
             if by_head:
-                heads = [matrix.view(-1, 1, shape.head_dim, shape.hidden_size) for matrix in qkv]
+                # Where keys are shared, each query head has a slice of them beside it.
+                heads = [matrix.view(shape.num_attention_heads // ranks, -1, shape.hidden_size) for matrix in qkv]
                 fused = torch.cat(heads, dim=1).reshape(-1, shape.hidden_size)
             else:
                 fused = torch.cat(qkv)

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from megatron.config.fields import as_number
+from megatron.config.keys import NEOX_KEYS
 from megatron.config.problems import ConfigError, Problem
 from megatron.config.read import Entry, read_files
+from megatron.config.translate import translate
 
 # GPT-NeoX's defaults (`neox_arguments/neox_args.py`) where they are not those of this project.
 _NUMBERS: dict[str, float | None] = {
     "num_layers": None, "hidden_size": None, "num_attention_heads": None, "max_position_embeddings": None,
     "num_kv_heads": 0, "rms_norm_epsilon": 1e-8, "rotary_emb_base": 10_000,
 }  # fmt: skip
-_LLAMA: dict[str, tuple[Any, Any]] = {
-    "norm": ("layernorm", "rmsnorm"), "pos_emb": ("learned", "rotary"), "activation": ("gelu", "swiglu"),
-    "rotary_pct": (1.0, 1.0),
-}  # fmt: skip
+# What makes a model a Llama or something else, with the same tensors.
+_KINDS = (
+    "norm", "pos_emb", "activation", "rotary_pct", "attention_config", "sparsity_config", "sliding_window_width",
+    "use_qk_layernorm", "opt_pos_emb_offset", "num_unique_layers", "gpt_j_residual", "gpt_j_tied",
+)  # fmt: skip
 
 
 def neox_shape(files: Sequence[Path]) -> dict[str, Any]:
@@ -35,15 +38,12 @@ def neox_shape(files: Sequence[Path]) -> dict[str, Any]:
     for key, default in _NUMBERS.items():
         entry = entries.get(key)
         value = default if entry is None or entry.value is None else as_number(entry.value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
             written = entry or Entry(None, str(files[0].parent) if files else "")
             problems.append(Problem(written.where, key, "must be a number", "Is it this model's?", written.value))
         shape[key] = value
-    for key, (default, wanted) in _LLAMA.items():
-        entry = entries.get(key, Entry(default, "GPT-NeoX's default"))
-        if as_number(entry.value) != wanted:
-            fix = "Only Llama models are converted."
-            problems.append(Problem(entry.where, key, f"must be {wanted} for a Llama", fix, entry.value))
+    defaults = {key: Entry(NEOX_KEYS[key].default, "GPT-NeoX's default") for key in _KINDS}
+    problems += translate({key: entries.get(key, default) for key, default in defaults.items()}).problems
     if problems:
         raise ConfigError(problems)
     tying = entries.get("no_weight_tying")

@@ -32,7 +32,7 @@ def _meta(weights: dict[str, Tensor], shape: Architecture, folder: Path) -> None
 
 
 def _neox_pipeline(weights: dict[str, Tensor], shape: Architecture, folder: Path) -> None:
-    write_neox(weights, shape, folder, ranks=2, by_head=shape.num_key_value_heads == shape.num_attention_heads)
+    write_neox(weights, shape, folder, ranks=2, by_head=True)
 
 
 def _neox_sequential(weights: dict[str, Tensor], shape: Architecture, folder: Path) -> None:

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from megatron.checkpoint.convert.pickled import read_pickled
 from megatron.checkpoint.convert.source import ConversionError, Source, identity_of
+from megatron.checkpoint.index import DTYPE_NAMES
 from megatron.checkpoint.shards import Place
 from megatron.config.architecture import Architecture
+from megatron.utils.log import get_logger
 
 
 def whole(tensor: Tensor, architecture: Architecture) -> Tensor:
@@ -31,6 +33,7 @@ class Entry:
         take: what of a rank's tensor is ours.
         how: the same, for people.
         padded: there may be more rows than the vocabulary has.
+        repeated: with more ranks than heads of keys and values, neighbours have the same ones.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Entry:
     take: Callable[[Tensor, Architecture], Tensor] = whole
     how: str = ""
     padded: bool = False
+    repeated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +61,12 @@ class Held:
     dtype: torch.dtype
 
 
+_logger = get_logger(__name__)
+
+# Of the largest number: what bfloat16 and another order of sums explain.
+_MOST_APART = 0.02
+
+
 def held_in(path: Path, *keys: str) -> dict[str, Held]:
     """Return the tensors of a file of ``torch.save``, or of a dictionary inside it.
 
@@ -71,8 +81,14 @@ def held_in(path: Path, *keys: str) -> dict[str, Held]:
     return {
         name: Held(path, (*keys, name), value.shape, value.dtype)
         for name, value in found.items()
-        if isinstance(name, str) and isinstance(value, Tensor)
+        if isinstance(name, str) and isinstance(value, Tensor) and _is_plain(path, name, value)
     }
+
+
+def _is_plain(path: Path, name: str, tensor: Tensor) -> bool:
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in DTYPE_NAMES:
+        raise ConversionError(f"{path}: {name} is a tensor of {tensor.dtype}, {tensor.layout}, which is not read")
+    return True
 
 
 class AssembledSource(Source):
@@ -100,6 +116,9 @@ class AssembledSource(Source):
     ) -> None:
         self._folder, self.architecture, self._ranks, self._table = folder, architecture, ranks, table
         self._last: tuple[str, Tensor] | None = None
+        held, layers = max(len(rank) for rank in ranks), architecture.num_hidden_layers
+        if layers > held:
+            raise ConversionError(f"{folder} holds {held} tensors, too few for {layers:,} layers")
         problems = list(self._problems(unused))
         if problems:
             shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
@@ -120,8 +139,8 @@ class AssembledSource(Source):
     def read(self, name: str, place: Place) -> Tensor:
         """Return a box of a tensor. Consecutive boxes of one tensor read it once."""
         if self._last is None or self._last[0] != name:
-            self._last = None
-            self._last = name, self._assembled(name, load_held)
+            self._last = None  # never two at a time
+            self._last = name, self._assembled(name)
         return self._last[1][place]
 
     def origin(self, name: str) -> str:
@@ -133,8 +152,10 @@ class AssembledSource(Source):
         )
 
     def identity(self) -> str:
-        """Return what the files look like from outside."""
-        return identity_of({held.path for rank in self._ranks for held in rank.values()})
+        """Return what the files look like from outside, and how they are read."""
+        reading = [(name, entry.name, entry.dim, entry.how) for name, entry in sorted(self._table.items())]
+        files = identity_of({held.path for rank in self._ranks for held in rank.values()})
+        return f"{files} {reading} {self.architecture}"
 
     def _entry(self, name: str) -> Entry:
         return self._table[_pattern(name)]
@@ -143,17 +164,52 @@ class AssembledSource(Source):
         block = name.removeprefix("model.layers.").partition(".")[0]
         return self._entry(name).name.format(**self.numbers(int(block) if block.isdigit() else -1))
 
-    def _assembled(self, name: str, load: Callable[[Held], Tensor]) -> Tensor:
+    def _assembled(self, name: str) -> Tensor:
+        entry, foreign, wanted = self._entry(name), self._foreign(name), self.shapes[name]
+        if entry.dim is None:
+            return self._agreed(foreign)
+        copies = self._copies(name)
+        found = torch.empty(wanted, dtype=self._ranks[0][foreign].dtype)
+        filled, last = 0, torch.empty(0)
+        for number, rank in enumerate(self._ranks):
+            part = entry.take(load_held(rank[foreign]), self.architecture)
+            if number % copies:
+                if not torch.equal(part, last):
+                    raise ConversionError(f"{foreign} of ranks {number - 1} and {number} must be the same, and is not")
+                continue
+            room = found.narrow(entry.dim, filled, min(part.shape[entry.dim], wanted[entry.dim] - filled))
+            room.copy_(part.narrow(entry.dim, 0, room.shape[entry.dim]))
+            filled += room.shape[entry.dim]
+            last = part if copies > 1 else last
+        return found
+
+    def _agreed(self, foreign: str) -> Tensor:
+        """Return what all ranks have; where rounding has led them apart, the mean, as GPT-NeoX's own converter does."""
+        first = load_held(self._ranks[0][foreign])
+        others = [load_held(rank[foreign]) for rank in self._ranks[1:]]
+        if all(torch.equal(first, other) for other in others):
+            return first
+        mean = torch.stack([first, *others]).float().mean(0)
+        apart = max((tensor.float() - mean).abs().max().item() for tensor in (first, *others))
+        most = _MOST_APART * mean.abs().max().item()
+        if not apart <= most:
+            raise ConversionError(f"{foreign} is not the same in all ranks: {apart:.3g} from their mean")
+        _logger.warning("%s is not the same in all ranks: their mean is taken, %.3g from the farthest", foreign, apart)
+        return mean.to(first.dtype)
+
+    def _copies(self, name: str) -> int:
+        """Return how many ranks that follow each other hold the same part of a tensor."""
+        entry, ranks = self._entry(name), len(self._ranks)
+        heads = self.architecture.num_key_value_heads
+        return ranks // heads if entry.repeated and ranks > heads and ranks % heads == 0 else 1
+
+    def _shape_of(self, name: str) -> tuple[int, ...]:
+        """Return the shape that a tensor would have, of which nothing is read."""
         entry, foreign = self._entry(name), self._foreign(name)
-        ranks = self._ranks if entry.dim is not None else self._ranks[:1]
-        parts = [entry.take(load(rank[foreign]), self.architecture) for rank in ranks]
-        wanted = self.shapes[name]
-        if entry.dim is not None and not entry.padded:
-            # With more ranks than heads of keys and values, neighbours have the same ones.
-            copies = max(1, sum(part.shape[entry.dim] for part in parts) // wanted[entry.dim])
-            parts = parts[::copies]
-        found = parts[0] if len(parts) == 1 else torch.cat(parts, dim=entry.dim or 0)
-        return found[: wanted[0]] if entry.padded else found
+        ranks = self._ranks[:: self._copies(name)] if entry.dim is not None else self._ranks[:1]
+        parts = [entry.take(torch.empty(rank[foreign].shape, device="meta"), self.architecture) for rank in ranks]
+        found = parts[0] if entry.dim is None else torch.cat(parts, dim=entry.dim)
+        return tuple(found[: self.shapes[name][0]].shape if entry.padded else found.shape)
 
     def _problems(self, unused: tuple[str, ...]) -> Iterator[str]:
         needed: set[str] = set()
@@ -165,10 +221,10 @@ class AssembledSource(Source):
                 yield f"{foreign} is missing" + (f" in rank {', '.join(lacking)}" if len(self._ranks) > 1 else "")
                 continue
             try:
-                found = self._assembled(name, lambda held: torch.empty(held.shape, device="meta")).shape
+                found = self._shape_of(name)
             except (RuntimeError, IndexError, ValueError):
-                found = torch.Size(())
-            if tuple(found) != shape:
+                found = ()
+            if found != shape:
                 shapes = {" x ".join(map(str, rank[foreign].shape)) for rank in self._ranks}
                 yield f"{foreign} ({', '.join(sorted(shapes))}) does not make {name} of {' x '.join(map(str, shape))}"
         for name in dict.fromkeys(name for rank in self._ranks for name in rank):

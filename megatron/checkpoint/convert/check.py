@@ -67,8 +67,8 @@ def compared(first: Tensor, second: Tensor) -> Agreement:
     difference = (one - two).abs().max().item()
     largest = max(one.abs().max().item(), 1e-30)
     divergence = F.kl_div(two.log_softmax(-1), one.log_softmax(-1), log_target=True, reduction="none").sum(-1)
-    # Rounding may put a sum of tiny terms below zero.
-    return Agreement(difference, difference / largest, max(0.0, divergence.mean().item()))
+    kl = divergence.mean().item()
+    return Agreement(difference, difference / largest, 0.0 if kl < 0 else kl)  # rounding may put tiny terms below 0
 
 
 def sample_ids(source: Source, text: str | None = None) -> Tensor:
@@ -79,10 +79,22 @@ def sample_ids(source: Source, text: str | None = None) -> Tensor:
         text: by default a few sentences of the Universal Declaration of Human Rights.
     """
     ids = text_ids(source, text)
-    vocab_size = source.architecture.vocab_size
     if ids is None:
-        return torch.randint(vocab_size, (NUM_TOKENS,), generator=torch.Generator().manual_seed(0))
-    return ids[ids < vocab_size][:NUM_TOKENS]
+        random = torch.Generator().manual_seed(0)
+        return torch.randint(source.architecture.vocab_size, (NUM_TOKENS,), generator=random)
+    return usable(ids, source)
+
+
+def usable(ids: Tensor, source: Source) -> Tensor:
+    """Return the first tokens of a text that the model has.
+
+    Raises:
+        ConversionError: they are less than two.
+    """
+    known = ids[ids < source.architecture.vocab_size][:NUM_TOKENS]
+    if len(known) < 2:
+        raise ConversionError(f"the text has {len(known)} tokens that {source} knows; give another --text")
+    return known
 
 
 def text_ids(source: Source, text: str | None = None) -> Tensor | None:

@@ -40,8 +40,10 @@ TABLE: Mapping[str, Entry] = MappingProxyType(
             "model.embed_tokens.weight": Entry(_EMBEDDING, dim=1),  # Llama 3: dim=0
             "input_layernorm.weight": Entry("layers.{layer}.attention_norm.weight"),
             "self_attn.q_proj.weight": Entry("layers.{layer}.attention.wq.weight", dim=0, take=_halves, how=_HOW),
-            "self_attn.k_proj.weight": Entry("layers.{layer}.attention.wk.weight", dim=0, take=_halves, how=_HOW),
-            "self_attn.v_proj.weight": Entry("layers.{layer}.attention.wv.weight", dim=0),
+            "self_attn.k_proj.weight": Entry(
+                "layers.{layer}.attention.wk.weight", dim=0, take=_halves, how=_HOW, repeated=True
+            ),
+            "self_attn.v_proj.weight": Entry("layers.{layer}.attention.wv.weight", dim=0, repeated=True),
             "self_attn.o_proj.weight": Entry("layers.{layer}.attention.wo.weight", dim=1),
             "post_attention_layernorm.weight": Entry("layers.{layer}.ffn_norm.weight"),
             "mlp.gate_proj.weight": Entry("layers.{layer}.feed_forward.w1.weight", dim=0),
@@ -89,7 +91,7 @@ class MetaSource(AssembledSource):
         if by_rows:
             table["model.embed_tokens.weight"] = Entry(_EMBEDDING, dim=0)
         if not permuted:
-            table = {name: Entry(entry.name, entry.dim) for name, entry in table.items()}
+            table = {name: Entry(entry.name, entry.dim, repeated=entry.repeated) for name, entry in table.items()}
         unused = (*_UNUSED, *((_OUTPUT,) if architecture.tie_word_embeddings and tied else ()))
         super().__init__(folder, architecture, ranks, table, unused=unused)
         self.notes = (*notes, *self.notes)
@@ -129,7 +131,7 @@ def _architecture(
 ) -> Architecture:
     """Return the shape; widths are those of the tensors, which ``params.json`` tells in a roundabout way."""
     hidden, heads = _count(params, "dim"), _count(params, "n_heads")
-    theta = float(params.get("rope_theta", 10_000.0))
+    theta = _number(params, "rope_theta", 10_000.0)
     scaling = None
     if params.get("use_scaled_rope"):
         if tied and "rope_scaling_factor" not in params:
@@ -137,7 +139,9 @@ def _architecture(
                 "params.json asks for scaled positions and not by how much: 8 for Llama 3.1, 32 for Llama 3.2; give "
                 "--config, a Hugging Face folder of this model"
             )
-        scaling = RopeScaling("llama3", float(params.get("rope_scaling_factor", 8.0)), 1.0, 4.0, 8192)
+        scaling = RopeScaling("llama3", _number(params, "rope_scaling_factor", 8.0), 1.0, 4.0, 8192)
+        if "rope_scaling_factor" not in params:
+            notes.append("positions are scaled by 8, as in Llama 3.1, since params.json does not tell by how much")
     # Not written down anywhere: the lengths of the releases.
     longest = 131_072 if scaling else 8_192 if theta == 500_000.0 else 4_096
     notes.append(f"max_position_embeddings = {longest:,} is assumed, since params.json does not tell")
@@ -154,7 +158,7 @@ def _architecture(
         num_key_value_heads=_count(params, "n_kv_heads") if params.get("n_kv_heads") is not None else heads,
         head_dim=hidden // heads,
         max_position_embeddings=longest,
-        rms_norm_eps=float(params.get("norm_eps", 1e-5)),
+        rms_norm_eps=_number(params, "norm_eps", 1e-5),
         rope_theta=theta,
         rope_scaling=scaling,
         tie_word_embeddings=tied,
@@ -166,6 +170,13 @@ def _count(params: Mapping[str, Any], key: str) -> int:
     if type(value) is not int or value < 1:
         raise ConversionError(f"params.json: {key} is {value!r}, must be a whole number of at least 1")
     return value
+
+
+def _number(params: Mapping[str, Any], key: str, default: float) -> float:
+    value = params.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
+        raise ConversionError(f"params.json: {key} is {value!r}, must be a positive number")
+    return float(value)
 
 
 def _is_tied(ranks: list[dict[str, Held]], *, by_rows: bool) -> bool:

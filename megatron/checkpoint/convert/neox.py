@@ -1,8 +1,9 @@
 """Checkpoints of GPT-NeoX, which DeepSpeed writes: ``layer_*`` files of a pipeline, or ``mp_rank_*`` files without one.
 
-Names and shapes are those of GPT-NeoX's ``megatron/model/transformer.py``. It has stored q, k and v of models in which
-every query head has keys of its own in two ways: head by head when it trains, and one after the other when its
-converters of 2025 wrote the file. Nothing in the file tells them apart; only running the model does.
+Names and shapes are those of GPT-NeoX's ``megatron/model/transformer.py``. It has stored q, k and v in two ways. By
+head: models with keys for every query head are trained so, and those that share keys were until November 2024
+(EleutherAI/gpt-neox#1315). One after the other: models that share keys are trained so since, and the converters write
+all models so since 2025 (#1345). Nothing in the file tells them apart; only running the model does.
 """
 
 from __future__ import annotations
@@ -24,23 +25,30 @@ from megatron.config.neox_shape import neox_shape
 
 BY_HEAD, JOINED = "by-head", "joined"
 QKV_LAYOUTS = (BY_HEAD, JOINED)
-"""How q, k and v of a rank may lie in one matrix: ``[q_h; k_h; v_h]`` for each head, or ``[q; k; v]``."""
+"""How q, k and v of a rank may lie in one matrix: ``[q; k; v]`` for each query head, or once for all."""
 
 
 def _joined(which: int) -> Callable[[Tensor, Architecture], Tensor]:
     def take(tensor: Tensor, architecture: Architecture) -> Tensor:
-        query, key = architecture.num_attention_heads, architecture.num_key_value_heads
-        width = tensor.shape[0] // (query + 2 * key)
-        parts: Sequence[Tensor] = tensor.split([query * width, key * width, key * width])
+        parts: Sequence[Tensor] = tensor.split(_rows(tensor.shape[0], architecture))
         return parts[which]
 
     return take
 
 
+def _rows(together: int, architecture: Architecture) -> list[int]:
+    """Return how many rows of q, k and v are in so many together."""
+    query, key = architecture.num_attention_heads, architecture.num_key_value_heads
+    return [together * heads // (query + 2 * key) for heads in (query, key, key)]
+
+
 def _by_head(which: int) -> Callable[[Tensor, Architecture], Tensor]:
     def take(tensor: Tensor, architecture: Architecture) -> Tensor:
-        heads = tensor.view(-1, 3, architecture.head_dim, tensor.shape[1])
-        return heads[:, which].reshape(-1, tensor.shape[1])
+        query, key = architecture.num_attention_heads, architecture.num_key_value_heads
+        # Where keys are shared, a query head has a slice of them beside it.
+        rows = _rows(architecture.head_dim * (query + 2 * key) // query, architecture)
+        heads: Sequence[Tensor] = tensor.view(-1, sum(rows), tensor.shape[1]).split(rows, dim=1)
+        return heads[which].reshape(-1, tensor.shape[1])
 
     return take
 
@@ -111,11 +119,7 @@ class NeoxSource(AssembledSource):
         folder: the folder.
         config: a Hugging Face folder whose ``config.json`` and tokenizer belong to the model. By default the shape is
             that of the checkpoint's ``configs/*.yml``, and there is no tokenizer.
-        qkv_layout: one of :data:`QKV_LAYOUTS`; of no effect where several query heads share keys, since there is only
-            one way then.
-
-    Attributes:
-        has_two_readings: q, k and v may lie in either of :data:`QKV_LAYOUTS`.
+        qkv_layout: one of :data:`QKV_LAYOUTS`.
 
     Raises:
         ValueError: it is no such folder, or the model is not a Llama.
@@ -136,9 +140,8 @@ class NeoxSource(AssembledSource):
             architecture = _architecture(sorted((folder / "configs").glob("*.yml")), ranks, folder)
         else:
             architecture = Architecture.from_folder(config)
-        self.has_two_readings = architecture.num_attention_heads == architecture.num_key_value_heads
         table = dict(TABLE)
-        if self.has_two_readings and qkv_layout == BY_HEAD:
+        if qkv_layout == BY_HEAD:
             table |= _BY_HEAD
         if "2.mlp.w1.weight" in ranks[0]:
             table |= _OLD_FEED_FORWARD

@@ -108,7 +108,7 @@ def open_source(wanted: Conversion) -> tuple[Source, tuple[str, ...]]:
         raise ConversionError(f"--config is for formats without a config.json; {wanted.source_format} has its own")
     source = _OPEN[wanted.source_format](wanted)
     notes = source.notes
-    if isinstance(source, NeoxSource) and source.has_two_readings and wanted.qkv_layout is None:
+    if isinstance(source, NeoxSource) and wanted.qkv_layout is None:
         source, note = _likelier_reading(wanted, source)
         notes = (*notes, note)
     return _cast(wanted, source), notes
@@ -140,7 +140,7 @@ def _likelier_reading(wanted: Conversion, joined: NeoxSource) -> tuple[NeoxSourc
             "GPT-NeoX has stored q, k and v in two ways, and only text tells which: give --config, a Hugging Face "
             "folder with the tokenizer, or --qkv-layout"
         )
-    ids = ids[: check.NUM_TOKENS]
+    ids = check.usable(ids, joined)
     losses = {name: check.loss(check.our_logits(source, ids), ids) for name, source in readings.items()}
     best, other = sorted(losses, key=lambda name: losses[name])
     told = f"q, k and v {best}: {losses[best]:.2f} nats per token of text; {other}: {losses[other]:.2f}"

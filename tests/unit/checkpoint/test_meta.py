@@ -46,7 +46,10 @@ def test_scaled_positions_and_an_output_matrix_that_is_the_embedding(tmp_path: P
     write_meta(model_of(scaled), scaled, tmp_path / "scaled", llama=3)
     source = MetaSource(tmp_path / "scaled", None)
     assert source.architecture == scaled
-    assert source.notes == ("max_position_embeddings = 131,072 is assumed, since params.json does not tell",)
+    assert source.notes == (
+        "positions are scaled by 8, as in Llama 3.1, since params.json does not tell by how much",
+        "max_position_embeddings = 131,072 is assumed, since params.json does not tell",
+    )
     tied = dataclasses.replace(scaled, tie_word_embeddings=True)
     write_meta(model_of(tied), tied, tmp_path / "tied", llama=3)
     with pytest.raises(ConversionError, match=r"8 for Llama 3.1, 32 for Llama 3.2; give --config"):
@@ -68,6 +71,36 @@ def test_the_tokenizer_comes_along(tmp_path: Path, shared: Path) -> None:
         config = json.loads(files["config.json"])
         ids = (1, 2) if llama == 2 else (128_000, 128_001)
         assert (config["bos_token_id"], config["eos_token_id"]) == ids and "tokenizer.json" in files
+
+
+def test_heads_that_ranks_share_must_be_the_same(tmp_path: Path) -> None:
+    write_meta(model_of(GROUPED), GROUPED, tmp_path / "meta", ranks=4, copies=2)
+    path = tmp_path / "meta" / "consolidated.01.pth"
+    found = torch.load(path)
+    found["layers.1.attention.wk.weight"][0, 0] += 1
+    torch.save(found, path)
+    with pytest.raises(ConversionError, match=r"layers.1.attention.wk.weight of ranks 0 and 1 must be the same"):
+        MetaSource(tmp_path / "meta", None).tensor("model.layers.1.self_attn.k_proj.weight")
+
+
+def test_half_of_a_model_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
+    """A config with half of the width would fit to the first rank alone."""
+    write_meta(model_of(BASE), BASE, tmp_path / "meta", ranks=2)
+    half = dataclasses.replace(BASE, intermediate_size=48, num_key_value_heads=2)
+    save_model(model_of(half), half, tmp_path / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
+    with pytest.raises(ConversionError, match="does not make"):
+        MetaSource(tmp_path / "meta", tmp_path / "hf")
+
+
+@pytest.mark.parametrize(
+    "line", [{"norm_eps": None}, {"rope_theta": [1]}, {"norm_eps": float("nan")}, {"n_layers": 8000}]
+)
+def test_strange_params(line: dict[str, object], tmp_path: Path) -> None:
+    write_meta(model_of(BASE), BASE, tmp_path / "meta")
+    path = tmp_path / "meta" / "params.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **line}))
+    with pytest.raises(ConversionError, match="too few for" if "n_layers" in line else f"{next(iter(line))} is"):
+        MetaSource(tmp_path / "meta", None)
 
 
 def test_what_is_wrong_is_listed(tmp_path: Path) -> None:

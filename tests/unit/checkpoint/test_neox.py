@@ -26,7 +26,7 @@ from tests.foreign_checkpoints import BASE, SHAPES, model_of, write_neox
 def test_every_layout(ranks: int, pipeline: bool, old: bool, name: str, tmp_path: Path) -> None:
     shape = SHAPES[name]
     weights = model_of(shape)
-    by_head = shape.num_attention_heads == shape.num_key_value_heads and not old
+    by_head = not old
     folder = tmp_path / "run" / "global_step7"
     write_neox(weights, shape, folder, ranks=ranks, pipeline=pipeline, by_head=by_head, old_feed_forward=old)
     (tmp_path / "run" / "latest").write_text("global_step7\n")
@@ -113,7 +113,7 @@ def test_what_is_no_llama(tmp_path: Path) -> None:
     config.write_text(without.replace("swiglu", "gelu"))
     with pytest.raises(ConfigError) as error:
         NeoxSource(tmp_path / "neox", None)
-    for part in ("activation", "must be swiglu", "norm", "must be rmsnorm", "hidden_size", "must be a number"):
+    for part in ("feed-forward layer is gated with SiLU", "norm is RMSNorm", "hidden_size", "must be a number"):
         assert part in str(error.value)
     config.write_text(text)
     path = tmp_path / "neox" / "layer_03-model_01-model_states.pt"
@@ -126,6 +126,40 @@ def test_what_is_no_llama(tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(ConversionError, match="lacks the files of model ranks 0"):
         NeoxSource(tmp_path / "neox", None)
+
+
+@pytest.mark.parametrize("by_head", [True, False])
+@pytest.mark.parametrize("key_heads", [6, 3])
+def test_three_ranks(key_heads: int, by_head: bool, tmp_path: Path) -> None:
+    """Heads need not divide evenly by anything but the ranks."""
+    shape = dataclasses.replace(BASE, hidden_size=96, num_attention_heads=6, num_key_value_heads=key_heads)
+    weights = model_of(shape)
+    write_neox(weights, shape, tmp_path / "neox", ranks=3, by_head=by_head)
+    source = NeoxSource(tmp_path / "neox", None, qkv_layout="by-head" if by_head else "joined")
+    assert all(torch.equal(source.tensor(name), weight) for name, weight in weights.items())
+
+
+@pytest.mark.parametrize(
+    "line", ["gpt_j_residual: true", "sliding_window_width: 5", 'attention_config: [[["local"], 3]]']
+)
+def test_a_model_that_computes_something_else(line: str, tmp_path: Path) -> None:
+    write_neox(model_of(BASE), BASE, tmp_path / "neox")
+    (tmp_path / "neox" / "configs" / "more.yml").write_text(line)
+    with pytest.raises(ConfigError, match=line.partition(":")[0]):
+        NeoxSource(tmp_path / "neox", None)
+
+
+def test_ranks_that_do_not_agree(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    weights = model_of(BASE)
+    write_neox(weights, BASE, tmp_path / "neox", ranks=2)
+    path = tmp_path / "neox" / "layer_06-model_01-model_states.pt"
+    norm = weights["model.norm.weight"]
+    torch.save({"norm.scale": norm * 1.001}, path)
+    found = NeoxSource(tmp_path / "neox", None).tensor("model.norm.weight")
+    assert torch.allclose(found, norm * 1.0005, rtol=1e-6) and "their mean is taken" in caplog.text
+    torch.save({"norm.scale": norm * 3}, path)
+    with pytest.raises(ConversionError, match="not the same in all ranks"):
+        NeoxSource(tmp_path / "neox", None).tensor("model.norm.weight")
 
 
 def test_stage_3_of_zero_is_told(tmp_path: Path) -> None:
