@@ -24,12 +24,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--input", required=True, help=f"native: {native}; others: a folder")
     parser.add_argument("--output", required=True, help="folder to write, which must not exist")
     parser.add_argument("--dtype", choices=list(DTYPES), default="keep", help="of the stored weights; default keep")
-    parser.add_argument("--model-parallel-size", type=int, default=1, help="to native: files for each such part")
-    parser.add_argument("--pipe-parallel-size", type=int, default=1, help="to native: and for each stage of a pipeline")
+    parser.add_argument("--model-parallel-size", type=_size, default=1, help="to native: files for each such part")
+    parser.add_argument("--pipe-parallel-size", type=_size, default=1, help="to native: and for each stage")
     folder = "Hugging Face folder whose config.json and tokenizer belong to the model"
     parser.add_argument("--config", type=Path, metavar="FOLDER", help=f"from meta, neox, megatron-core: {folder}")
     parser.add_argument("--qkv-layout", choices=QKV_LAYOUTS, help="from neox: how q, k and v lie; default: tried out")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="text for the check; default: a few sentences")
+    parser.add_argument("--text", type=_text, metavar="FILE", help="text for the check; default: a few sentences")
     parser.add_argument("--no-check", action="store_true", help="do not run a text through source and result")
     parser.add_argument("--dry-run", action="store_true", help="print what would become of what, and write nothing")
     return parser.parse_args()
@@ -48,9 +48,22 @@ def main() -> int:
         config=args.config,
         qkv_layout=args.qkv_layout,
         checked=not args.no_check,
-        text=args.text.read_text(encoding="utf-8") if args.text else None,
+        text=args.text,
     )
     return print_lines(lambda: mapping_lines(wanted) if args.dry_run else convert(wanted))
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of at least 1")
+    return int(text)
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error}") from None
 
 
 if __name__ == "__main__":

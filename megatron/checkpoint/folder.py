@@ -18,7 +18,7 @@ from megatron.checkpoint.store import CheckpointError, find_checkpoint, read_sta
 from megatron.config.architecture import Architecture, RopeScaling
 from megatron.model.llama import Llama
 from megatron.tokenizer.base import Tokenizer
-from megatron.tokenizer.load import load_tokenizer
+from megatron.tokenizer.load import load_model_file, load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,9 @@ def hf_tokenizer(folder: Path) -> tuple[Tokenizer, bool]:
         tokenizer = load_tokenizer("HFTokenizer", folder / "tokenizer.json")
         # The file itself says whether a text begins with bos.
         return tokenizer, _begins_with(folder / "tokenizer.json", tokenizer.bos_id)
-    tokenizer = load_tokenizer("SPMTokenizer", folder / "tokenizer.model")
+    if not (folder / "tokenizer.model").is_file():
+        raise CheckpointError(f"{folder} holds no tokenizer: neither tokenizer.json nor tokenizer.model")
+    tokenizer = load_model_file(folder / "tokenizer.model")
     return tokenizer, tokenizer.bos_id is not None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from megatron.checkpoint.blocks import DamagedError
 from megatron.checkpoint.index import Index
 from megatron.checkpoint.plan import IndexedReader
-from megatron.checkpoint.seal import INDEX, STATE, is_sealed, small_sums
+from megatron.checkpoint.seal import INDEX, MARKER, STATE, is_sealed, small_sums
 from megatron.checkpoint.seal import verify as verify_files
 from megatron.checkpoint.shards import MODEL, Box, Piece, arranged_file, file_name, row_groups
 from megatron.checkpoint.storage import Storage
@@ -223,7 +223,8 @@ def average(checkpoints: Sequence[Storage], folder: Storage, name: str) -> None:
     state = {**read_state(checkpoints[-1]), "averaged": [str(checkpoint) for checkpoint in checkpoints]}
     small = {name: checkpoints[-1].read(name) for name in small_sums(checkpoints[-1]) if name != INDEX}
     small[STATE] = json.dumps(state, indent=1).encode("utf-8")
-    write_checkpoint(folder, name, [file], mean, small=small, description="averaging")
+    sources = " ".join(checkpoint.read(MARKER).decode("utf-8") for checkpoint in checkpoints)
+    write_checkpoint(folder, name, [file], mean, small=small, description="averaging", resumes=sources)
 
 
 def _check_same_shapes(checkpoints: Sequence[Storage], shapes: Sequence[Mapping[str, tuple[int, ...]]]) -> None:

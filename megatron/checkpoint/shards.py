@@ -17,7 +17,9 @@ from megatron.checkpoint.blocks import BlockWriter, FileSums, read_sums
 from megatron.checkpoint.index import DTYPE_NAMES, Part, StoredTensor
 from megatron.checkpoint.storage import Storage
 from megatron.data.prefetch import Prefetcher
-from megatron.utils.log import progress_bar
+from megatron.utils.log import get_logger, progress_bar
+
+_logger = get_logger(__name__)
 
 MODEL, OPTIMIZER = "model", "optimizer"
 
@@ -32,6 +34,9 @@ FILE_BYTES = 5_000_000_000
 
 # Lies in a folder that is being written, and says of what.
 _UNFINISHED = "UNFINISHED"
+
+LOCK = "LOCK"
+"""Lies in a folder as long as somebody writes to it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,14 +206,40 @@ def write_file(
     return sums[-1]
 
 
+def begin(folder: Storage, what: str) -> bool:
+    """Mark a folder as one that is being written; return whether an earlier try of the same lies there.
+
+    What another try has begun is deleted.
+
+    Args:
+        folder: where will be written.
+        what: says what, from which source, and how it is read.
+
+    Raises:
+        ValueError: something else lies there.
+    """
+    names = [name for name in folder.names() if name != LOCK]
+    if names and not is_unfinished(folder):
+        raise ValueError(f"{folder} holds something that no conversion has begun: move it away")
+    digest = xxhash.xxh3_128_hexdigest(what.encode("utf-8", "surrogateescape")).encode()
+    if names and folder.read(_UNFINISHED) == digest:
+        return True
+    for name in names:
+        if name != _UNFINISHED:
+            folder.remove(name)
+    folder.put_bytes(_UNFINISHED, digest)
+    return False
+
+
 def is_unfinished(folder: Storage) -> bool:
-    """Return whether :func:`write_files` has begun a folder that can be resumed."""
+    """Return whether :func:`begin` has marked a folder."""
     return folder.size(_UNFINISHED) is not None
 
 
 def finish(folder: Storage) -> None:
-    """Let a folder be one that cannot be resumed any more."""
+    """Take the mark away: what lies there is whole."""
     folder.remove(_UNFINISHED)
+    folder.remove(LOCK)
 
 
 def write_files(
@@ -226,21 +257,22 @@ def write_files(
         files: what is in them.
         read: as for :func:`write_file`.
         description: of the bar.
-        resumes: says what is written; files that an earlier call with the same text and the same ``files`` has finished
-            in this folder are read instead of written, and all else that lies there is deleted. The folder stays
-            :func:`is_unfinished` until :func:`finish`.
+        resumes: what :func:`begin` is told; then files that an earlier call with the same text and the same ``files``
+            has finished in this folder are read instead of written.
 
     Raises:
+        ValueError: there is something else in the folder.
         OSError: one cannot be written.
     """
-    done: dict[str, int] = {}
+    done: set[str] = set()
     if resumes is not None:
-        what = xxhash.xxh3_128_hexdigest(b"".join([resumes.encode("utf-8"), *(file.header for file in files)])).encode()
-        if folder.size(_UNFINISHED) is None or folder.read(_UNFINISHED) != what:
-            for name in folder.names():
-                folder.remove(name)
-            folder.put_bytes(_UNFINISHED, what)
-        done = folder.sizes()
+        headers = xxhash.xxh3_128_hexdigest(b"".join(file.header for file in files))
+        if begin(folder, f"{resumes} {headers}"):
+            sizes = folder.sizes()
+            done = {file.name for file in files if sizes.get(file.name) == file.num_bytes}
+            _logger.info("going on: %d of %d files in %s are done", len(done), len(files), folder)
+        for name in set(folder.names()) - done - {_UNFINISHED, LOCK}:
+            folder.remove(name)  # left by a process that was killed while it wrote
     sums = {}
     with progress_bar(sum(file.num_bytes for file in files), description=description) as advance:
 
@@ -250,7 +282,7 @@ def write_files(
                 yield rows
 
         for file in files:
-            if done.get(file.name) == file.num_bytes:
+            if file.name in done:
                 sums[file.name] = read_sums(folder, file.name, file.num_bytes, advance)
             else:
                 sums[file.name] = write_file(folder, file, shown, ahead=2)

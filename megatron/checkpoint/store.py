@@ -322,6 +322,7 @@ def _seal(folder: Storage, temporary: str, final: str, index: Index, small: Mapp
     for name, data in files.items():
         (folder / temporary).put_bytes(name, data)
     (folder / temporary).put_bytes(MARKER, seal(files))
+    finish(folder / temporary)
     if temporary != final:
         _delete(folder, final)
     folder.publish(temporary, final)
@@ -335,7 +336,7 @@ def write_checkpoint(
     *,
     small: Mapping[str, bytes],
     description: str,
-    resumes: str | None = None,
+    resumes: str,
     check: Callable[[Storage, Index], None] = lambda checkpoint, index: None,
 ) -> None:
     """Write a checkpoint in this process alone, some rows of a tensor at a time, behind a progress bar.
@@ -347,22 +348,20 @@ def write_checkpoint(
         read: as for :func:`megatron.checkpoint.shards.write_files`.
         small: what lies beside them, ``state.json`` among it.
         description: of the bar.
-        resumes: as for :func:`megatron.checkpoint.shards.write_files`; by default what lies there is deleted.
+        resumes: as for :func:`megatron.checkpoint.shards.write_files`.
         check: called when all tensors are written; what it raises keeps the checkpoint from appearing.
 
     Raises:
-        CheckpointError: there is something of that name.
+        ValueError: there is something of that name, or what is written contradicts itself.
         OSError: it cannot be written.
     """
     temporary = folder.temporary_name(name)
-    if (folder / name).names() and (resumes is None or not is_unfinished(folder / name)):
+    if (folder / name).names() and (is_sealed(folder / name) or not is_unfinished(folder / name)):
         raise CheckpointError(f"{folder / name} exists; give another name, or delete it")
-    if resumes is None:
-        folder.remove(temporary)
     sums = write_files(folder / temporary, files, read, description=description, resumes=resumes)
     index = Index(stored_tensors(piece for file in files for piece in file.pieces), sums)
+    Index.from_json(index.to_json())  # which looks for contradictions
     check(folder / temporary, index)
-    finish(folder / temporary)
     _seal(folder, temporary, name, index, small)
 
 

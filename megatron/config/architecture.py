@@ -109,9 +109,9 @@ class Architecture:
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise MissingFolderError(f"{path} does not exist: hf_model must be a Hugging Face model folder") from None
+            raise MissingFolderError(f"{path} does not exist; a Hugging Face model folder is wanted") from None
         except OSError as error:
-            problem = f"{path} cannot be read: {error.strerror}; hf_model must be a model folder"
+            problem = f"{path} cannot be read: {error.strerror}; a Hugging Face model folder is wanted"
             raise MissingFolderError(problem) from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not valid JSON: {error}") from None

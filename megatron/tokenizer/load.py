@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def load_tokenizer(
 
         return TiktokenTokenizer(path, eod_token=eod_token, eod_id=eod_id)
     raise TokenizerError(f"tokenizer_type {tokenizer_type!r} is not known; use one of {', '.join(TOKENIZER_TYPES)}")
+
+
+def load_model_file(path: Path) -> Tokenizer:
+    """Load a file of the name ``tokenizer.model``: SentencePiece's for Llama 2, tiktoken's text for Llama 3.
+
+    Raises:
+        TokenizerError: it is neither.
+    """
+    with path.open("rb") as file:
+        first = file.readline(1000)
+    is_text = re.fullmatch(rb"[A-Za-z0-9+/]+=* [0-9]+\r?\n", first) is not None
+    return load_tokenizer("TiktokenTokenizer" if is_text else "SPMTokenizer", path)
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,8 @@ def check_same_run(
         if state.get(name) != wanted[name]:
             logger.warning("%s has another %s than this run; allow_changes lets it", checkpoint, name)
             state = {**state, name: wanted[name]}
+    if "order" not in state and state.get("from"):
+        raise CheckpointError(f"{checkpoint} was converted and holds weights only: set `finetune: true`")
     if state.get("order") != wanted["order"]:
         raise CheckpointError(
             f"{checkpoint} was trained by a version of this program that draws samples in another order (version "

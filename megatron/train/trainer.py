@@ -193,7 +193,8 @@ class Trainer:
             self.step, self.samples = int(state["step"]), int(state["samples"])
         if self.world.is_main:
             logger.info("loaded %s from %s", "the weights" if weights_only else "everything", checkpoint)
-            self._tell_changes(checkpoint)
+            if checkpoint.size("config.yml") is not None:  # a converted one has none
+                self._tell_changes(checkpoint)
 
     def _tell_changes(self, checkpoint: Storage) -> None:
         try:

@@ -15,6 +15,9 @@ def print_lines(answer: Callable[[], Iterable[str]]) -> int:
     try:
         for line in answer():
             print(line)  # noqa: T201 - that is what a tool is for
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        return 130
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:

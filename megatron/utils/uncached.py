@@ -28,6 +28,8 @@ class UncachedFile(io.RawIOBase):
     """
 
     def __init__(self, path: Path) -> None:
+        # Memory that is mapped begins at a page, as direct writes ask for.
+        self._buffer = mmap.mmap(-1, _BUFFER_BYTES)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._descriptor, self._direct = os.open(path, flags | _O_DIRECT, 0o666), bool(_O_DIRECT)
@@ -36,8 +38,6 @@ class UncachedFile(io.RawIOBase):
                 raise
             path.unlink(missing_ok=True)  # some have made it all the same
             self._descriptor, self._direct = os.open(path, flags, 0o666), False
-        # Memory that is mapped begins at a page, as direct writes ask for.
-        self._buffer = mmap.mmap(-1, _BUFFER_BYTES)
         self._filled = self._taken = 0
 
     def writable(self) -> bool:
@@ -68,7 +68,7 @@ class UncachedFile(io.RawIOBase):
         return self._taken
 
     def flush(self) -> None:
-        """Hand over what is left, which no direct write can take; nothing can be written after it."""
+        """Hand over what is left, which no direct write can take; what follows goes through the page cache."""
         if self.closed or not self._filled:
             return
         if self._filled % _ALIGNMENT:
@@ -86,7 +86,6 @@ class UncachedFile(io.RawIOBase):
             try:
                 super().close()  # flushes, which a full disk refuses
             finally:
-                self._buffer.close()
                 os.close(self._descriptor)
 
     def _write_out(self, size: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from megatron.checkpoint.convert.pickled import read_pickled
-from megatron.checkpoint.convert.source import ConversionError, Source, identity_of
+from megatron.checkpoint.convert.source import ConversionError, Source, identity_of, shortened
 from megatron.checkpoint.index import DTYPE_NAMES
 from megatron.checkpoint.shards import Place
 from megatron.config.architecture import Architecture
@@ -121,8 +121,7 @@ class AssembledSource(Source):
             raise ConversionError(f"{folder} holds {held} tensors, too few for {layers:,} layers")
         problems = list(self._problems(unused))
         if problems:
-            shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-            raise ConversionError(f"{folder} is not this model: {shown}")
+            raise ConversionError(f"{folder} is not this model: {shortened(problems)}")
         self.notes = tuple(self._cut_rows())
 
     def __str__(self) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +18,7 @@ from megatron.checkpoint.folder import hf_tokenizer
 from megatron.checkpoint.shards import row_groups
 from megatron.model.layers import Block, RMSNorm
 from megatron.model.rope import inverse_frequencies, rotation_table
+from megatron.tokenizer.base import Tokenizer, TokenizerError
 from megatron.utils.log import progress
 
 Logits = Callable[[Source, Tensor], Tensor]
@@ -56,6 +57,11 @@ class Agreement:
     kl: float
 
     @property
+    def is_finite(self) -> bool:
+        """Whether all of them are numbers."""
+        return math.isfinite(self.difference) and math.isfinite(self.kl)
+
+    @property
     def is_good(self) -> bool:
         """Whether both are within what float32 arithmetic explains."""
         return self.relative <= MAX_DIFFERENCE and self.kl <= MAX_KL  # false for NaN as well
@@ -71,8 +77,8 @@ def compared(first: Tensor, second: Tensor) -> Agreement:
     return Agreement(difference, difference / largest, 0.0 if kl < 0 else kl)  # rounding may put tiny terms below 0
 
 
-def sample_ids(source: Source, text: str | None = None) -> Tensor:
-    """Return the ids of a text, int64 ``[tokens]``; of a model without a tokenizer, ids spread over its vocabulary.
+def sample_ids(source: Source, text: str | None = None) -> tuple[Tensor, str]:
+    """Return ids, int64 ``[tokens]``, of a text or, without a tokenizer, of random tokens; and which of the two.
 
     Args:
         source: the model, with its tokenizer.
@@ -81,8 +87,8 @@ def sample_ids(source: Source, text: str | None = None) -> Tensor:
     ids = text_ids(source, text)
     if ids is None:
         random = torch.Generator().manual_seed(0)
-        return torch.randint(source.architecture.vocab_size, (NUM_TOKENS,), generator=random)
-    return usable(ids, source)
+        return torch.randint(source.architecture.vocab_size, (NUM_TOKENS,), generator=random), "random tokens"
+    return usable(ids, source), "tokens of text"
 
 
 def usable(ids: Tensor, source: Source) -> Tensor:
@@ -99,15 +105,43 @@ def usable(ids: Tensor, source: Source) -> Tensor:
 
 def text_ids(source: Source, text: str | None = None) -> Tensor | None:
     """Return the ids of a text, int64 ``[tokens]``, or None where the model has no tokenizer."""
+    found = tokenizer_of(source)
+    if found is None:
+        return None
+    tokenizer, prepend_bos = found
+    first = [tokenizer.bos_id] if prepend_bos and tokenizer.bos_id is not None else []
+    return torch.tensor([*first, *tokenizer.encode(_TEXT if text is None else text)], dtype=torch.int64)
+
+
+def tokenizer_of(source: Source) -> tuple[Tokenizer, bool] | None:
+    """Return a model's tokenizer and whether its texts begin with bos, or None where it has no tokenizer.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
     files = source.hf_files()
     if not {"tokenizer.json", "tokenizer.model"} & files.keys():
         return None
     with tempfile.TemporaryDirectory() as name:
         for file, data in files.items():
             (Path(name) / file).write_bytes(data)
-        tokenizer, prepend_bos = hf_tokenizer(Path(name))
-    first = [tokenizer.bos_id] if prepend_bos and tokenizer.bos_id is not None else []
-    return torch.tensor([*first, *tokenizer.encode(text or _TEXT)], dtype=torch.int64)
+        try:
+            return hf_tokenizer(Path(name))
+        except TokenizerError as error:
+            raise ConversionError(f"the tokenizer of {source}: {str(error).replace(f'{name}/', '')}") from None
+
+
+def check_tokenizer(source: Source) -> None:
+    """Compare the tokenizer of a model, if there is one, with its vocabulary.
+
+    Raises:
+        ValueError: it gives ids that the model does not have, or cannot be read.
+    """
+    found, rows = tokenizer_of(source), source.architecture.vocab_size
+    if found is not None and found[0].vocab_size > rows:
+        raise ConversionError(
+            f"the tokenizer has {found[0].vocab_size:,} tokens, the model {rows:,}: it belongs to another model"
+        )
 
 
 def loss(logits: Tensor, ids: Tensor) -> float:
@@ -116,8 +150,12 @@ def loss(logits: Tensor, ids: Tensor) -> float:
 
 
 def can_judge() -> bool:
-    """Return whether transformers is installed."""
-    return importlib.util.find_spec("transformers") is not None
+    """Return whether transformers is installed, and works."""
+    try:
+        import transformers  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def our_logits(source: Source, ids: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import functools
 import io
 import json
 import re
-import shutil
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -27,10 +27,11 @@ from torch.distributed.checkpoint.planner import SavePlan, TensorWriteData, Writ
 from megatron.checkpoint.convert.huggingface import read_hf_files
 from megatron.checkpoint.convert.megatron_arguments import architecture_of, arguments_of
 from megatron.checkpoint.convert.pickled import read_pickled
-from megatron.checkpoint.convert.source import ConversionError, Source, identity_of
+from megatron.checkpoint.convert.source import ConversionError, Source, check_config, identity_of, shortened
 from megatron.checkpoint.convert.torch_dist import METADATA, TorchDistFolder
 from megatron.checkpoint.hf import config_files
-from megatron.checkpoint.shards import Place
+from megatron.checkpoint.shards import Place, begin, finish
+from megatron.checkpoint.storage import LocalStorage
 from megatron.config.architecture import Architecture
 from megatron.utils.files import atomic_write, fsync_folder, write_bytes, write_text
 from megatron.utils.log import progress_bar
@@ -129,6 +130,8 @@ class MegatronCoreSource(Source):
         beside = self._folder / _HF
         self._config = config or (beside if (beside / "config.json").is_file() else None)
         self.architecture = Architecture.from_folder(self._config) if self._config else self._from_arguments()
+        if config is not None:
+            self._compare_arguments()
         self._places = self._located()
         self._last: tuple[str, Tensor] | None = None
         self.notes = tuple(self._remarks())
@@ -171,6 +174,15 @@ class MegatronCoreSource(Source):
         except ConversionError as error:
             raise ConversionError(f"{self._folder}: {error}") from None
 
+    def _compare_arguments(self) -> None:
+        try:
+            stated = dataclasses.asdict(self._from_arguments())
+        except ConversionError:
+            return  # there are none to compare with
+        known = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+        names = (*known, "head_dim", "rope_theta", "rms_norm_eps", "tie_word_embeddings")
+        check_config({name: stated[name] for name in names}, self.architecture, where="common.pt")
+
     def _located(self) -> dict[str, _Stored]:
         found = {name: _find(name, self._stored.tensors) for name in self.shapes}
         places = {name: place for name, place in found.items() if place is not None}
@@ -189,8 +201,7 @@ class MegatronCoreSource(Source):
             if key.startswith(_OF_MODEL) and key not in used and not self._is_tied_head(key)
         ]
         if problems:
-            shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-            raise ConversionError(f"the tensors in {self._folder} do not fit the model: {shown}")
+            raise ConversionError(f"the tensors in {self._folder} do not fit the model: {shortened(problems)}")
         return places
 
     def _is_tied_head(self, key: str) -> bool:
@@ -300,6 +311,12 @@ def _find(name: str, tensors: Mapping[str, object]) -> _Stored | None:
     return None
 
 
+def place_of(name: str) -> str:
+    """Return where a tensor of ours goes, for people."""
+    row, layer = _row(name)
+    return str(_Stored(_stacked(row.theirs), layer, row.part))
+
+
 def write_megatron_core(source: Source, target: Path, *, check: Callable[[Source], None]) -> None:
     """Write a folder that Megatron-LM takes with ``--load`` and ``--finetune``, at any parallel layout.
 
@@ -322,8 +339,7 @@ def write_megatron_core(source: Source, target: Path, *, check: Callable[[Source
         "common_backend_version": 1,
     }  # fmt: skip
     temporary = target.with_name(f".{target.name}.tmp")
-    if temporary.exists():
-        shutil.rmtree(temporary)
+    begin(LocalStorage(temporary), secrets.token_hex())  # never the same: an earlier try is deleted
     folder = temporary / "release"
     _write_tensors(source, folder)
     for name, data in source.hf_files().items():
@@ -335,6 +351,7 @@ def write_megatron_core(source: Source, target: Path, *, check: Callable[[Source
     for made in (folder / _HF, folder, temporary):
         fsync_folder(made)
     check(MegatronCoreSource(temporary, None))
+    finish(LocalStorage(temporary))
     temporary.rename(target)
     fsync_folder(target.parent)
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from megatron.checkpoint.convert.assembled import AssembledSource, Entry, Held, held_in, layered, load_held
 from megatron.checkpoint.convert.huggingface import read_hf_files
-from megatron.checkpoint.convert.source import ConversionError
+from megatron.checkpoint.convert.source import ConversionError, check_config
 from megatron.checkpoint.hf import config_files
 from megatron.config.architecture import Architecture, RopeScaling
-from megatron.tokenizer.base import Tokenizer, TokenizerError
-from megatron.tokenizer.load import load_tokenizer
+from megatron.tokenizer.base import Tokenizer
+from megatron.tokenizer.load import load_model_file
 
 
 def _halves(tensor: Tensor, architecture: Architecture) -> Tensor:
@@ -87,6 +87,8 @@ class MetaSource(AssembledSource):
             architecture = _architecture(_params(folder), ranks, notes, by_rows=by_rows, tied=tied)
         else:
             architecture = Architecture.from_folder(config)
+            if (folder / "params.json").is_file():
+                _check_config(_params(folder), architecture)
         table = dict(TABLE)
         if by_rows:
             table["model.embed_tokens.weight"] = Entry(_EMBEDDING, dim=0)
@@ -145,6 +147,11 @@ def _architecture(
     # Not written down anywhere: the lengths of the releases.
     longest = 131_072 if scaling else 8_192 if theta == 500_000.0 else 4_096
     notes.append(f"max_position_embeddings = {longest:,} is assumed, since params.json does not tell")
+    query = ranks[0].get("layers.0.attention.wq.weight", _NONE).shape
+    if len(query) == 2 and hidden % query[0] == 0 and hidden // query[0] != len(ranks):
+        raise ConversionError(
+            f"there are {len(ranks)} files consolidated.*.pth, and the model is divided into {hidden // query[0]}"
+        )
     embedding = ranks[0].get(_EMBEDDING, _NONE).shape
     width = ranks[0].get("layers.0.feed_forward.w1.weight", _NONE).shape
     if len(embedding) != 2 or len(width) != 2:
@@ -163,6 +170,21 @@ def _architecture(
         rope_scaling=scaling,
         tie_word_embeddings=tied,
     )
+
+
+def _check_config(params: Mapping[str, Any], config: Architecture) -> None:
+    heads = _count(params, "n_heads")
+    stated: dict[str, object] = {
+        "hidden_size": _count(params, "dim"),
+        "num_hidden_layers": _count(params, "n_layers"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": _count(params, "n_kv_heads") if params.get("n_kv_heads") is not None else heads,
+        "rms_norm_eps": _number(params, "norm_eps", 1e-5),
+        "rope_theta": _number(params, "rope_theta", 10_000.0),
+    }
+    if bool(params.get("use_scaled_rope")) != (config.rope_scaling is not None):
+        stated["rope_scaling"] = "given" if params.get("use_scaled_rope") else None
+    check_config(stated, config, where="params.json")
 
 
 def _count(params: Mapping[str, Any], key: str) -> int:
@@ -201,8 +223,5 @@ def _tokenizer(folder: Path) -> Tokenizer | None:
     """Return the tokenizer beside the weights, or one folder up, where Llama 2's download has it."""
     for path in (folder / "tokenizer.model", folder.parent / "tokenizer.model"):
         if path.is_file():
-            try:
-                return load_tokenizer("SPMTokenizer", path)
-            except TokenizerError:
-                return load_tokenizer("TiktokenTokenizer", path)
+            return load_model_file(path)
     return None

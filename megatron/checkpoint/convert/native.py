@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ class NativeSource(Source):
         self._reader = IndexedReader(self._checkpoint)
         self._state = read_state(self._checkpoint)
         self.architecture = stored_architecture(self._state)
+        others = [stored for name, stored in self._reader.index.tensors.items() if not name.startswith(f"{MODEL}.")]
+        numbers = sum(math.prod(stored.shape) for stored in others)
+        if others:
+            self.notes = (f"the optimizer is left out: {len(others):,} tensors with {numbers:,} numbers",)
 
     def __str__(self) -> str:
         return str(self._checkpoint)
@@ -93,11 +98,16 @@ class NativeSource(Source):
 
 
 class _Unsealed(NativeSource):
-    """A checkpoint whose files are all there, but for the marker that would make it one."""
+    """A checkpoint whose tensors are all there; what will lie beside them is given, since it is written last."""
 
-    def __init__(self, checkpoint: Storage, index: Index, like: Source) -> None:
+    def __init__(self, checkpoint: Storage, index: Index, small: Mapping[str, bytes]) -> None:
         self._checkpoint, self._reader = checkpoint, IndexedReader(checkpoint, index)
-        self.architecture, self.hf_files = like.architecture, like.hf_files  # type: ignore[method-assign]
+        self._small = small
+        self.architecture = stored_architecture(json.loads(small[STATE]))
+
+    def hf_files(self) -> dict[str, bytes]:
+        """Return those that will be written."""
+        return {Path(name).name: data for name, data in self._small.items() if name.startswith(f"{_HF}/")}
 
 
 def write_native(source: Source, target: str, *, layout: Layout, check: Callable[[Source], None]) -> None:
@@ -115,7 +125,7 @@ def write_native(source: Source, target: str, *, layout: Layout, check: Callable
         ValueError: the model does not fit the layout, or there is something of the target's name.
         OSError: it cannot be written.
     """
-    files = list(_files(source, layout))
+    files = native_files(source, layout)
     hf_files = source.hf_files()
     small = {f"{_HF}/{name}": data for name, data in hf_files.items()}
     state: dict[str, Any] = {
@@ -135,7 +145,7 @@ def write_native(source: Source, target: str, *, layout: Layout, check: Callable
         small=small,
         description="writing weights",
         resumes=source.identity(),
-        check=lambda checkpoint, index: check(_Unsealed(checkpoint, index, source)),
+        check=lambda checkpoint, index: check(_Unsealed(checkpoint, index, small)),
     )
 
 
@@ -148,14 +158,21 @@ def _tokenizer_info(hf_files: dict[str, bytes]) -> TokenizerInfo:
         return TokenizerInfo.of(tokenizer, prepend_bos=prepend_bos)
 
 
-def _files(source: Source, layout: Layout) -> Iterator[File]:
-    """Yield the files of every process of a layout: its stage of the pipeline, its part of every matrix."""
+def native_files(source: Source, layout: Layout) -> list[File]:
+    """Return the files of every process of a layout: its stage of the pipeline, its part of every matrix.
+
+    Raises:
+        ValueError: the model cannot be divided so.
+    """
     architecture = source.architecture
-    if architecture.vocab_size % layout.tensor or architecture.num_key_value_heads % layout.tensor:
-        raise CheckpointError(
-            f"model_parallel_size = {layout.tensor} divides not both vocab_size = {architecture.vocab_size} and the "
-            f"{architecture.num_key_value_heads} heads of keys and values"
-        )
+    divided = {
+        f"vocab_size = {architecture.vocab_size}": architecture.vocab_size,
+        f"intermediate_size = {architecture.intermediate_size}": architecture.intermediate_size,
+        f"num_key_value_heads = {architecture.num_key_value_heads}": architecture.num_key_value_heads,
+    }
+    problems = [what for what, size in divided.items() if size % layout.tensor]
+    if problems:
+        raise CheckpointError(f"model_parallel_size = {layout.tensor} does not divide {' and '.join(problems)}")
     layers = stage_layers(architecture, stages=layout.pipeline, seq_length=architecture.max_position_embeddings)
     stages: list[list[str]] = [[] for _ in layers]
     for name in source.shapes:
@@ -167,8 +184,7 @@ def _files(source: Source, layout: Layout) -> Iterator[File]:
     processes = ((names, rank) for names in stages for rank in range(layout.tensor))
     boxes = ([_box(source, name, rank, layout.tensor) for name in names] for names, rank in processes)
     files = [file for of_one in boxes for file in grouped([box for box in of_one if box is not None])]
-    for number, held in enumerate(files):
-        yield arranged_file(file_name(MODEL, number, len(files)), held)
+    return [arranged_file(file_name(MODEL, number, len(files)), held) for number, held in enumerate(files)]
 
 
 def _box(source: Source, name: str, rank: int, size: int) -> Box | None:

@@ -8,6 +8,7 @@ all models so since 2025 (#1345). Nothing in the file tells them apart; only run
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from megatron.checkpoint.convert.assembled import AssembledSource, Entry, Held, held_in, layered
 from megatron.checkpoint.convert.huggingface import read_hf_files
-from megatron.checkpoint.convert.source import ConversionError
+from megatron.checkpoint.convert.source import ConversionError, check_config
 from megatron.checkpoint.hf import config_files
 from megatron.config.architecture import Architecture
 from megatron.config.neox_shape import neox_shape
@@ -107,6 +108,12 @@ _OLD_FEED_FORWARD: Mapping[str, Entry] = MappingProxyType(
     )
 )
 
+_STATED = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "rms_norm_eps", "rope_theta",
+    "tie_word_embeddings",
+)  # fmt: skip
+"""What a configuration of GPT-NeoX says of a model that its Hugging Face folder says, too."""
+
 _UNUSED = ("rotary_emb.inv_freq",)
 _LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 _RANK_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt")
@@ -136,10 +143,14 @@ class NeoxSource(AssembledSource):
             folder = folder / name
         ranks = _ranks(folder)
         self._config = config
+        files = sorted((folder / "configs").glob("*.yml"))
         if config is None:
-            architecture = _architecture(sorted((folder / "configs").glob("*.yml")), ranks, folder)
+            architecture = _architecture(files, ranks, folder)
         else:
             architecture = Architecture.from_folder(config)
+            if files:
+                stated = dataclasses.asdict(_architecture(files, ranks, folder))
+                check_config({name: stated[name] for name in _STATED}, architecture, where=f"{folder}/configs")
         table = dict(TABLE)
         if qkv_layout == BY_HEAD:
             table |= _BY_HEAD

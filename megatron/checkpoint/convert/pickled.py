@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,16 +60,24 @@ def read_pickled(path: Path, keep: Mapping[str, type] = MappingProxyType({})) ->
         OSError: it cannot be read.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [record.filename for record in archive.infolist() if record.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ConversionError(
+            f"{path} is no whole file that torch.save has written (PyTorch 1.6 or later): {error}"
+        ) from None
+    if packed:
+        # A few bytes could unfold to any number. PyTorch never packs.
+        raise ConversionError(f"{path} is not read: {packed[0]} in it is packed, which torch.save never does")
+    try:
         with _nothing_allowed():
             unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             with torch.serialization.safe_globals([(keep.get(name, Nothing), name) for name in unknown]):
                 found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
-        raise ConversionError(f"{path} asks for code to be run, and is not read: it holds more than tensors") from None
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # an empty file cannot be mapped
-            raise
-        raise ConversionError(f"{path} is empty") from None
+        raise ConversionError(
+            f"{path} is not read: it asks for code to be run, or is pickled in another way than torch.save's own"
+        ) from None
     except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise ConversionError(

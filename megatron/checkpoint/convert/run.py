@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from megatron.checkpoint.convert import check
 from megatron.checkpoint.convert.huggingface import HuggingFaceSource, write_huggingface
-from megatron.checkpoint.convert.megatron_core import MegatronCoreSource, write_megatron_core
+from megatron.checkpoint.convert.megatron_arguments import arguments_of
+from megatron.checkpoint.convert.megatron_core import MegatronCoreSource, place_of, write_megatron_core
 from megatron.checkpoint.convert.meta import MetaSource
-from megatron.checkpoint.convert.native import NativeSource, write_native
+from megatron.checkpoint.convert.native import NativeSource, native_files, write_native
 from megatron.checkpoint.convert.neox import BY_HEAD, JOINED, NeoxSource
-from megatron.checkpoint.convert.source import CastSource, ConversionError, Source
+from megatron.checkpoint.convert.source import CastSource, ConversionError, DisagreementError, Source
+from megatron.checkpoint.shards import LOCK, is_unfinished
+from megatron.checkpoint.storage import LocalStorage, Storage, parent_and_name
 from megatron.config.layout import Layout
+from megatron.utils.files import exclusive
+from megatron.utils.log import get_logger
 from megatron.utils.table import text_table
+
+_logger = get_logger(__name__)
 
 DTYPES: Mapping[str, torch.dtype | None] = {
     "keep": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16
@@ -69,7 +78,7 @@ def convert(wanted: Conversion) -> Iterator[str]:
         ValueError: it cannot be done, or the result is not what the source was.
         OSError: something cannot be read or written.
     """
-    source, notes = open_source(wanted)
+    source, notes = _open_checked(wanted)
     yield from notes
     said: list[str] = []
 
@@ -77,23 +86,57 @@ def convert(wanted: Conversion) -> Iterator[str]:
         if wanted.checked:
             said.append(_compared(wanted, source, result))
 
-    if wanted.target_format == "hf":
-        write_huggingface(source, Path(wanted.target), check=compare)
-    elif wanted.target_format == "megatron-core":
-        write_megatron_core(source, Path(wanted.target), check=compare)
-    else:
-        write_native(source, wanted.target, layout=wanted.layout, check=compare)
+    folder, name = parent_and_name(wanted.target)
+    temporary = folder / folder.temporary_name(name)
+    with _alone(temporary):
+        try:
+            if wanted.target_format == "hf":
+                write_huggingface(source, Path(wanted.target), check=compare)
+            elif wanted.target_format == "megatron-core":
+                write_megatron_core(source, Path(wanted.target), check=compare)
+            else:
+                write_native(source, wanted.target, layout=wanted.layout, check=compare)
+        except DisagreementError:
+            for written in temporary.names():
+                temporary.remove(written)
+            raise
+        except BaseException:
+            if is_unfinished(temporary):
+                _logger.warning("what has been written is in %s; the same command goes on there", temporary)
+            raise
     yield from said
     yield f"{source} -> {wanted.target} (dtype: {wanted.dtype})"
 
 
+@contextmanager
+def _alone(temporary: Storage) -> Iterator[None]:
+    """Keep other conversions to the same place away; an object store cannot."""
+    if not isinstance(temporary, LocalStorage):
+        yield
+        return
+    if temporary.path.is_symlink():
+        raise ConversionError(f"{temporary} is a link: move it away")
+    try:
+        with exclusive(temporary.path / LOCK):
+            yield
+    finally:
+        if temporary.path.is_dir() and not set(temporary.names()) - {LOCK}:
+            shutil.rmtree(temporary.path)
+
+
 def mapping_lines(wanted: Conversion) -> Iterator[str]:
-    """Yield what a conversion would make of what; nothing is written."""
-    source, notes = open_source(wanted)
+    """Yield what a conversion would make of what; nothing is written.
+
+    Raises:
+        ValueError: as :func:`convert`, as far as that can be known before.
+        OSError: something cannot be read.
+    """
+    source, notes = _open_checked(wanted)
     yield from notes
+    place = place_of if wanted.target_format == "megatron-core" else str
     rows = [["tensor", "shape", "dtype", "from"]]
     rows += [
-        [name, " x ".join(map(str, shape)), str(source.dtype(name)).removeprefix("torch."), source.origin(name)]
+        [place(name), " x ".join(map(str, shape)), str(source.dtype(name)).removeprefix("torch."), source.origin(name)]
         for name, shape in source.shapes.items()
     ]
     yield text_table(rows)
@@ -104,14 +147,69 @@ def open_source(wanted: Conversion) -> tuple[Source, tuple[str, ...]]:
     """Return the source of a conversion, with the dtype that is asked for, and what there is to say about it."""
     if wanted.source_format == wanted.target_format:
         raise ConversionError("--from and --to are the same format")
-    if wanted.config is not None and wanted.source_format in ("native", "hf"):
-        raise ConversionError(f"--config is for formats without a config.json; {wanted.source_format} has its own")
-    source = _OPEN[wanted.source_format](wanted)
+    try:
+        source = _OPEN[wanted.source_format](wanted)
+    except ValueError as error:
+        raise ConversionError(f"{error}{_hint(wanted)}") from error
     notes = source.notes
     if isinstance(source, NeoxSource) and wanted.qkv_layout is None:
         source, note = _likelier_reading(wanted, source)
         notes = (*notes, note)
     return _cast(wanted, source), notes
+
+
+def _open_checked(wanted: Conversion) -> tuple[Source, tuple[str, ...]]:
+    """Open the source, unless the conversion cannot be done: then say all that is wrong with what is asked for."""
+    problems = list(_contradictions(wanted))
+    if problems:
+        raise ConversionError("; ".join(problems))
+    source, notes = open_source(wanted)
+    if wanted.target_format == "native":
+        native_files(source, wanted.layout)
+    elif wanted.target_format == "megatron-core":
+        arguments_of(source.architecture)
+    check.check_tokenizer(source)
+    return source, notes
+
+
+def _contradictions(wanted: Conversion) -> Iterator[str]:
+    source, target = Path(wanted.source), Path(wanted.target)
+    local = "://" not in wanted.source, "://" not in wanted.target
+    if not local[0] and wanted.source_format != "native":
+        yield f"only native is read from an object store; fetch {wanted.source} to a folder"
+    elif local[0] and not source.exists():
+        yield f"{source} does not exist"
+    if not local[1] and wanted.target_format != "native":
+        yield f"only native is written to an object store; {wanted.target} is no folder"
+    elif local[1] and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
+        yield f"{target} exists; give another name, or delete it"
+    elif all(local) and target.resolve().is_relative_to(source.resolve()):
+        yield f"{target} lies in {source}, which is read"
+    if wanted.layout.processes > 1 and wanted.target_format != "native":
+        yield "--model-parallel-size and --pipe-parallel-size are for --to native"
+    if wanted.qkv_layout is not None and wanted.source_format != "neox":
+        yield "--qkv-layout is for --from neox"
+    if wanted.config is not None and wanted.source_format in ("native", "hf"):
+        yield f"--config is for formats without a config.json; {wanted.source_format} has its own"
+
+
+_MARKS: Mapping[str, tuple[str, ...]] = {
+    "native": ("COMPLETE", "global_step*/COMPLETE"),
+    "hf": ("config.json",),
+    "meta": ("params.json", "consolidated.*.pth"),
+    "neox": ("layer_*-model_*-model_states.pt", "mp_rank_*_model_states.pt", "global_step*/*_model_states.pt"),
+    "megatron-core": ("latest_checkpointed_iteration.txt", ".metadata"),
+}
+"""Names that each format's folders have."""
+
+
+def _hint(wanted: Conversion) -> str:
+    """Return what a folder that could not be read in one format looks like."""
+    if "://" in wanted.source:
+        return ""
+    folder = Path(wanted.source)
+    found = [name for name, marks in _MARKS.items() if any(next(folder.glob(mark), None) for mark in marks)]
+    return "" if wanted.source_format in found or not found else f" (it looks like --from {found[0]})"
 
 
 _OPEN: Mapping[str, Callable[[Conversion], Source]] = {
@@ -144,7 +242,7 @@ def _likelier_reading(wanted: Conversion, joined: NeoxSource) -> tuple[NeoxSourc
     losses = {name: check.loss(check.our_logits(source, ids), ids) for name, source in readings.items()}
     best, other = sorted(losses, key=lambda name: losses[name])
     told = f"q, k and v {best}: {losses[best]:.2f} nats per token of text; {other}: {losses[other]:.2f}"
-    if not losses[other] - losses[best] > _CLEARLY_BETTER:
+    if not losses[other] - losses[best] > _CLEARLY_BETTER:  # also where they are no numbers
         raise ConversionError(f"{told}: too close to tell, is it a trained model? Give --text, or --qkv-layout")
     return readings[best], told
 
@@ -155,7 +253,7 @@ def _compared(wanted: Conversion, source: Source, result: Source) -> str:
     Raises:
         ConversionError: they do not agree.
     """
-    ids = check.sample_ids(source, wanted.text)
+    ids, kind = check.sample_ids(source, wanted.text)
     judge = check.transformers_logits if check.can_judge() else check.our_logits
     if wanted.source_format == "meta":
         stored = _cast(wanted, MetaSource(Path(wanted.source), wanted.config, permuted=False))
@@ -164,13 +262,18 @@ def _compared(wanted: Conversion, source: Source, result: Source) -> str:
         found = check.compared(judge(source, ids), check.our_logits(result, ids))
     else:
         found = check.compared(check.our_logits(source, ids), judge(result, ids))
-    told = (
-        f"{len(ids)} tokens through both: largest difference of logits {found.difference:.1e} "
-        f"({found.relative:.1e} of the largest), KL divergence {found.kl:.1e} nats per token"
+    told = f"{len(ids)} {kind} through both: " + (
+        "all logits are identical"
+        if found.difference == 0.0
+        else f"largest difference of logits {found.difference:.1e} ({found.relative:.1e} of the largest), "
+        f"KL divergence {found.kl:.1e} nats per token"
     )
+    if not found.is_finite:
+        why = f"these are no numbers; too large for --dtype {wanted.dtype}?"
+        raise DisagreementError(f"{told}: {why} Nothing is left of it")
     if not found.is_good:
-        raise ConversionError(
-            f"{told}: the result is not what it was made of. It has not got its name; at most {check.MAX_DIFFERENCE} "
+        raise DisagreementError(
+            f"{told}: the result is not what it was made of. Nothing is left of it; at most {check.MAX_DIFFERENCE} "
             f"of the largest and {check.MAX_KL} nats would be rounding"
         )
     return told if check.can_judge() else f"{told}; both with this project's model, since transformers is not installed"

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -17,9 +17,15 @@ from megatron.checkpoint.shards import MODEL, Piece, Place
 from megatron.checkpoint.store import CheckpointError
 from megatron.config.architecture import Architecture
 
+_MOST_SHOWN = 6
+
 
 class ConversionError(CheckpointError):
     """What should be converted cannot be, or its result is not what it was."""
+
+
+class DisagreementError(ConversionError):
+    """What was written does not compute what its source does."""
 
 
 class Source(ABC):
@@ -127,6 +133,32 @@ class CastSource(Source):
     def identity(self) -> str:
         """Return the source's identity; what is written has the dtype in its header."""
         return self._source.identity()
+
+
+def check_config(stated: Mapping[str, object], config: Architecture, *, where: str) -> None:
+    """Compare what a foreign checkpoint says of its model with the configuration that the user gives for it.
+
+    Args:
+        stated: fields of the shape.
+        config: the shape that is given.
+        where: what states them, for people.
+
+    Raises:
+        ConversionError: they differ; every field is named.
+    """
+    problems = [
+        f"{field} is {value} in {where}, {getattr(config, field)} in --config"
+        for field, value in stated.items()
+        if getattr(config, field) != value
+    ]
+    if problems:
+        raise ConversionError(f"--config is of another model: {'; '.join(problems)}")
+
+
+def shortened(problems: Iterable[str]) -> str:
+    """Return problems as one text: each once, and no more than a person reads."""
+    each = list(dict.fromkeys(problems))
+    return "; ".join(each[:_MOST_SHOWN]) + (f"; and {len(each) - _MOST_SHOWN} more" if len(each) > _MOST_SHOWN else "")
 
 
 def identity_of(files: Iterable[Path]) -> str:

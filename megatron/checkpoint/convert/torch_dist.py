@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
 import pickle
+import pickletools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,9 +61,21 @@ _CLASSES: Mapping[tuple[str, str], type] = {
 class _Unpickler(pickle.Unpickler):
     """Knows plain values and the classes above. Everything else becomes an object that holds and does nothing."""
 
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self._classes: dict[tuple[str, str], type] = {}
+
     def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for a class."""
         dtype = vars(torch).get(name) if module == "torch" else None
-        return dtype if isinstance(dtype, torch.dtype) else _CLASSES.get((module, name), Nothing)
+        return dtype if isinstance(dtype, torch.dtype) else self._own((module, name))
+
+    def _own(self, name: tuple[str, str]) -> Any:
+        """Return a class of this file's own: a pickle may set attributes of what it names."""
+        if name not in self._classes:
+            known = _CLASSES.get(name, Nothing)
+            self._classes[name] = known if known is torch.Size else type(known.__name__, (known,), {})
+        return self._classes[name]
 
 
 class _Into(DefaultLoadPlanner):
@@ -159,8 +173,11 @@ class TorchDistFolder:
 
 def _read_metadata(path: Path) -> Metadata:
     try:
-        with path.open("rb") as file:
-            found = _Unpickler(file).load()
+        data = path.read_bytes()
+        # A number in a memo is the length of a list that is made for it.
+        if any("PUT" in code.name and int(number or 0) > len(data) for code, number, _ in pickletools.genops(data)):
+            raise ValueError("it numbers more objects than it can hold")
+        found = _Unpickler(io.BytesIO(data)).load()
     except OSError:
         raise
     except Exception as error:  # a pickle can fail in any way
@@ -169,7 +186,14 @@ def _read_metadata(path: Path) -> Metadata:
     parts = [getattr(found, name, None) for name in ("state_dict_metadata", "storage_data")]
     if not isinstance(found, Metadata) or not all(isinstance(part, dict) for part in parts):
         raise ConversionError(f"{path} is not what torch.distributed.checkpoint writes")
-    return found
+    # Keys are compared by their class, too.
+    stored = {_key(key): value for key, value in found.storage_data.items()}
+    return Metadata(found.state_dict_metadata, storage_data=stored)
+
+
+def _key(key: Any) -> MetadataIndex:
+    offset = getattr(key, "offset", None)
+    return MetadataIndex(str(getattr(key, "fqn", "")), offset if isinstance(offset, torch.Size) else None)
 
 
 def _is_usable(where: Any) -> bool:

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from megatron.checkpoint import shards
 from megatron.checkpoint.convert.check import Agreement, compared
+from megatron.checkpoint.convert.native import NativeSource
 from megatron.checkpoint.convert.run import Conversion, convert, mapping_lines
 from megatron.checkpoint.convert.source import Source
 from megatron.checkpoint.folder import open_model
@@ -22,13 +25,16 @@ from megatron.checkpoint.hf import load_weights, save_model
 from megatron.checkpoint.restore import load
 from megatron.checkpoint.seal import verify
 from megatron.checkpoint.storage import LocalStorage
-from megatron.checkpoint.store import CheckpointError
+from megatron.checkpoint.store import CheckpointError, CheckpointStore
 from megatron.config.architecture import Architecture, RopeScaling
 from megatron.config.layout import Layout
 from megatron.model.llama import Llama
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.process import World
 from megatron.parallel.tensor import divide_matrices, divided_dim
+from megatron.utils.files import exclusive
+from tests.foreign_checkpoints import BASE, model_of, write_neox
+from tests.unit.checkpoint.test_store import save, trained
 
 ROOT = Path(__file__).resolve().parents[3]
 SHAPES = {
@@ -159,7 +165,7 @@ def test_the_tool(tmp_path: Path) -> None:
     result = tool(*there, "--model-parallel-size", "2", "--pipe-parallel-size", "2")
     said, done = result.stdout.splitlines()
     assert done == f"{tmp_path}/hf -> {ours} (dtype: keep)"
-    assert said.startswith("64 tokens through both: largest difference of logits ")
+    assert said == "64 random tokens through both: all logits are identical"
     assert tool("--from", "native", "--to", "hf", "--input", ours, "--output", back).returncode == 0
     assert weights(tmp_path / "hf").keys() == weights(tmp_path / "back").keys()
     again = tool(*there)
@@ -194,6 +200,128 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.M
         assert not (tmp_path / target / "UNFINISHED").exists()
     verify(LocalStorage(tmp_path / "ours"))
     assert all(torch.equal(t, weights(source)[n]) for n, t in weights(tmp_path / "back").items())
+
+
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
+    """Begin a conversion that ends after three files, and return where they are."""
+    monkeypatch.setattr(shards, "FILE_BYTES", 4000)
+    write, written = shards.write_file, []
+
+    def failing(folder: LocalStorage, file: shards.File, read: Any, *, ahead: int) -> Any:
+        if len(written) == 3:
+            raise OSError("the power is gone")
+        written.append(file.name)
+        return write(folder, file, read, ahead=ahead)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="power"):
+        patch.setattr(shards, "write_file", failing)
+        list(convert(Conversion(target_format="native", target=str(tmp_path / "ours"), **options)))
+    return tmp_path / ".ours.tmp"
+
+
+def test_another_reading_of_the_same_files_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_neox(model_of(BASE), BASE, tmp_path / "neox", by_head=True)
+    options = {"source_format": "neox", "source": str(tmp_path / "neox"), "checked": False}
+    interrupted(tmp_path, monkeypatch, **options, qkv_layout="joined")
+    list(convert(Conversion(target_format="native", target=str(tmp_path / "ours"), **options, qkv_layout="by-head")))
+    found = NativeSource(tmp_path / "ours")
+    assert all(torch.equal(found.tensor(name), weight) for name, weight in model_of(BASE).items())
+
+
+def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf")
+    begun = interrupted(tmp_path, monkeypatch, source_format="hf", source=str(source))
+    (begun / ".model-00004-of-00009.safetensors.tmp77-abcdef01").write_bytes(b"half")
+    run("hf", source, "native", tmp_path / "ours")
+    verify(LocalStorage(tmp_path / "ours"))
+    names = {path.name for path in (tmp_path / "ours").iterdir()}
+    assert not [name for name in names if "tmp" in name] and not names & {"LOCK", "UNFINISHED"}
+
+
+@pytest.mark.parametrize("target_format", ["native", "hf", "megatron-core"])
+def test_what_others_have_put_there_stays(target_format: str, tmp_path: Path) -> None:
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf")
+    run("hf", source, "native", tmp_path / "native")
+    source_format, source = ("native", tmp_path / "native") if target_format == "hf" else ("hf", source)
+    (tmp_path / ".ours.tmp").mkdir()
+    (tmp_path / ".ours.tmp" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="holds something that no conversion has begun"):
+        run(source_format, source, target_format, tmp_path / "ours")
+    assert (tmp_path / ".ours.tmp" / "thesis.tex").read_text() == "years of work"
+    (tmp_path / ".ours.tmp").rename(tmp_path / "thesis")
+    (tmp_path / ".ours.tmp").symlink_to(tmp_path / "thesis")
+    with pytest.raises(ValueError, match="is a link"):
+        run(source_format, source, target_format, tmp_path / "ours")
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] in (["thesis.tex"], ["LOCK", "thesis.tex"])
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf")
+    with exclusive(tmp_path / ".ours.tmp" / "LOCK"), pytest.raises(ValueError, match="another run is writing to"):
+        run("hf", source, "native", tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source_format": "hf", "target_format": "hf"}, "are the same format"),
+        ({"source": "nothere"}, "nothere does not exist"),
+        ({"target_format": "hf", "source_format": "native", "target": "s3://bucket/x"}, "only native is written to an"),
+        ({"source": "s3://bucket/x"}, "only native is read from an object store"),
+        ({"target": "{}/hf/inside"}, "which is read"),
+        ({"qkv_layout": "joined"}, "--qkv-layout is for --from neox"),
+        ({"config": Path("x")}, "--config is for formats without a config.json"),
+        ({"target_format": "megatron-core", "layout": Layout(tensor=2)}, "are for --to native"),
+        ({"source_format": "meta"}, r"holds no consolidated.00.pth \(it looks like --from hf\)"),
+        ({"source_format": "neox"}, r"it looks like --from hf"),
+        ({"source_format": "megatron-core"}, r"it looks like --from hf"),
+        ({"layout": Layout(tensor=3)}, "does not divide vocab_size = 64 and intermediate_size = 32"),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False])
+def test_what_cannot_be_is_said_before_anything_is_written(
+    options: dict[str, Any], message: str, dry: bool, tmp_path: Path
+) -> None:
+    source = folder_of(SHAPES["tied"], tmp_path / "hf")
+    usual = {"source_format": "hf", "source": str(source), "target_format": "native", "target": str(tmp_path / "ours")}
+    given = {name: value.format(tmp_path) if isinstance(value, str) else value for name, value in options.items()}
+    with pytest.raises(ValueError, match=message):
+        list((mapping_lines if dry else convert)(Conversion(**{**usual, **given})))
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
+
+
+def test_a_width_that_cannot_be_divided(tmp_path: Path) -> None:
+    shape = dataclasses.replace(SHAPES["tied"], intermediate_size=33)
+    source = folder_of(shape, tmp_path / "hf")
+    with pytest.raises(CheckpointError, match="model_parallel_size = 2 does not divide intermediate_size = 33"):
+        run("hf", source, "native", tmp_path / "ours", layout=Layout(tensor=2))
+
+
+def test_numbers_that_are_too_large_for_their_dtype(tmp_path: Path) -> None:
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf", torch.float32)
+    found = weights(source)
+    found["lm_head.weight"] *= 1e7
+    save_file(found, source / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match="these are no numbers; too large for --dtype float16"):
+        run("hf", source, "native", tmp_path / "ours", "float16")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_tokenizer_of_another_model(tmp_path: Path, shared: Path) -> None:
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf")
+    file = shared / "data" / "tokenizers" / "llama3" / "tokenizer.model"
+    (source / "tokenizer.model").write_bytes(file.read_bytes())
+    with pytest.raises(CheckpointError, match="the tokenizer has 128,256 tokens, the model 64"):
+        run("hf", source, "native", tmp_path / "ours")
+
+
+def test_an_optimizer_is_left_out_and_said(tmp_path: Path) -> None:
+    model, optimizer = trained()
+    state = {"architecture": dataclasses.asdict(model.architecture)}
+    save(CheckpointStore(LocalStorage(tmp_path / "run")), 1, model, optimizer, state=state)
+    lines = run("native", tmp_path / "run", "hf", tmp_path / "hf")
+    count = 2 * sum(1 for _ in model.parameters())
+    assert lines[0].startswith(f"the optimizer is left out: {3 * count // 2} tensors with ")
 
 
 def test_what_another_source_began_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,10 +363,7 @@ def test_a_result_that_is_not_its_source_does_not_appear(
     monkeypatch.setattr(Source, "pieces", wrong)
     with pytest.raises(CheckpointError, match="the result is not what it was made of"):
         run(source_format, source, target_format, tmp_path / "target")
-    assert not (tmp_path / "target").exists()
-    # Nor when it is tried once more: the files are there by then.
-    with pytest.raises(CheckpointError, match="the result is not what it was made of"):
-        run(source_format, source, target_format, tmp_path / "target")
+    assert not (tmp_path / "target").exists() and not (tmp_path / ".target.tmp").exists()
 
 
 def test_agreement() -> None:

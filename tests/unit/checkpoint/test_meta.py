@@ -86,7 +86,7 @@ def test_heads_that_ranks_share_must_be_the_same(tmp_path: Path) -> None:
 def test_half_of_a_model_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
     """A config with half of the width would fit to the first rank alone."""
     write_meta(model_of(BASE), BASE, tmp_path / "meta", ranks=2)
-    half = dataclasses.replace(BASE, intermediate_size=48, num_key_value_heads=2)
+    half = dataclasses.replace(BASE, intermediate_size=48)
     save_model(model_of(half), half, tmp_path / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
     with pytest.raises(ConversionError, match="does not make"):
         MetaSource(tmp_path / "meta", tmp_path / "hf")
@@ -100,6 +100,25 @@ def test_strange_params(line: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "meta" / "params.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **line}))
     with pytest.raises(ConversionError, match="too few for" if "n_layers" in line else f"{next(iter(line))} is"):
+        MetaSource(tmp_path / "meta", None)
+
+
+def test_a_config_of_another_model(tmp_path: Path) -> None:
+    write_meta(model_of(BASE), BASE, tmp_path / "meta")
+    other = dataclasses.replace(BASE, rope_theta=500_000.0, rms_norm_eps=1e-6)
+    save_model(model_of(other), other, tmp_path / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
+    with pytest.raises(ConversionError) as error:
+        MetaSource(tmp_path / "meta", tmp_path / "hf")
+    assert str(error.value) == (
+        "--config is of another model: rms_norm_eps is 1e-05 in params.json, 1e-06 in --config; "
+        "rope_theta is 10000.0 in params.json, 500000.0 in --config"
+    )
+
+
+def test_a_missing_file_is_called_so(tmp_path: Path) -> None:
+    write_meta(model_of(BASE), BASE, tmp_path / "meta", ranks=2)
+    (tmp_path / "meta" / "consolidated.01.pth").unlink()
+    with pytest.raises(ConversionError, match=r"there are 1 files consolidated.*and the model is divided into 2"):
         MetaSource(tmp_path / "meta", None)
 
 

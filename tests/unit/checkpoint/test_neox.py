@@ -149,6 +149,14 @@ def test_a_model_that_computes_something_else(line: str, tmp_path: Path) -> None
         NeoxSource(tmp_path / "neox", None)
 
 
+def test_a_config_of_another_model(tmp_path: Path) -> None:
+    write_neox(model_of(BASE), BASE, tmp_path / "neox")
+    other = dataclasses.replace(BASE, rope_theta=500_000.0)
+    save_model(model_of(other), other, tmp_path / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
+    with pytest.raises(ConversionError, match=r"rope_theta is 10000.0 in .*/configs, 500000.0 in --config"):
+        NeoxSource(tmp_path / "neox", tmp_path / "hf")
+
+
 def test_ranks_that_do_not_agree(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     weights = model_of(BASE)
     write_neox(weights, BASE, tmp_path / "neox", ranks=2)
