@@ -315,6 +315,38 @@ def test_a_tokenizer_of_another_model(tmp_path: Path, shared: Path) -> None:
         run("hf", source, "native", tmp_path / "ours")
 
 
+def test_llama_3s_own_tokenizer_in_a_hugging_face_folder(tmp_path: Path, shared: Path) -> None:
+    source = folder_of(dataclasses.replace(SHAPES["many heads"], vocab_size=128_256), tmp_path / "hf")
+    file = shared / "data" / "tokenizers" / "llama3" / "tokenizer.model"
+    (source / "tokenizer.model").write_bytes(file.read_bytes())
+    lines = run("hf", source, "native", tmp_path / "ours")
+    assert lines[0].startswith("64 tokens of text through both")
+    assert open_model(tmp_path / "ours", device=torch.device("cpu")).tokenizer.bos_id == 128_000
+    (source / "tokenizer.model").write_bytes(b"neither of the two")
+    with pytest.raises(CheckpointError, match=r"the tokenizer of .*/hf: tokenizer.model: is no SentencePiece model"):
+        run("hf", source, "native", tmp_path / "again")
+
+
+def test_an_interrupt_is_no_trace(tmp_path: Path) -> None:
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf")
+    text = f"""
+import signal
+import sys
+sys.argv[1:] = "--from hf --to native --input {source} --output {tmp_path / 'ours'}".split()
+from megatron.checkpoint import shards
+def write(*arguments, **options):
+    signal.raise_signal(signal.SIGINT)
+shards.write_file = write
+sys.path.insert(0, "tools")
+import convert_checkpoint
+sys.exit(convert_checkpoint.main())
+"""
+    command = [sys.executable, "-c", text]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 130 and "Traceback" not in result.stderr
+    assert "the same command goes on there" in result.stderr and result.stderr.endswith("interrupted\n")
+
+
 def test_an_optimizer_is_left_out_and_said(tmp_path: Path) -> None:
     model, optimizer = trained()
     state = {"architecture": dataclasses.asdict(model.architecture)}

@@ -284,6 +284,18 @@ def test_a_hostile_metadata_runs_nothing(tmp_path: Path) -> None:
     assert not made.exists()
 
 
+def test_a_hostile_metadata_changes_nothing_and_takes_no_memory(tmp_path: Path) -> None:
+    release = written(GROUPED, tmp_path)
+    module = b"ctorch.distributed.checkpoint.metadata\nMetadata\n"
+    # A pickle may set attributes of the class itself, and number its objects as high as it likes.
+    pollution = module + b"(N(dS'polluted'\nI1\nsttb."
+    for text in (pollution, b"\x80\x04Nr\xff\xff\xff\x7f."):
+        (release / ".metadata").write_bytes(text)
+        with pytest.raises(ConversionError, match=r"\.metadata"):
+            MegatronCoreSource(release, None)
+    assert not hasattr(Metadata, "polluted")
+
+
 def test_metadata_of_earlier_versions(tmp_path: Path) -> None:
     """Megatron-Core had a class of its own, and PyTorch kept the properties of tensors elsewhere."""
     release = written(GROUPED, tmp_path)
@@ -464,6 +476,8 @@ def test_a_dry_run_says_where_everything_lies(tmp_path: Path) -> None:
     release = written(GROUPED, tmp_path)
     before = sorted(path.name for path in tmp_path.rglob("*"))
     lines = list(mapping_lines(Conversion("megatron-core", str(release), "hf", str(tmp_path / "back"))))
+    there = list(mapping_lines(Conversion("hf", str(tmp_path / "hf"), "megatron-core", str(tmp_path / "again"))))
+    assert "decoder.layers.self_attention.linear_qkv.weight[2]: keys" in there[0]
     assert "decoder.layers.self_attention.linear_qkv.weight[2]: keys" in lines[1]
     assert "decoder.layers.mlp.linear_fc1.weight[0]: second half" in lines[1]
     assert lines[-1].startswith("30 tensors, ")

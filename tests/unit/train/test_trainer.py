@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from megatron.checkpoint.convert.run import Conversion, convert
+from megatron.checkpoint.hf import save_model
 from megatron.checkpoint.storage import LocalStorage, open_storage
 from megatron.checkpoint.store import SaveError, read_state
 from megatron.config.load import load
@@ -131,6 +133,22 @@ def test_finetune_takes_the_weights_alone(tiny_run: MakeRun) -> None:
     assert (trainer.step, trainer.samples, trainer.resumed_from) == (0, 0, None)
     trainer.run()
     assert losses(fresh)[1] == pytest.approx(last, abs=0.3)
+
+
+def test_a_converted_checkpoint_gives_its_weights_alone(
+    tiny_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tiny_run()
+    model = Trainer(config_of(run), ALONE).model
+    hf, converted = run.folder / "hf", run.folder / "converted"
+    save_model(model.state_dict(), model.architecture, hf, dtype=torch.float32, bos_id=1, eos_id=2)
+    list(convert(Conversion("hf", str(hf), "native", str(converted))))
+    fresh = [f"save={run.folder / 'fresh'}", f"load={converted}"]
+    with pytest.raises(ValueError, match="was converted and holds weights only: set `finetune: true`"):
+        Trainer(config_of(run, *fresh), ALONE)
+    caplog.clear()
+    trainer = Trainer(config_of(run, *fresh, "finetune=true"), ALONE)
+    assert trainer.resumed_from is None and "cannot be told" not in caplog.text
 
 
 def test_one_folder_for_load_and_save_as_in_gpt_neox(tiny_run: MakeRun) -> None:
