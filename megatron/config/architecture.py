@@ -109,7 +109,7 @@ class Architecture:
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise MissingFolderError(f"{path} does not exist; a Hugging Face model folder is wanted") from None
+            raise MissingFolderError(f"{path} does not exist: a Hugging Face model folder is wanted") from None
         except OSError as error:
             problem = f"{path} cannot be read: {error.strerror}; a Hugging Face model folder is wanted"
             raise MissingFolderError(problem) from None

@@ -236,11 +236,11 @@ def test_without_the_folder_the_layout_is_checked_by_the_shape_that_is_written(m
     shape = {key: value for key, value in minimal.items() if key not in with_folder}
     run = {**with_folder, **shape, "model_parallel_size": 4}  # which does not divide the 6 heads
     missing, heads, *_ = check_files(config_from(run))
-    assert "does not exist; a Hugging Face model folder is wanted" in missing
+    assert "does not exist: a Hugging Face model folder is wanted" in missing
     assert "num_attention_heads = 6" in heads
     del run["num_layers"]
     [missing] = check_files(config_from(run))
-    assert "does not exist; a Hugging Face model folder is wanted" in missing
+    assert "does not exist: a Hugging Face model folder is wanted" in missing
 
 
 def test_batch_on_these_processes(with_folder):
