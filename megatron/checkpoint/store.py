@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from megatron.checkpoint.blocks import FileSums
+from megatron.checkpoint.host_copies import HostCopies
 from megatron.checkpoint.index import Index
 from megatron.checkpoint.plan import SavePlans, tensors_of
 from megatron.checkpoint.seal import INDEX, MARKER, STATE, holds_only_ours, is_sealed, seal, why_incomplete
@@ -86,7 +87,7 @@ class CheckpointStore:
         self._peers = peers or Peers()
         self._keep_last, self._is_kept = keep_last, is_kept
         self._plans = SavePlans(self._peers)
-        self._copies = _HostCopies()
+        self._copies = HostCopies()
         self._thread = ThreadPoolExecutor(1, "checkpoint") if in_background else None
         self._saving: Future[Saved] | None = None
         self._passed_over: set[str] = set()
@@ -277,39 +278,6 @@ class _Job:
     copies: Mapping[str, Path]
     started: float
     problem: str | None = None  # why this process has nothing to write
-
-
-class _HostCopies:
-    """A copy of tensors in the host's memory, which is kept from save to save: memory is slow to get."""
-
-    def __init__(self) -> None:
-        self._memory = torch.empty(0, dtype=torch.uint8)
-
-    def of(self, tensors: Mapping[Piece, Tensor]) -> dict[Piece, Tensor]:
-        """Return copies of tensors; they last until the next call."""
-        size = sum(piece.num_bytes for piece in tensors)
-        on_gpu = any(tensor.is_cuda for tensor in tensors.values())
-        if size > len(self._memory):
-            self._memory = torch.empty(0, dtype=torch.uint8)
-            self._memory = torch.empty(size, dtype=torch.uint8)
-            if on_gpu:
-                _pin(self._memory)
-        copies, end = {}, 0
-        # Widest first, so that each begins at a multiple of its width.
-        for piece, tensor in sorted(tensors.items(), key=lambda item: -item[0].dtype.itemsize):
-            start, end = end, end + piece.num_bytes
-            copies[piece] = self._memory[start:end].view(piece.dtype).view(piece.part.shape)
-            copies[piece].copy_(tensor, non_blocking=True)
-        if on_gpu:
-            torch.cuda.current_stream().synchronize()
-        return copies
-
-
-def _pin(memory: Tensor) -> None:
-    """Let the GPU copy to memory as it is; PyTorch's own pinned memory comes in powers of two, up to twice as much."""
-    problem = torch.cuda.cudart().cudaHostRegister(memory.data_ptr(), memory.nbytes, 0)
-    if int(problem) != 0:
-        logger.warning("memory for checkpoints cannot be pinned (CUDA error %d): copies take longer", int(problem))
 
 
 def _write_files(folder: Storage, job: _Job) -> dict[str, FileSums]:

@@ -13,7 +13,9 @@ import torch
 from megatron.checkpoint.convert import check
 from megatron.checkpoint.convert.huggingface import HuggingFaceSource, write_huggingface
 from megatron.checkpoint.convert.megatron_arguments import arguments_of
-from megatron.checkpoint.convert.megatron_core import MegatronCoreSource, place_of, write_megatron_core
+from megatron.checkpoint.convert.megatron_core import MegatronCoreSource
+from megatron.checkpoint.convert.megatron_core_writer import write_megatron_core
+from megatron.checkpoint.convert.megatron_names import place_of
 from megatron.checkpoint.convert.meta import MetaSource
 from megatron.checkpoint.convert.native import NativeSource, native_files, write_native
 from megatron.checkpoint.convert.neox import BY_HEAD, JOINED, NeoxSource

@@ -20,7 +20,9 @@ from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex, Tenso
 
 from megatron.checkpoint.convert.huggingface import HuggingFaceSource
 from megatron.checkpoint.convert.megatron_arguments import architecture_of, arguments_of
-from megatron.checkpoint.convert.megatron_core import EMBEDDING, MAPPING, MegatronCoreSource, write_megatron_core
+from megatron.checkpoint.convert.megatron_core import MegatronCoreSource
+from megatron.checkpoint.convert.megatron_core_writer import write_megatron_core
+from megatron.checkpoint.convert.megatron_names import EMBEDDING, MAPPING
 from megatron.checkpoint.convert.run import Conversion, convert, mapping_lines
 from megatron.checkpoint.convert.source import ConversionError, Source
 from megatron.checkpoint.convert.torch_dist import TorchDistFolder
