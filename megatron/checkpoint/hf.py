@@ -176,7 +176,7 @@ def write_model(
     read: Callable[[Piece], Iterable[Tensor]],
     folder: Path,
     *,
-    resumes: str | None = None,
+    resumed: bool = False,
 ) -> None:
     """Write the safetensors of a Hugging Face folder, and their index where they are several.
 
@@ -184,18 +184,18 @@ def write_model(
         tensors: dtype and shape of each, in the order of the model.
         read: as for :func:`megatron.checkpoint.shards.write_files`.
         folder: made when missing. Weights that it holds already are deleted first, unless they are resumed from.
-        resumes: as for :func:`megatron.checkpoint.shards.write_files`.
+        resumed: as for :func:`megatron.checkpoint.shards.write_files`.
     """
     boxes = [Box.all_of(f"{MODEL}.{name}", dtype, shape) for name, (dtype, shape) in tensors.items()]
     shards = list(grouped(boxes))
     names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
     names = names if len(shards) > 1 else ["model.safetensors"]
     files = [arranged_file(name, shard) for name, shard in zip(names, shards, strict=True)]
-    if resumes is None:
+    if not resumed:
         # Weights of an earlier export, in another number of files, would be taken for these.
         for stale in [*folder.glob("model*.safetensors"), folder / _INDEX]:
             stale.unlink(missing_ok=True)
-    write_files(LocalStorage(folder), files, read, description="writing weights", resumes=resumes)
+    write_files(LocalStorage(folder), files, read, description="writing weights", resumed=resumed)
     if len(shards) > 1:
         total = sum(piece.num_bytes for file in files for piece in file.pieces)
         index = {_hf_name(box.name): name for name, shard in zip(names, shards, strict=True) for box in shard}

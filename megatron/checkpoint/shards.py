@@ -32,11 +32,6 @@ _ROWS_BYTES = 16 << 20
 FILE_BYTES = 5_000_000_000
 """How large files of weights become."""
 
-# Lies in a folder that is being written, and says of what.
-_UNFINISHED = "UNFINISHED"
-
-LOCK = "LOCK"
-"""Lies in a folder as long as somebody writes to it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +160,11 @@ def grouped(boxes: Iterable[Box], max_bytes: int | None = None) -> Iterator[list
     yield group
 
 
+def headers_of(files: Iterable[File]) -> str:
+    """Return a text that says what is in files, and where."""
+    return xxhash.xxh3_128_hexdigest(b"".join(file.name.encode() + file.header for file in files))
+
+
 def stored_tensors(pieces: Iterable[Piece]) -> dict[str, StoredTensor]:
     """Return the tensors that pieces make up together."""
     parts: dict[str, list[Piece]] = {}
@@ -206,49 +206,13 @@ def write_file(
     return sums[-1]
 
 
-def begin(folder: Storage, what: str) -> bool:
-    """Mark a folder as one that is being written; return whether an earlier try of the same lies there.
-
-    What another try has begun is deleted.
-
-    Args:
-        folder: where will be written.
-        what: says what, from which source, and how it is read.
-
-    Raises:
-        ValueError: something else lies there.
-    """
-    names = [name for name in folder.names() if name != LOCK]
-    if names and not is_unfinished(folder):
-        raise ValueError(f"{folder} holds something that no conversion has begun: move it away")
-    digest = xxhash.xxh3_128_hexdigest(what.encode("utf-8", "surrogateescape")).encode()
-    if names and folder.read(_UNFINISHED) == digest:
-        return True
-    for name in names:
-        if name != _UNFINISHED:
-            folder.remove(name)
-    folder.put_bytes(_UNFINISHED, digest)
-    return False
-
-
-def is_unfinished(folder: Storage) -> bool:
-    """Return whether :func:`begin` has marked a folder."""
-    return folder.size(_UNFINISHED) is not None
-
-
-def finish(folder: Storage) -> None:
-    """Take the mark away: what lies there is whole."""
-    folder.remove(_UNFINISHED)
-    folder.remove(LOCK)
-
-
 def write_files(
     folder: Storage,
     files: Sequence[File],
     read: Callable[[Piece], Iterable[Tensor]],
     *,
     description: str,
-    resumes: str | None = None,
+    resumed: bool = False,
 ) -> dict[str, FileSums]:
     """Write safetensors files in this process alone, behind a progress bar.
 
@@ -257,21 +221,18 @@ def write_files(
         files: what is in them.
         read: as for :func:`write_file`.
         description: of the bar.
-        resumes: what :func:`begin` is told; then files that an earlier call with the same text and the same ``files``
-            has finished in this folder are read instead of written.
+        resumed: whether an earlier call with the same ``files`` may have finished some of them in this folder; they are
+            read instead of written, and all else that lies there is deleted.
 
     Raises:
-        ValueError: there is something else in the folder.
         OSError: one cannot be written.
     """
     done: set[str] = set()
-    if resumes is not None:
-        headers = xxhash.xxh3_128_hexdigest(b"".join(file.header for file in files))
-        if begin(folder, f"{resumes} {headers}"):
-            sizes = folder.sizes()
-            done = {file.name for file in files if sizes.get(file.name) == file.num_bytes}
-            _logger.info("going on: %d of %d files in %s are done", len(done), len(files), folder)
-        for name in set(folder.names()) - done - {_UNFINISHED, LOCK}:
+    if resumed:
+        sizes = folder.sizes()
+        done = {file.name for file in files if sizes.get(file.name) == file.num_bytes}
+        _logger.info("going on: %d of %d files in %s are done", len(done), len(files), folder)
+        for name in set(folder.names()) - done:
             folder.remove(name)  # left by a process that was killed while it wrote
     sums = {}
     with progress_bar(sum(file.num_bytes for file in files), description=description) as advance:

@@ -24,8 +24,9 @@ from megatron.checkpoint.host_copies import HostCopies
 from megatron.checkpoint.index import Index
 from megatron.checkpoint.plan import SavePlans, tensors_of
 from megatron.checkpoint.seal import INDEX, MARKER, STATE, holds_only_ours, is_sealed, seal, why_incomplete
-from megatron.checkpoint.shards import File, Piece, finish, is_unfinished, stored_tensors, write_file, write_files
+from megatron.checkpoint.shards import File, Piece, headers_of, stored_tensors, write_file, write_files
 from megatron.checkpoint.storage import Storage
+from megatron.checkpoint.unfinished import publish, unfinished
 from megatron.parallel.process import Peers
 from megatron.utils.log import get_logger
 
@@ -224,7 +225,10 @@ class CheckpointStore:
         """Write the small files, last of all the marker, and give the folder its name."""
         assert self._plans.tensors is not None
         small = {**job.small, **{name: path.read_bytes() for name, path in job.copies.items()}}
-        _seal(self.folder, temporary, final, Index(self._plans.tensors, sums), small)
+        _seal(self.folder / temporary, Index(self._plans.tensors, sums), small)
+        if temporary != final:
+            _delete(self.folder, final)
+        self.folder.publish(temporary, final)
         self._passed_over.discard(final)  # it is another one now
 
     def _clear(self, temporary: str, final: str) -> None:
@@ -284,16 +288,12 @@ def _write_files(folder: Storage, job: _Job) -> dict[str, FileSums]:
     return {file.name: write_file(folder, file, lambda piece: (job.tensors[piece],)) for file in job.files}
 
 
-def _seal(folder: Storage, temporary: str, final: str, index: Index, small: Mapping[str, bytes]) -> None:
-    """Write what lies beside the tensors, last of all the marker, and give the checkpoint its name."""
+def _seal(checkpoint: Storage, index: Index, small: Mapping[str, bytes]) -> None:
+    """Write what lies beside the tensors, last of all the marker."""
     files = {**small, INDEX: index.to_json()}
     for name, data in files.items():
-        (folder / temporary).put_bytes(name, data)
-    (folder / temporary).put_bytes(MARKER, seal(files))
-    finish(folder / temporary)
-    if temporary != final:
-        _delete(folder, final)
-    folder.publish(temporary, final)
+        checkpoint.put_bytes(name, data)
+    checkpoint.put_bytes(MARKER, seal(files))
 
 
 def write_checkpoint(
@@ -316,21 +316,20 @@ def write_checkpoint(
         read: as for :func:`megatron.checkpoint.shards.write_files`.
         small: what lies beside them, ``state.json`` among it.
         description: of the bar.
-        resumes: as for :func:`megatron.checkpoint.shards.write_files`.
+        resumes: says from what it is made; an interrupted call of the same is gone on with.
         check: called when all tensors are written; what it raises keeps the checkpoint from appearing.
 
     Raises:
         ValueError: there is something of that name, or what is written contradicts itself.
         OSError: it cannot be written.
     """
-    temporary = folder.temporary_name(name)
-    if (folder / name).names() and (is_sealed(folder / name) or not is_unfinished(folder / name)):
-        raise CheckpointError(f"{folder / name} exists; give another name, or delete it")
-    sums = write_files(folder / temporary, files, read, description=description, resumes=resumes)
-    index = Index(stored_tensors(piece for file in files for piece in file.pieces), sums)
-    Index.from_json(index.to_json())  # which looks for contradictions
-    check(folder / temporary, index)
-    _seal(folder, temporary, name, index, small)
+    with unfinished(folder, name, f"{resumes} {headers_of(files)}") as (temporary, resumed):
+        sums = write_files(temporary, files, read, description=description, resumed=resumed)
+        index = Index(stored_tensors(piece for file in files for piece in file.pieces), sums)
+        Index.from_json(index.to_json())  # which looks for contradictions
+        check(temporary, index)
+        _seal(temporary, index, small)
+        publish(folder, name)
 
 
 def _try(function: Callable[..., Any], *arguments: Any) -> tuple[Any, str | None]:

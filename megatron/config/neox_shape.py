@@ -21,6 +21,7 @@ _NUMBERS: dict[str, float | None] = {
 _KINDS = (
     "norm", "pos_emb", "activation", "rotary_pct", "attention_config", "sparsity_config", "sliding_window_width",
     "use_qk_layernorm", "opt_pos_emb_offset", "num_unique_layers", "gpt_j_residual", "gpt_j_tied",
+    "use_mup",
 )  # fmt: skip
 
 

@@ -103,6 +103,8 @@ def exclusive(path: Path) -> Iterator[None]:
         except OSError:
             # Some network file systems have no locks; a run must work there too.
             get_logger(__name__).warning("%s cannot be locked: make sure that only one run writes there", path.parent)
+        if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+            raise ValueError(f"another run has just ended in {path.parent}: try again")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -205,8 +205,10 @@ class AssembledSource(Source):
     def _shape_of(self, name: str) -> tuple[int, ...]:
         """Return the shape that a tensor would have, of which nothing is read."""
         entry, foreign = self._entry(name), self._foreign(name)
-        ranks = self._ranks[:: self._copies(name)] if entry.dim is not None else self._ranks[:1]
+        ranks = self._ranks[:: self._copies(name)] if entry.dim is not None else self._ranks
         parts = [entry.take(torch.empty(rank[foreign].shape, device="meta"), self.architecture) for rank in ranks]
+        if entry.dim is None and len({part.shape for part in parts}) > 1:
+            return ()
         found = parts[0] if entry.dim is None else torch.cat(parts, dim=entry.dim)
         return tuple(found[: self.shapes[name][0]].shape if entry.padded else found.shape)
 
@@ -219,6 +221,9 @@ class AssembledSource(Source):
             if lacking:
                 yield f"{foreign} is missing" + (f" in rank {', '.join(lacking)}" if len(self._ranks) > 1 else "")
                 continue
+            dtypes = {rank[foreign].dtype for rank in self._ranks}
+            if len(dtypes) > 1:
+                yield f"{foreign} is {' and '.join(sorted(map(str, dtypes)))} in different ranks"
             try:
                 found = self._shape_of(name)
             except (RuntimeError, IndexError, ValueError):

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -32,6 +32,9 @@ MAX_KL = 1e-9
 
 MAX_DIFFERENCE = 1e-5
 """Of logits, relative to the largest."""
+
+# A tokenizer may have some of its own that the model was never given, such as one that fills up lines.
+_ADDED_TOKENS = 256
 
 _TEXT = (
     "All human beings are born free and equal in dignity and rights. They are endowed with reason and conscience and "
@@ -131,17 +134,19 @@ def tokenizer_of(source: Source) -> tuple[Tokenizer, bool] | None:
             raise ConversionError(f"the tokenizer of {source}: {str(error).replace(f'{name}/', '')}") from None
 
 
-def check_tokenizer(source: Source) -> None:
-    """Compare the tokenizer of a model, if there is one, with its vocabulary.
+def tokenizer_notes(source: Source) -> Iterator[str]:
+    """Compare the tokenizer of a model, if there is one, with its vocabulary, and yield what there is to say.
 
     Raises:
-        ValueError: it gives ids that the model does not have, or cannot be read.
+        ValueError: it is another model's, or cannot be read.
     """
     found, rows = tokenizer_of(source), source.architecture.vocab_size
-    if found is not None and found[0].vocab_size > rows:
-        raise ConversionError(
-            f"the tokenizer has {found[0].vocab_size:,} tokens, the model {rows:,}: it belongs to another model"
-        )
+    if found is None or found[0].vocab_size <= rows:
+        return
+    told = f"the tokenizer has {found[0].vocab_size:,} tokens, the model {rows:,}"
+    if found[0].vocab_size > rows + _ADDED_TOKENS:
+        raise ConversionError(f"{told}: it belongs to another model")
+    yield f"{told}: text with the last ones cannot be run"
 
 
 def loss(logits: Tensor, ids: Tensor) -> float:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from megatron.checkpoint.convert.native import TOKENIZER_FILES
-from megatron.checkpoint.convert.source import ConversionError, Source, identity_of
+from megatron.checkpoint.convert.source import Source, identity_of
 from megatron.checkpoint.hf import FolderWeights, dtype_name, write_model
-from megatron.checkpoint.shards import Place, finish
+from megatron.checkpoint.shards import Place
 from megatron.checkpoint.storage import LocalStorage
+from megatron.checkpoint.unfinished import publish, unfinished
 from megatron.config.architecture import Architecture
 from megatron.utils.files import fsync_folder, write_bytes
 
@@ -81,20 +82,18 @@ def write_huggingface(source: Source, target: Path, *, check: Callable[[Source],
         ValueError: there is something of the target's name.
         OSError: it cannot be written.
     """
-    if target.exists():
-        raise ConversionError(f"{target} exists; give another name, or delete it")
-    temporary = target.with_name(f".{target.name}.tmp")
     shapes = {name: (source.dtype(name), shape) for name, shape in source.shapes.items()}
-    write_model(shapes, source.pieces, temporary, resumes=source.identity())
     files = source.hf_files()
     files["config.json"] = _with_dtype(files["config.json"], source.main_dtype)
-    for name, data in files.items():
-        write_bytes(temporary / name, data)
-    fsync_folder(temporary)
-    check(HuggingFaceSource(temporary))
-    finish(LocalStorage(temporary))
-    temporary.rename(target)
-    fsync_folder(target.parent)
+    parent = LocalStorage(target.parent)
+    with unfinished(parent, target.name, f"{source.identity()} {shapes}") as (temporary, resumed):
+        folder = Path(str(temporary))
+        write_model(shapes, source.pieces, folder, resumed=resumed)
+        for name, data in files.items():
+            write_bytes(folder / name, data)
+        fsync_folder(folder)
+        check(HuggingFaceSource(folder))
+        publish(parent, target.name)
 
 
 def _with_dtype(config: bytes, dtype: torch.dtype) -> bytes:

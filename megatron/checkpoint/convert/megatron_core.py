@@ -20,7 +20,7 @@ from megatron.checkpoint.convert.source import ConversionError, Source, check_co
 from megatron.checkpoint.convert.torch_dist import METADATA, TorchDistFolder
 from megatron.checkpoint.hf import config_files
 from megatron.checkpoint.shards import Place
-from megatron.config.architecture import Architecture
+from megatron.config.architecture import Architecture, RopeScaling
 
 _OF_MODEL = ("embedding.", "decoder.", "output_layer.")
 
@@ -79,7 +79,7 @@ class MegatronCoreSource(Source):
 
     def identity(self) -> str:
         """Return what the files look like from outside."""
-        return identity_of([self._folder / METADATA, *self._folder.glob("*.distcp")])
+        return f'{identity_of([self._folder / METADATA, *self._folder.glob("*.distcp")])} {self.architecture}'
 
     def _from_arguments(self) -> Architecture:
         common, size = self._folder / "common.pt", self._stored.tensors.get(EMBEDDING)
@@ -98,7 +98,11 @@ class MegatronCoreSource(Source):
             return  # there are none to compare with
         known = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
         names = (*known, "head_dim", "rope_theta", "rms_norm_eps", "tie_word_embeddings")
-        check_config({name: stated[name] for name in names}, self.architecture, where="common.pt")
+        scaling = stated["rope_scaling"]
+        stated["rope_scaling"] = scaling and RopeScaling(**scaling)
+        check_config(
+            {name: stated[name] for name in (*names, "rope_scaling")}, self.architecture, where="common.pt"
+        )
 
     def _located(self) -> dict[str, Stored]:
         found = {name: _find(name, self._stored.tensors) for name in self.shapes}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import json
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -32,8 +31,8 @@ from megatron.checkpoint.convert.megatron_names import (
     stacked,
 )  # fmt: skip
 from megatron.checkpoint.convert.source import ConversionError, Source
-from megatron.checkpoint.shards import begin, finish
 from megatron.checkpoint.storage import LocalStorage
+from megatron.checkpoint.unfinished import publish, unfinished
 from megatron.utils.files import atomic_write, fsync_folder, write_bytes, write_text
 from megatron.utils.log import progress_bar
 
@@ -59,29 +58,26 @@ def write_megatron_core(source: Source, target: Path, *, check: Callable[[Source
         ValueError: there is something of the target's name, or Megatron-Core computes no such model.
         OSError: it cannot be written.
     """
-    if target.exists():
-        raise ConversionError(f"{target} exists; give another name, or delete it")
     common = {"args": arguments_of(source.architecture), "checkpoint_version": 3.0, "iteration": 0}
     backends = {
         "sharded_backend": BACKEND, "sharded_backend_version": 1, "common_backend": "torch",
         "common_backend_version": 1,
     }  # fmt: skip
-    temporary = target.with_name(f".{target.name}.tmp")
-    begin(LocalStorage(temporary), secrets.token_hex())  # never the same: an earlier try is deleted
-    folder = temporary / "release"
-    _write_tensors(source, folder)
-    for name, data in source.hf_files().items():
-        write_bytes(folder / HF / name, data)
-    with atomic_write(folder / "common.pt") as file:
-        torch.save(common, file)
-    write_text(folder / "metadata.json", json.dumps(backends))
-    write_text(temporary / TRACKER, "release")
-    for made in (folder / HF, folder, temporary):
-        fsync_folder(made)
-    check(MegatronCoreSource(temporary, None))
-    finish(LocalStorage(temporary))
-    temporary.rename(target)
-    fsync_folder(target.parent)
+    parent = LocalStorage(target.parent)
+    with unfinished(parent, target.name, source.identity(), resumable=False) as (temporary, _):
+        whole = Path(str(temporary))
+        folder = whole / "release"
+        _write_tensors(source, folder)
+        for name, data in source.hf_files().items():
+            write_bytes(folder / HF / name, data)
+        with atomic_write(folder / "common.pt") as file:
+            torch.save(common, file)
+        write_text(folder / "metadata.json", json.dumps(backends))
+        write_text(whole / TRACKER, "release")
+        for made in (folder / HF, folder, whole):
+            fsync_folder(made)
+        check(MegatronCoreSource(whole, None))
+        publish(parent, target.name)
 
 
 class _Writer(FileSystemWriter):

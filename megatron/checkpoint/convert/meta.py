@@ -205,7 +205,8 @@ def _is_tied(ranks: list[dict[str, Held]], *, by_rows: bool) -> bool:
     """Return whether the output matrix is missing, or the embedding once more, as in the small Llama 3.2."""
     if any(_OUTPUT not in rank for rank in ranks):
         return True
-    if any(_EMBEDDING not in rank for rank in ranks):
+    shapes = [rank[name].shape for rank in ranks for name in (_EMBEDDING, _OUTPUT) if name in rank]
+    if len(shapes) < 2 * len(ranks) or any(len(shape) != 2 for shape in shapes) or len({*shapes[::2]}) > 1:
         return False
 
     def rows(name: str, dim: int, some: slice) -> Tensor:

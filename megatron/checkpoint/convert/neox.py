@@ -137,7 +137,7 @@ class NeoxSource(AssembledSource):
     def __init__(self, folder: Path, config: Path | None, *, qkv_layout: str = JOINED) -> None:
         latest = folder / "latest"
         if latest.is_file():
-            name = latest.read_text(encoding="utf-8").strip()
+            name = latest.read_text(encoding="utf-8", errors="replace").strip()
             if Path(name).name != name:
                 raise ConversionError(f"{latest} names a folder elsewhere: {name}")
             folder = folder / name
@@ -157,6 +157,9 @@ class NeoxSource(AssembledSource):
         if "2.mlp.w1.weight" in ranks[0]:
             table |= _OLD_FEED_FORWARD
         super().__init__(folder, architecture, ranks, table, unused=_UNUSED)
+        if architecture.rope_scaling is not None:
+            note = "positions are scaled, as --config says: GPT-NeoX cannot train such a model, only hold it"
+            self.notes = (note, *self.notes)
         if config is None:
             self.notes = ("there is no tokenizer: --config names a Hugging Face folder that has it", *self.notes)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,14 +18,8 @@ from megatron.checkpoint.convert.meta import MetaSource
 from megatron.checkpoint.convert.native import NativeSource, native_files, write_native
 from megatron.checkpoint.convert.neox import BY_HEAD, JOINED, NeoxSource
 from megatron.checkpoint.convert.source import CastSource, ConversionError, DisagreementError, Source
-from megatron.checkpoint.shards import LOCK, is_unfinished
-from megatron.checkpoint.storage import LocalStorage, Storage, parent_and_name
 from megatron.config.layout import Layout
-from megatron.utils.files import exclusive
-from megatron.utils.log import get_logger
 from megatron.utils.table import text_table
-
-_logger = get_logger(__name__)
 
 DTYPES: Mapping[str, torch.dtype | None] = {
     "keep": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16
@@ -88,42 +80,14 @@ def convert(wanted: Conversion) -> Iterator[str]:
         if wanted.checked:
             said.append(_compared(wanted, source, result))
 
-    folder, name = parent_and_name(wanted.target)
-    temporary = folder / folder.temporary_name(name)
-    with _alone(temporary):
-        try:
-            if wanted.target_format == "hf":
-                write_huggingface(source, Path(wanted.target), check=compare)
-            elif wanted.target_format == "megatron-core":
-                write_megatron_core(source, Path(wanted.target), check=compare)
-            else:
-                write_native(source, wanted.target, layout=wanted.layout, check=compare)
-        except DisagreementError:
-            for written in temporary.names():
-                temporary.remove(written)
-            raise
-        except BaseException:
-            if is_unfinished(temporary):
-                _logger.warning("what has been written is in %s; the same command goes on there", temporary)
-            raise
+    if wanted.target_format == "hf":
+        write_huggingface(source, Path(wanted.target), check=compare)
+    elif wanted.target_format == "megatron-core":
+        write_megatron_core(source, Path(wanted.target), check=compare)
+    else:
+        write_native(source, wanted.target, layout=wanted.layout, check=compare)
     yield from said
     yield f"{source} -> {wanted.target} (dtype: {wanted.dtype})"
-
-
-@contextmanager
-def _alone(temporary: Storage) -> Iterator[None]:
-    """Keep other conversions to the same place away; an object store cannot."""
-    if not isinstance(temporary, LocalStorage):
-        yield
-        return
-    if temporary.path.is_symlink():
-        raise ConversionError(f"{temporary} is a link: move it away")
-    try:
-        with exclusive(temporary.path / LOCK):
-            yield
-    finally:
-        if temporary.path.is_dir() and not set(temporary.names()) - {LOCK}:
-            shutil.rmtree(temporary.path)
 
 
 def mapping_lines(wanted: Conversion) -> Iterator[str]:
@@ -170,8 +134,7 @@ def _open_checked(wanted: Conversion) -> tuple[Source, tuple[str, ...]]:
         native_files(source, wanted.layout)
     elif wanted.target_format == "megatron-core":
         arguments_of(source.architecture)
-    check.check_tokenizer(source)
-    return source, notes
+    return source, (*notes, *check.tokenizer_notes(source))
 
 
 def _contradictions(wanted: Conversion) -> Iterator[str]:
@@ -183,7 +146,7 @@ def _contradictions(wanted: Conversion) -> Iterator[str]:
         yield f"{source} does not exist"
     if not local[1] and wanted.target_format != "native":
         yield f"only native is written to an object store; {wanted.target} is no folder"
-    elif local[1] and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
+    elif local[1] and (target.exists() or target.is_symlink()):
         yield f"{target} exists; give another name, or delete it"
     elif all(local) and target.resolve().is_relative_to(source.resolve()):
         yield f"{target} lies in {source}, which is read"
@@ -230,6 +193,9 @@ def _cast(wanted: Conversion, source: Source) -> Source:
 
 def _likelier_reading(wanted: Conversion, joined: NeoxSource) -> tuple[NeoxSource, str]:
     """Tell GPT-NeoX's two layouts of q, k and v apart: read in the wrong one, the model knows no language."""
+    shape = joined.architecture
+    if shape.head_dim * shape.num_key_value_heads % shape.num_attention_heads:
+        return joined, f"q, k and v {JOINED}: {shape.num_attention_heads} query heads cannot share keys {BY_HEAD}"
     readings = {
         JOINED: joined,
         BY_HEAD: NeoxSource(Path(wanted.source), wanted.config, qkv_layout=BY_HEAD),

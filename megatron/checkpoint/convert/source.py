@@ -15,16 +15,18 @@ from torch import Tensor
 from megatron.checkpoint.hf import parameter_shapes
 from megatron.checkpoint.shards import MODEL, Piece, Place
 from megatron.checkpoint.store import CheckpointError
+from megatron.checkpoint.unfinished import WrongResultError
 from megatron.config.architecture import Architecture
 
 _MOST_SHOWN = 6
+_MOST_LAYERS = 10_000
 
 
 class ConversionError(CheckpointError):
     """What should be converted cannot be, or its result is not what it was."""
 
 
-class DisagreementError(ConversionError):
+class DisagreementError(ConversionError, WrongResultError):
     """What was written does not compute what its source does."""
 
 
@@ -72,7 +74,13 @@ class Source(ABC):
 
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every tensor, in the order of the model."""
+        """The shape of every tensor, in the order of the model.
+
+        Raises:
+            ConversionError: nobody has a model of so many layers.
+        """
+        if self.architecture.num_hidden_layers > _MOST_LAYERS:
+            raise ConversionError(f"{self} says that it has {self.architecture.num_hidden_layers:,} layers")
         return parameter_shapes(self.architecture)
 
     def tensor(self, name: str) -> Tensor:
@@ -163,5 +171,6 @@ def shortened(problems: Iterable[str]) -> str:
 
 def identity_of(files: Iterable[Path]) -> str:
     """Return a text that differs when a file has another name, size or time of change."""
-    facts = ((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(files))
+    found = ((path.resolve(), path.stat()) for path in sorted(files))
+    facts = ((str(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found)
     return hashlib.sha256(repr(list(facts)).encode("utf-8", "surrogateescape")).hexdigest()

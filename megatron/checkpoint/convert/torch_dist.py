@@ -58,6 +58,9 @@ _CLASSES: Mapping[tuple[str, str], type] = {
 }  # fmt: skip
 
 
+_MOST_NESTED = 100
+
+
 class _Unpickler(pickle.Unpickler):
     """Knows plain values and the classes above. Everything else becomes an object that holds and does nothing."""
 
@@ -174,9 +177,15 @@ class TorchDistFolder:
 def _read_metadata(path: Path) -> Metadata:
     try:
         data = path.read_bytes()
-        # A number in a memo is the length of a list that is made for it.
-        if any("PUT" in code.name and int(number or 0) > len(data) for code, number, _ in pickletools.genops(data)):
-            raise ValueError("it numbers more objects than it can hold")
+        tuples = 0
+        for code, number, _ in pickletools.genops(data):
+            # A number in a memo is the length of a list that is made for it.
+            if "PUT" in code.name and int(number or 0) > len(data):
+                raise ValueError("it numbers more objects than it can hold")
+            # One in another without end is more than Python can compare.
+            tuples = tuples + 1 if code.name.startswith("TUPLE") else 0
+            if tuples > _MOST_NESTED:
+                raise ValueError("its tuples lie too deep in each other")
         found = _Unpickler(io.BytesIO(data)).load()
     except OSError:
         raise

@@ -16,6 +16,7 @@ from torch.distributed.tensor import Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from megatron.checkpoint import shards
+from megatron.checkpoint.convert import run as run_module
 from megatron.checkpoint.convert.check import Agreement, compared
 from megatron.checkpoint.convert.native import NativeSource
 from megatron.checkpoint.convert.run import Conversion, convert, mapping_lines
@@ -62,8 +63,11 @@ def run(
     target: Path,
     dtype: str = "keep",
     layout: Layout | None = None,
+    checked: bool = True,
 ) -> list[str]:
-    wanted = Conversion(source_format, str(source), target_format, str(target), dtype, layout or Layout())
+    wanted = Conversion(
+        source_format, str(source), target_format, str(target), dtype, layout or Layout(), checked=checked
+    )
     return list(convert(wanted))
 
 
@@ -197,7 +201,7 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.M
         run(first, start, second, tmp_path / target)
         after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / target).glob("*.safetensors")}
         assert before.items() <= after.items() and len(after) > 3
-        assert not (tmp_path / target / "UNFINISHED").exists()
+        assert not list(tmp_path.glob(f".{target}.*"))
     verify(LocalStorage(tmp_path / "ours"))
     assert all(torch.equal(t, weights(source)[n]) for n, t in weights(tmp_path / "back").items())
 
@@ -234,8 +238,8 @@ def test_what_a_killed_process_has_left_is_cleared_away(tmp_path: Path, monkeypa
     (begun / ".model-00004-of-00009.safetensors.tmp77-abcdef01").write_bytes(b"half")
     run("hf", source, "native", tmp_path / "ours")
     verify(LocalStorage(tmp_path / "ours"))
-    names = {path.name for path in (tmp_path / "ours").iterdir()}
-    assert not [name for name in names if "tmp" in name] and not names & {"LOCK", "UNFINISHED"}
+    assert not [path for path in (tmp_path / "ours").iterdir() if "tmp" in path.name]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "ours"]
 
 
 @pytest.mark.parametrize("target_format", ["native", "hf", "megatron-core"])
@@ -250,15 +254,82 @@ def test_what_others_have_put_there_stays(target_format: str, tmp_path: Path) ->
     assert (tmp_path / ".ours.tmp" / "thesis.tex").read_text() == "years of work"
     (tmp_path / ".ours.tmp").rename(tmp_path / "thesis")
     (tmp_path / ".ours.tmp").symlink_to(tmp_path / "thesis")
-    with pytest.raises(ValueError, match="is a link"):
+    with pytest.raises(ValueError, match="holds something that no conversion has begun"):
         run(source_format, source, target_format, tmp_path / "ours")
-    assert [path.name for path in (tmp_path / "thesis").iterdir()] in (["thesis.tex"], ["LOCK", "thesis.tex"])
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
 
 
 def test_two_at_once(tmp_path: Path) -> None:
     source = folder_of(SHAPES["many heads"], tmp_path / "hf")
-    with exclusive(tmp_path / ".ours.tmp" / "LOCK"), pytest.raises(ValueError, match="another run is writing to"):
+    with exclusive(tmp_path / ".ours.lock"), pytest.raises(ValueError, match="another run is writing to"):
         run("hf", source, "native", tmp_path / "ours")
+    run("hf", source, "native", tmp_path / "ours")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "ours"]
+
+
+@pytest.mark.parametrize("target_format", ["native", "hf", "megatron-core"])
+def test_a_folder_that_is_there_by_now_stays(
+    target_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = folder_of(SHAPES["many heads"], tmp_path / "hf")
+    run("hf", source, "native", tmp_path / "native")
+    source_format, source = ("native", tmp_path / "native") if target_format == "hf" else ("hf", source)
+    compared_ = run_module._compared
+
+    def slow(*arguments: Any) -> str:
+        (tmp_path / "ours").mkdir()
+        (tmp_path / "ours" / "thesis.tex").write_text("years of work")
+        return compared_(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(FileExistsError, match="exists by now"):
+        patch.setattr(run_module, "_compared", slow)
+        run(source_format, source, target_format, tmp_path / "ours")
+    assert [path.name for path in (tmp_path / "ours").iterdir()] == ["thesis.tex"]
+    (tmp_path / "ours").rename(tmp_path / "thesis")
+    run(source_format, source, target_format, tmp_path / "ours")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "native", "ours", "thesis"]
+
+
+@pytest.mark.parametrize("target_format", ["native", "hf", "megatron-core"])
+def test_an_end_at_any_file_is_gone_on_from(
+    target_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the process were killed just before each of the files that it gives a name, and before the folder's own."""
+    monkeypatch.setattr(shards, "FILE_BYTES", 8000)
+    source = folder_of(SHAPES["tied"], tmp_path / "hf")
+    run("hf", source, "native", tmp_path / "native")
+    source_format, source = ("native", tmp_path / "native") if target_format == "hf" else ("hf", source)
+    replace, rename = Path.replace, Path.rename
+    count = 0
+
+    def ending(real: Any, last: int) -> Any:
+        def move(self: Path, target: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count > last:
+                raise KeyboardInterrupt
+            return real(self, target)
+
+        return move
+
+    last, ends = 0, 0
+    while True:
+        count = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", ending(replace, last))
+            patch.setattr(Path, "rename", ending(rename, last))
+            try:
+                run(source_format, source, target_format, tmp_path / "ours", checked=False)
+                break
+            except KeyboardInterrupt:
+                ends += 1
+        assert not (tmp_path / "ours").exists()
+        last += 1
+    assert ends > 3 and sorted(path.name for path in tmp_path.iterdir()) == ["hf", "native", "ours"]
+    if target_format != "hf":
+        run(target_format, tmp_path / "ours", "hf", tmp_path / "back")
+    found = weights(tmp_path / ("ours" if target_format == "hf" else "back"))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in weights(tmp_path / "hf").items())
 
 
 @pytest.mark.parametrize(
@@ -311,8 +382,12 @@ def test_a_tokenizer_of_another_model(tmp_path: Path, shared: Path) -> None:
     source = folder_of(SHAPES["many heads"], tmp_path / "hf")
     file = shared / "data" / "tokenizers" / "llama3" / "tokenizer.model"
     (source / "tokenizer.model").write_bytes(file.read_bytes())
-    with pytest.raises(CheckpointError, match="the tokenizer has 128,256 tokens, the model 64"):
+    with pytest.raises(CheckpointError, match="the tokenizer has 128,256 tokens, the model 64: it belongs to another"):
         run("hf", source, "native", tmp_path / "ours")
+    source = folder_of(dataclasses.replace(SHAPES["many heads"], vocab_size=128_255), tmp_path / "near")
+    (source / "tokenizer.model").write_bytes(file.read_bytes())
+    lines = run("hf", source, "native", tmp_path / "ours")
+    assert lines[0] == "the tokenizer has 128,256 tokens, the model 128,255: text with the last ones cannot be run"
 
 
 def test_llama_3s_own_tokenizer_in_a_hugging_face_folder(tmp_path: Path, shared: Path) -> None:
@@ -334,7 +409,9 @@ import signal
 import sys
 sys.argv[1:] = "--from hf --to native --input {source} --output {tmp_path / 'ours'}".split()
 from megatron.checkpoint import shards
-def write(*arguments, **options):
+shards.FILE_BYTES, real, done = 4000, shards.write_file, []
+def write(folder, file, read, **options):
+    done.append(real(folder, file, read, **options))
     signal.raise_signal(signal.SIGINT)
 shards.write_file = write
 sys.path.insert(0, "tools")
@@ -363,7 +440,7 @@ def test_what_another_source_began_is_not_gone_on_with(tmp_path: Path, monkeypat
     run("hf", source, "native", tmp_path / "ours")
     (tmp_path / "ours").rename(begun)
     (begun / "COMPLETE").unlink()
-    (begun / "UNFINISHED").write_text("of something else")
+    (tmp_path / ".ours.unfinished").write_text("something else")
     before = {path.stat().st_mtime_ns for path in begun.glob("*.safetensors")}
     run("hf", source, "native", tmp_path / "ours")
     verify(LocalStorage(tmp_path / "ours"))
@@ -395,7 +472,7 @@ def test_a_result_that_is_not_its_source_does_not_appear(
     monkeypatch.setattr(Source, "pieces", wrong)
     with pytest.raises(CheckpointError, match="the result is not what it was made of"):
         run(source_format, source, target_format, tmp_path / "target")
-    assert not (tmp_path / "target").exists() and not (tmp_path / ".target.tmp").exists()
+    assert not (tmp_path / "target").exists() and not list(tmp_path.glob(".target*"))
 
 
 def test_agreement() -> None:

@@ -88,7 +88,7 @@ def test_the_mean_of_weights(two: tuple[Storage, Storage], tmp_path: Path) -> No
         load(place, model=models[-1], optimizer=None)
     for first, second, third in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(third, (first.double() + second.double()).div(2).float(), rtol=0, atol=0)
-    with pytest.raises(CheckpointError, match="mean exists"):
+    with pytest.raises(ValueError, match="mean exists"):
         average(two, LocalStorage(tmp_path), "mean")
 
 

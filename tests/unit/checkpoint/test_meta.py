@@ -115,6 +115,23 @@ def test_a_config_of_another_model(tmp_path: Path) -> None:
     )
 
 
+def test_ranks_of_other_shapes_and_dtypes(tmp_path: Path) -> None:
+    write_meta(model_of(BASE), BASE, tmp_path / "meta", ranks=2)
+    path = tmp_path / "meta" / "consolidated.01.pth"
+    found = torch.load(path)
+    found["layers.0.ffn_norm.weight"] = torch.ones(3)
+    found["layers.1.feed_forward.w1.weight"] = found["layers.1.feed_forward.w1.weight"].bfloat16()
+    torch.save(found, path)
+    with pytest.raises(ConversionError) as error:
+        MetaSource(tmp_path / "meta", None)
+    assert "layers.0.ffn_norm.weight (3, 64) does not make" in str(error.value)
+    assert "layers.1.feed_forward.w1.weight is torch.bfloat16 and torch.float32 in different ranks" in str(error.value)
+    found["output.weight"] = torch.tensor(1.0)
+    torch.save(found, path)
+    with pytest.raises(ConversionError, match="is not this model"):
+        MetaSource(tmp_path / "meta", None)
+
+
 def test_a_missing_file_is_called_so(tmp_path: Path) -> None:
     write_meta(model_of(BASE), BASE, tmp_path / "meta", ranks=2)
     (tmp_path / "meta" / "consolidated.01.pth").unlink()

@@ -140,7 +140,7 @@ def test_three_ranks(key_heads: int, by_head: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["gpt_j_residual: true", "sliding_window_width: 5", 'attention_config: [[["local"], 3]]']
+    "line", ["gpt_j_residual: true", "use_mup: true", "sliding_window_width: 5", 'attention_config: [[["local"], 3]]']
 )
 def test_a_model_that_computes_something_else(line: str, tmp_path: Path) -> None:
     write_neox(model_of(BASE), BASE, tmp_path / "neox")
@@ -168,6 +168,14 @@ def test_ranks_that_do_not_agree(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     torch.save({"norm.scale": norm * 3}, path)
     with pytest.raises(ConversionError, match="not the same in all ranks"):
         NeoxSource(tmp_path / "neox", None).tensor("model.norm.weight")
+
+
+def test_heads_that_cannot_share_keys_by_head(tmp_path: Path) -> None:
+    """Six heads of 16 that share two of keys: there are no 5 1/3 rows of a key to lie beside each."""
+    shape = dataclasses.replace(BASE, hidden_size=96, num_attention_heads=6, num_key_value_heads=2)
+    write_neox(model_of(shape), shape, tmp_path / "neox")
+    lines = list(convert(Conversion("neox", str(tmp_path / "neox"), "hf", str(tmp_path / "hf"))))
+    assert "q, k and v joined: 6 query heads cannot share keys by-head" in lines
 
 
 def test_stage_3_of_zero_is_told(tmp_path: Path) -> None:
