@@ -8,12 +8,17 @@ import pytest
 import s3fs
 import torch
 
+from megatron.checkpoint import shards
 from megatron.checkpoint.blocks import DamagedError
+from megatron.checkpoint.convert.huggingface import HuggingFaceSource
+from megatron.checkpoint.convert.run import Conversion, convert
+from megatron.checkpoint.hf import save_model
 from megatron.checkpoint.restore import load
 from megatron.checkpoint.seal import verify
 from megatron.checkpoint.storage import LocalStorage, ObjectStorage, Storage, fetched, open_storage
 from megatron.checkpoint.store import CheckpointStore, SaveError, find_checkpoint
 from megatron.model.llama import Llama
+from tests.foreign_checkpoints import BASE, model_of
 from tests.s3 import DroppingProxy, credentials, s3_server
 from tests.unit.checkpoint.test_store import SHAPE, save, trained
 
@@ -125,6 +130,39 @@ def test_a_checkpoint_by_way_of_a_bad_connection(
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     assert proxy.dropped > 0 and "failed (attempt 1 of " in caplog.text
     assert run.names() == ["global_step5", "latest"]
+
+
+def test_a_conversion_into_an_object_store_and_out_of_it(
+    proxy: DroppingProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after two files, gone on with by the same command, over a connection that is often cut."""
+    monkeypatch.setattr(shards, "FILE_BYTES", 8000)
+    weights = model_of(BASE)
+    save_model(weights, BASE, tmp_path / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
+    place = f"s3://bucket/{tmp_path.name}/model"
+    there = Conversion("hf", str(tmp_path / "hf"), "native", place)
+    write, written = shards.write_file, []
+
+    def failing(folder: Storage, file: shards.File, read: Any, *, ahead: int) -> Any:
+        if len(written) == 2:
+            raise OSError("the power is gone")
+        written.append(file.name)
+        return write(folder, file, read, ahead=ahead)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="power"):
+        patch.setattr(shards, "write_file", failing)
+        list(convert(there))
+    with pytest.raises(ValueError, match=r"no COMPLETE file|no complete global_step"):
+        find_checkpoint(open_storage(place))
+    proxy.every = 5
+    list(convert(there))
+    parent = open_storage(f"s3://bucket/{tmp_path.name}")
+    assert parent.names() == ["model"]
+    with pytest.raises(ValueError, match="model exists"):
+        list(convert(there))
+    list(convert(Conversion("native", place, "hf", str(tmp_path / "back"))))
+    found = HuggingFaceSource(tmp_path / "back")
+    assert all(torch.equal(found.tensor(name), weight) for name, weight in weights.items())
 
 
 def test_a_missing_package_is_named() -> None:
