@@ -407,6 +407,7 @@ def test_an_interrupt_is_no_trace(tmp_path: Path) -> None:
     text = f"""
 import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.argv[1:] = "--from hf --to native --input {source} --output {tmp_path / 'ours'}".split()
 from megatron.checkpoint import shards
 shards.FILE_BYTES, real, done = 4000, shards.write_file, []
