@@ -6,13 +6,19 @@ import argparse
 import dataclasses
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
+from megatron.checkpoint import shards
+from megatron.checkpoint.hf import save_model
+from megatron.checkpoint.storage import Storage
 from megatron.config.architecture import Architecture, RopeScaling
 from megatron.model.llama import Llama
 
@@ -171,3 +177,29 @@ def write_neox(
 """
     )
     (folder / "configs" / "run.yml").write_text("train_micro_batch_size_per_gpu: 4\nzero_optimization: {stage: 1}\n")
+
+
+def hf_folder_of(shape: Architecture, path: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
+    """Write a Hugging Face folder of a model as it is before training."""
+    model = Llama(shape)
+    model.init_weights(seed=3)
+    save_model(model.state_dict(), shape, path, dtype=dtype, bos_id=1, eos_id=2)
+    # Whatever its writer has put there comes back.
+    (path / "generation_config.json").write_text('{"eos_token_id": [2, 7],   "temperature": 0.6}')
+    return path
+
+
+@contextmanager
+def power_cut(monkeypatch: pytest.MonkeyPatch, *, after: int) -> Iterator[list[str]]:
+    """Let what is done here end with an error after so many files; give their names."""
+    write, written = shards.write_file, []
+
+    def failing(folder: Storage, file: shards.File, read: Any, *, ahead: int) -> Any:
+        if len(written) == after:
+            raise OSError("the power is gone")
+        written.append(file.name)
+        return write(folder, file, read, ahead=ahead)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="power"):
+        patch.setattr(shards, "write_file", failing)
+        yield written

@@ -125,34 +125,32 @@ def _name_in_file(box: Box) -> str:
 
 
 def row_groups(
-    shape: Sequence[int], itemsize: int, *, offset: Sequence[int] | None = None, max_bytes: int = _ROWS_BYTES
+    shape: Sequence[int], itemsize: int, *, offset: Sequence[int] | None = None
 ) -> Iterator[Place]:
-    """Yield groups of rows (of the first dimension) that follow each other, of about so many bytes each.
+    """Yield groups of rows (of the first dimension) that follow each other, of about 16 MiB or a single larger row.
 
     Args:
         shape: of a tensor, or of a box of it; of a single number, one empty place is yielded.
         itemsize: bytes of an element.
         offset: where the box begins.
-        max_bytes: of a group; a single row may be larger.
     """
     if not shape:
         yield ()
         return
     begin = offset or (0,) * len(shape)
     columns = tuple(slice(first, first + size) for first, size in zip(begin[1:], shape[1:], strict=True))
-    step = max(1, max_bytes // max(1, math.prod(shape[1:]) * itemsize))
+    step = max(1, _ROWS_BYTES // max(1, math.prod(shape[1:]) * itemsize))
     for first in range(0, shape[0], step):
         yield (slice(begin[0] + first, begin[0] + min(first + step, shape[0])), *columns)
 
 
-def grouped(boxes: Iterable[Box], max_bytes: int | None = None) -> Iterator[list[Box]]:
-    """Yield boxes in groups for a file each, of at most so many bytes (default :data:`FILE_BYTES`)."""
-    most = FILE_BYTES if max_bytes is None else max_bytes
+def grouped(boxes: Iterable[Box]) -> Iterator[list[Box]]:
+    """Yield boxes in groups for a file each, of at most :data:`FILE_BYTES`."""
     group: list[Box] = []
     size = 0
     for box in boxes:
         num_bytes = math.prod(box.shape) * box.dtype.itemsize
-        if group and size + num_bytes > most:
+        if group and size + num_bytes > FILE_BYTES:
             yield group
             group, size = [], 0
         group.append(box)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 
 import xxhash
 
+from megatron.checkpoint.seal import is_sealed
 from megatron.checkpoint.storage import LocalStorage, Storage
 from megatron.utils.files import exclusive
 from megatron.utils.log import get_logger
@@ -46,10 +47,7 @@ def unfinished(parent: Storage, name: str, what: str, *, resumable: bool = True)
         lock = None
     with nullcontext() if lock is None else exclusive(lock):
         try:
-            resumed = _prepared(parent, name, temporary, what) and resumable
-            if not resumed:
-                _empty(temporary)
-            yield temporary, resumed
+            yield temporary, _prepared(parent, name, what, resumable=resumable)
         except WrongResultError:
             _empty(temporary)
             parent.remove(temporary.name)
@@ -81,26 +79,22 @@ def _mark(name: str) -> str:
     return f".{name}.unfinished"
 
 
-def _prepared(parent: Storage, name: str, temporary: Storage, what: str) -> bool:
-    """Mark what is written, and return whether the same has been begun already."""
-    mark = _mark(name)
+def _prepared(parent: Storage, name: str, what: str, *, resumable: bool) -> bool:
+    """Mark what is written, and return whether the same has been begun already and can be gone on with."""
+    temporary, mark = parent / parent.temporary_name(name), _mark(name)
     begun = parent.size(mark) is not None
     is_link = isinstance(temporary, LocalStorage) and temporary.path.is_symlink()
-    if (parent / name).names() and not (begun and temporary.name == name and not _is_whole(temporary)):
+    if (parent / name).names() and not (begun and temporary.name == name and not is_sealed(temporary)):
         raise ValueError(f"{parent / name} exists; give another name, or delete it")
     names = temporary.names()
     if is_link or (names and not begun):
         raise ValueError(f"{temporary} holds something that no conversion has begun: move it away")
     digest = xxhash.xxh3_128_hexdigest(what.encode("utf-8", "surrogateescape")).encode()
-    if begun and parent.read(mark) == digest:
+    if begun and resumable and parent.read(mark) == digest:
         return bool(names)
     _empty(temporary)  # before the mark is another: never files of one under the mark of the other
     parent.put_bytes(mark, digest)
     return False
-
-
-def _is_whole(folder: Storage) -> bool:
-    return folder.size("COMPLETE") is not None
 
 
 def _empty(folder: Storage) -> None:

@@ -31,6 +31,7 @@ from megatron.checkpoint.convert.megatron_names import (
     stacked,
 )  # fmt: skip
 from megatron.checkpoint.convert.source import ConversionError, Source
+from megatron.checkpoint.hf import dtype_name
 from megatron.checkpoint.storage import LocalStorage
 from megatron.checkpoint.unfinished import publish, unfinished
 from megatron.utils.files import atomic_write, fsync_folder, write_bytes, write_text
@@ -193,7 +194,7 @@ def _dtypes(source: Source) -> dict[str, torch.dtype]:
     for name in source.shapes:
         found.setdefault(row_of(name)[0].theirs, set()).add(source.dtype(name))
     problems = [
-        f"{stacked(theirs)} ({', '.join(sorted(str(dtype).removeprefix('torch.') for dtype in dtypes))})"
+        f"{stacked(theirs)} ({', '.join(sorted(dtype_name(dtype) for dtype in dtypes))})"
         for theirs, dtypes in found.items()
         if len(dtypes) > 1
     ]

@@ -18,6 +18,7 @@ from megatron.checkpoint.convert.meta import MetaSource
 from megatron.checkpoint.convert.native import NativeSource, native_files, write_native
 from megatron.checkpoint.convert.neox import BY_HEAD, JOINED, NeoxSource
 from megatron.checkpoint.convert.source import CastSource, ConversionError, DisagreementError, Source
+from megatron.checkpoint.hf import dtype_name
 from megatron.config.layout import Layout
 from megatron.utils.table import text_table
 
@@ -102,7 +103,7 @@ def mapping_lines(wanted: Conversion) -> Iterator[str]:
     place = place_of if wanted.target_format == "megatron-core" else str
     rows = [["tensor", "shape", "dtype", "from"]]
     rows += [
-        [place(name), " x ".join(map(str, shape)), str(source.dtype(name)).removeprefix("torch."), source.origin(name)]
+        [place(name), " x ".join(map(str, shape)), dtype_name(source.dtype(name)), source.origin(name)]
         for name, shape in source.shapes.items()
     ]
     yield text_table(rows)

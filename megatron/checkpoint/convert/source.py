@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from megatron.checkpoint.hf import parameter_shapes
+from megatron.checkpoint.hf import dtype_name, parameter_shapes
 from megatron.checkpoint.shards import MODEL, Piece, Place
 from megatron.checkpoint.store import CheckpointError
 from megatron.checkpoint.unfinished import WrongResultError
@@ -132,7 +132,7 @@ class CastSource(Source):
 
     def origin(self, name: str) -> str:
         """Return what a tensor is made of."""
-        return f"{self._source.origin(name)} as {str(self._dtype).removeprefix('torch.')}"
+        return f"{self._source.origin(name)} as {dtype_name(self._dtype)}"
 
     def hf_files(self) -> dict[str, bytes]:
         """Return the files of the source."""

@@ -22,7 +22,7 @@ from megatron.checkpoint.convert.native import NativeSource
 from megatron.checkpoint.convert.run import Conversion, convert, mapping_lines
 from megatron.checkpoint.convert.source import Source
 from megatron.checkpoint.folder import open_model
-from megatron.checkpoint.hf import load_weights, save_model
+from megatron.checkpoint.hf import load_weights
 from megatron.checkpoint.restore import load
 from megatron.checkpoint.seal import verify
 from megatron.checkpoint.storage import LocalStorage
@@ -34,7 +34,8 @@ from megatron.parallel.mesh import Mesh
 from megatron.parallel.process import World
 from megatron.parallel.tensor import divide_matrices, divided_dim
 from megatron.utils.files import exclusive
-from tests.foreign_checkpoints import BASE, model_of, write_neox
+from tests.foreign_checkpoints import BASE, model_of, power_cut, write_neox
+from tests.foreign_checkpoints import hf_folder_of as folder_of
 from tests.unit.checkpoint.test_store import save, trained
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,15 +46,6 @@ SHAPES = {
     "scaled positions": Architecture(64, 16, 32, 4, 2, 2, 8, 64, rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 32)),
 }
 LAYOUTS = {"one": Layout(), "2 x 2": Layout(tensor=2, pipeline=2), "stages": Layout(pipeline=4)}
-
-
-def folder_of(shape: Architecture, path: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
-    model = Llama(shape)
-    model.init_weights(seed=3)
-    save_model(model.state_dict(), shape, path, dtype=dtype, bos_id=1, eos_id=2)
-    # Whatever its writer has put there comes back.
-    (path / "generation_config.json").write_text('{"eos_token_id": [2, 7],   "temperature": 0.6}')
-    return path
 
 
 def run(
@@ -180,24 +172,12 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.M
     """Files that are finished are not written again, unless the source is another by now."""
     monkeypatch.setattr(shards, "FILE_BYTES", 4000)
     source = folder_of(SHAPES["many heads"], tmp_path / "hf")
-    written: list[str] = []
-    write = shards.write_file
-
-    def failing(folder: LocalStorage, file: shards.File, read: object, *, ahead: int) -> object:
-        if len(written) == 3:
-            raise OSError("the power is gone")
-        written.append(file.name)
-        return write(folder, file, read)  # type: ignore[arg-type]
-
     for first, start, second, target in (("hf", source, "native", "ours"), ("native", tmp_path / "ours", "hf", "back")):
-        written.clear()
-        monkeypatch.setattr(shards, "write_file", failing)
-        with pytest.raises(OSError, match="power"):
+        with power_cut(monkeypatch, after=3) as written:
             run(first, start, second, tmp_path / target)
         assert not (tmp_path / target).exists()
         before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / f".{target}.tmp").glob("*.safetensors")}
         assert sorted(before) == sorted(written)
-        monkeypatch.setattr(shards, "write_file", write)
         run(first, start, second, tmp_path / target)
         after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / target).glob("*.safetensors")}
         assert before.items() <= after.items() and len(after) > 3
@@ -209,16 +189,7 @@ def test_an_interrupted_conversion_goes_on(tmp_path: Path, monkeypatch: pytest.M
 def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Path:
     """Begin a conversion that ends after three files, and return where they are."""
     monkeypatch.setattr(shards, "FILE_BYTES", 4000)
-    write, written = shards.write_file, []
-
-    def failing(folder: LocalStorage, file: shards.File, read: Any, *, ahead: int) -> Any:
-        if len(written) == 3:
-            raise OSError("the power is gone")
-        written.append(file.name)
-        return write(folder, file, read, ahead=ahead)
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="power"):
-        patch.setattr(shards, "write_file", failing)
+    with power_cut(monkeypatch, after=3):
         list(convert(Conversion(target_format="native", target=str(tmp_path / "ours"), **options)))
     return tmp_path / ".ours.tmp"
 

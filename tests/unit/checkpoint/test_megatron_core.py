@@ -26,9 +26,9 @@ from megatron.checkpoint.convert.megatron_names import EMBEDDING, MAPPING
 from megatron.checkpoint.convert.run import Conversion, convert, mapping_lines
 from megatron.checkpoint.convert.source import ConversionError, Source
 from megatron.checkpoint.convert.torch_dist import TorchDistFolder
-from megatron.checkpoint.hf import parameter_shapes, save_model
+from megatron.checkpoint.hf import parameter_shapes
 from megatron.config.architecture import Architecture, RopeScaling
-from megatron.model.llama import Llama
+from tests.foreign_checkpoints import hf_folder_of as folder_of
 
 ROOT = Path(__file__).resolve().parents[3]
 SHAPES = {
@@ -42,14 +42,6 @@ GROUPED = SHAPES["grouped heads"]
 LAYER = "decoder.layers."
 # PyTorch says so of everything that one process does.
 pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
-
-
-def folder_of(shape: Architecture, path: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
-    model = Llama(shape)
-    model.init_weights(seed=3)
-    save_model(model.state_dict(), shape, path, dtype=dtype, bos_id=1, eos_id=2)
-    (path / "generation_config.json").write_text('{"eos_token_id": [2, 7],   "temperature": 0.6}')
-    return path
 
 
 def run(source_format: str, source: Path, target_format: str, target: Path, **more: Any) -> list[str]:

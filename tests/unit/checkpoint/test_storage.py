@@ -18,7 +18,7 @@ from megatron.checkpoint.seal import verify
 from megatron.checkpoint.storage import LocalStorage, ObjectStorage, Storage, fetched, open_storage
 from megatron.checkpoint.store import CheckpointStore, SaveError, find_checkpoint
 from megatron.model.llama import Llama
-from tests.foreign_checkpoints import BASE, model_of
+from tests.foreign_checkpoints import BASE, model_of, power_cut
 from tests.s3 import DroppingProxy, credentials, s3_server
 from tests.unit.checkpoint.test_store import SHAPE, save, trained
 
@@ -141,16 +141,7 @@ def test_a_conversion_into_an_object_store_and_out_of_it(
     save_model(weights, BASE, tmp_path / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
     place = f"s3://bucket/{tmp_path.name}/model"
     there = Conversion("hf", str(tmp_path / "hf"), "native", place)
-    write, written = shards.write_file, []
-
-    def failing(folder: Storage, file: shards.File, read: Any, *, ahead: int) -> Any:
-        if len(written) == 2:
-            raise OSError("the power is gone")
-        written.append(file.name)
-        return write(folder, file, read, ahead=ahead)
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="power"):
-        patch.setattr(shards, "write_file", failing)
+    with power_cut(monkeypatch, after=2):
         list(convert(there))
     with pytest.raises(ValueError, match=r"no COMPLETE file|no complete global_step"):
         find_checkpoint(open_storage(place))
