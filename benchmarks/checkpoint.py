@@ -3,14 +3,16 @@
 
 Both sides have the same state of one model and its optimizer (fp32 weights and Adam's moments), planned by
 ``torch.distributed.checkpoint``, and write until it is on disk; then the one before is deleted. ``waits`` is how long a
-step stands still: bytes over the time that ``save`` takes before training may go on. Its peers are the same save
-without ``async_checkpoint``, and ``async_save`` as it comes. Ours writes checksums and compares them when it reads;
-PyTorch's files have those of the zip format.
+step stands still: bytes over the time that ``save`` takes, and over what the next update of the weights waits after a
+forward and backward pass. ``waits and slows`` also counts by how much that pass takes longer than without a save. Their
+peers are the same save without ``async_checkpoint``, and ``async_save`` as it comes. Ours writes checksums and compares
+them when it reads; PyTorch's files have those of the zip format.
 """
 
 from __future__ import annotations
 
 import shutil
+import statistics
 import tempfile
 import time
 import warnings
@@ -66,7 +68,18 @@ def main() -> None:
             for kind in (False, True)
         }
         theirs = Path(folder) / "theirs"
-        waited: dict[str, list[float]] = {"ours": [], "blocking": [], "async_save": []}
+        waited: dict[str, list[float]] = {"ours": [], "update": [], "blocking": [], "async_save": []}
+        slowed: list[float] = []
+        tokens = torch.randint(SHAPE.vocab_size, (1, 257), generator=torch.Generator().manual_seed(1))
+
+        def work() -> None:
+            model(tokens[:, :-1], targets=tokens[:, 1:]).backward()
+            optimizer.zero_grad()
+
+        def work_seconds() -> float:
+            started = time.perf_counter()
+            work()
+            return time.perf_counter() - started
 
         def state() -> dict[str, object]:
             weights, moments = get_state_dict(model, optimizer)
@@ -83,6 +96,11 @@ def main() -> None:
                 "ours" if kind else "blocking",
                 lambda: store.save(step=step, model=model, optimizer=optimizer, state={}),
             )
+            if kind:
+                started = time.perf_counter()
+                work()
+                slowed.append(time.perf_counter() - started)
+                timed("update", store.wait_copied)
             saved = store.wait()
             assert saved is not None
             return saved
@@ -111,11 +129,15 @@ def main() -> None:
         written = alternate(lambda i: save(False, i + 2), peer_save, repetitions=repetitions, amount=amount)
         alternate(lambda i: save(True, i + 2), peer_async, repetitions=repetitions, amount=amount)
         read = alternate(our_load, peer_load, repetitions=repetitions, amount=amount)
-    ours = rates(waited["ours"], amount)
+        alone = statistics.median(work_seconds() for _ in range(repetitions + 2))
+    waits = [call + update for call, update in zip(waited["ours"], waited["update"], strict=True)]
+    slows = [wait + max(0.0, with_save - alone) for wait, with_save in zip(waits, slowed, strict=True)]
+    ours, blocking = rates(waits, amount), rates(waited["blocking"], amount)
     show(
         [
             Comparison("written", *written, f"{name}, dcp.save", "MB/s"),
-            Comparison("waits, in background", ours, rates(waited["blocking"], amount), "the same, blocking", "MB/s"),
+            Comparison("waits, in background", ours, blocking, "the same, blocking", "MB/s"),
+            Comparison("waits and slows", rates(slows, amount), blocking, "the same, blocking", "MB/s"),
             Comparison("waits, beside async_save", ours, rates(waited["async_save"], amount), name, "MB/s"),
             Comparison("read", *read, f"{name}, dcp.load", "MB/s"),
         ],

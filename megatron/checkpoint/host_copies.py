@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -19,23 +20,32 @@ class HostCopies:
     def __init__(self) -> None:
         self._memory = torch.empty(0, dtype=torch.uint8)
 
-    def of(self, tensors: Mapping[Piece, Tensor]) -> dict[Piece, Tensor]:
-        """Return copies of tensors; they last until the next call."""
+    def of(self, tensors: Mapping[Piece, Tensor], *, after: torch.cuda.Event | None = None) -> dict[Piece, Tensor]:
+        """Return copies of tensors; they last until the next call.
+
+        Args:
+            tensors: what is copied; of a GPU on a stream of its own, so that others work on meanwhile.
+            after: what the GPU must have done before.
+        """
         size = sum(piece.num_bytes for piece in tensors)
-        on_gpu = any(tensor.is_cuda for tensor in tensors.values())
-        if size > len(self._memory):
-            self._memory = torch.empty(0, dtype=torch.uint8)
-            self._memory = torch.empty(size, dtype=torch.uint8)
-            if on_gpu:
-                _pin(self._memory)
-        copies, end = {}, 0
-        # Widest first, so that each begins at a multiple of its width.
-        for piece, tensor in sorted(tensors.items(), key=lambda item: -item[0].dtype.itemsize):
-            start, end = end, end + piece.num_bytes
-            copies[piece] = self._memory[start:end].view(piece.dtype).view(piece.part.shape)
-            copies[piece].copy_(tensor, non_blocking=True)
-        if on_gpu:
-            torch.cuda.current_stream().synchronize()
+        device = next((tensor.device for tensor in tensors.values() if tensor.is_cuda), None)
+        stream = None if device is None else torch.cuda.Stream(device)
+        with nullcontext() if stream is None else torch.cuda.stream(stream):
+            if size > len(self._memory):
+                self._memory = torch.empty(0, dtype=torch.uint8)
+                self._memory = torch.empty(size, dtype=torch.uint8)
+                if stream is not None:
+                    _pin(self._memory)
+            if stream is not None and after is not None:
+                stream.wait_event(after)
+            copies, end = {}, 0
+            # Widest first, so that each begins at a multiple of its width.
+            for piece, tensor in sorted(tensors.items(), key=lambda item: -item[0].dtype.itemsize):
+                start, end = end, end + piece.num_bytes
+                copies[piece] = self._memory[start:end].view(piece.dtype).view(piece.part.shape)
+                copies[piece].copy_(tensor, non_blocking=True)
+            if stream is not None:
+                stream.synchronize()
         return copies
 
 

@@ -8,8 +8,10 @@ says which holds what, ``state.json``, the resolved configuration, and ``COMPLET
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -91,6 +93,10 @@ class CheckpointStore:
         self._copies = HostCopies()
         self._thread = ThreadPoolExecutor(1, "checkpoint") if in_background else None
         self._saving: Future[Saved] | None = None
+        self._copying: Future[Any] | None = None
+        self._waited_seconds = 0.0
+        self._done: tuple[Saved, Saved] | None = None
+        self._told: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         self._passed_over: set[str] = set()
 
     def save(
@@ -106,7 +112,9 @@ class CheckpointStore:
     ) -> None:
         """Begin to write the checkpoint of ``step``; :meth:`wait` says what became of it.
 
-        When this returns, the model may be trained on. Before the next save, :meth:`wait` must be called.
+        When this returns, training may go on: in the background weights and moments are copied first, and the next step
+        of the optimizer waits for that. Whoever changes them otherwise calls :meth:`wait_copied` before. Before the
+        next save, :meth:`wait` must be called.
 
         Args:
             step: optimizer steps done.
@@ -130,18 +138,33 @@ class CheckpointStore:
         if self._thread is None:
             self._saving = Future()
             try:
-                self._saving.set_result(self._write(job, waited_seconds=None))
+                self._saving.set_result(self._write(job))
             except Exception as error:
                 self._saving.set_exception(error)
             return
-        copies_, problem = _try(self._copies.of, tensors)
-        job = dataclasses.replace(job, tensors=copies_ or {}, problem=problem)
-        self._saving = self._thread.submit(self._write, job, waited_seconds=time.perf_counter() - started)
+        after = _event_now(tensors.values())
+        self._copying = self._thread.submit(_try, functools.partial(self._copies.of, tensors, after=after))
+        self._saving = self._thread.submit(self._write_copies, job, self._copying)
+        if optimizer is None:
+            self.wait_copied()
+        elif optimizer not in self._told:
+            optimizer.register_step_pre_hook(lambda *_: self.wait_copied())
+            self._told.add(optimizer)
+        self._waited_seconds = time.perf_counter() - started
+
+    def wait_copied(self) -> None:
+        """Wait until weights and moments may change: until the save under way has a copy of its own."""
+        if self._copying is not None:
+            started = time.perf_counter()
+            self._copying.result()
+            self._copying = None
+            self._waited_seconds += time.perf_counter() - started
 
     def saved(self) -> Saved | None:
         """Return the checkpoint under way once it is written, without waiting; processes learn of it one by one."""
         saving = self._saving
-        return saving.result() if saving is not None and saving.done() and saving.exception() is None else None
+        done = saving is not None and saving.done() and saving.exception() is None
+        return self._with_wait(saving.result()) if saving is not None and done else None
 
     def wait(self) -> Saved | None:
         """Wait until the save under way has ended; return what was written, or None when there was nothing to write.
@@ -150,7 +173,19 @@ class CheckpointStore:
             SaveError: it failed, in all processes alike.
         """
         saving, self._saving = self._saving, None
-        return None if saving is None else saving.result()
+        if saving is None:
+            return None
+        found = saving.result()
+        self._copying = None
+        return self._with_wait(found)
+
+    def _with_wait(self, saved: Saved) -> Saved:
+        """Say how long training has stood still, which only its own thread knows."""
+        if self._thread is None:
+            return saved
+        if self._done is None or self._done[0] is not saved:
+            self._done = saved, dataclasses.replace(saved, waited_seconds=self._waited_seconds)
+        return self._done[1]
 
     def newest(self) -> Storage | None:
         """Return the newest complete checkpoint, or None where no save has ever been completed.
@@ -187,7 +222,11 @@ class CheckpointStore:
             logger.warning("%s is passed over: %s", checkpoint, reason)
         self._passed_over.add(checkpoint.name)
 
-    def _write(self, job: _Job, *, waited_seconds: float | None) -> Saved:
+    def _write_copies(self, job: _Job, copying: Future[Any]) -> Saved:
+        copies, problem = copying.result()
+        return self._write(dataclasses.replace(job, tensors=copies or {}, problem=problem))
+
+    def _write(self, job: _Job) -> Saved:
         """Write this process's files, agree that all have theirs, and let the main process complete the checkpoint."""
         final = f"{_PREFIX}{job.step}"
         temporary = self.folder.temporary_name(final)
@@ -217,9 +256,7 @@ class CheckpointStore:
             if self._peers.is_main:
                 logger.error("%s", error)  # training may go on for long before it asks
             raise error
-        return Saved(
-            self.folder / final, job.step, size, seconds if waited_seconds is None else waited_seconds, seconds
-        )
+        return Saved(self.folder / final, job.step, size, seconds, seconds)
 
     def _complete(self, temporary: str, final: str, job: _Job, sums: dict[str, FileSums]) -> None:
         """Write the small files, last of all the marker, and give the folder its name."""
@@ -282,6 +319,15 @@ class _Job:
     copies: Mapping[str, Path]
     started: float
     problem: str | None = None  # why this process has nothing to write
+
+
+def _event_now(tensors: Iterable[Tensor]) -> torch.cuda.Event | None:
+    """Return what has happened on a GPU when all that it has been told so far is done."""
+    if not any(tensor.is_cuda for tensor in tensors):
+        return None
+    event = torch.cuda.Event()
+    event.record()
+    return event
 
 
 def _write_files(folder: Storage, job: _Job) -> dict[str, FileSums]:

@@ -259,7 +259,8 @@ class CheckpointConfig(Section):
     """Never delete the checkpoints of steps that are a multiple of this."""
     async_checkpoint: Switch = True
     """Train on while a checkpoint is written: every process copies its share of weights and optimizer to the host's
-    memory, and waits for nothing else. `false` waits until the checkpoint is on disk, and needs no memory."""
+    memory, and only the next update of the weights waits for that. `false` waits until the checkpoint is on disk, and
+    needs no memory."""
     max_failed_saves: CountOrZero = 2
     """So many saves in a row may fail, such as on a full disk. After one more the run tries to save where it is, and
     ends if that fails, too. The last save of a run must succeed."""

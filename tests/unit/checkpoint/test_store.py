@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from megatron.checkpoint.blocks import DamagedError
+from megatron.checkpoint.host_copies import HostCopies
 from megatron.checkpoint.restore import load
 from megatron.checkpoint.seal import verify
 from megatron.checkpoint.storage import LocalStorage, Storage
@@ -362,3 +364,57 @@ def test_weights_alone_need_finetune(tmp_path: Path) -> None:
     path = save(store_in(tmp_path), 1, model)
     with pytest.raises(CheckpointError, match=r"holds weights only: set `finetune: true`"):
         load(path, model=model, optimizer=optimizer)
+
+
+def test_an_update_waits_for_the_copy_and_nothing_else_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forward and backward may run while weights are copied; what is saved is what they were at the save."""
+    model, optimizer = trained()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    may_copy, copying = threading.Event(), threading.Event()
+    real = HostCopies.of
+
+    def slow(self: HostCopies, tensors: Any, **options: Any) -> Any:
+        copying.set()
+        assert may_copy.wait(30)
+        return real(self, tensors, **options)
+
+    monkeypatch.setattr(HostCopies, "of", slow)
+    store = store_in(tmp_path, in_background=True)
+    store.save(step=2, model=model, optimizer=optimizer, state={})
+    assert copying.wait(30)
+    tokens = torch.arange(33)[None]
+    optimizer.zero_grad()
+    model(tokens[:, :-1], targets=tokens[:, 1:]).backward()  # does not wait
+    stepped = threading.Event()
+    stepping = threading.Thread(target=lambda: (optimizer.step(), stepped.set()))
+    stepping.start()
+    assert not stepped.wait(0.3)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    may_copy.set()
+    stepping.join(30)
+    saved = store.wait()
+    assert saved is not None and 0.3 <= saved.waited_seconds < 30
+    assert any(not torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    load(saved.checkpoint, model=model, optimizer=None)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+
+
+def test_without_an_optimizer_the_save_itself_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = trained()
+    real = HostCopies.of
+
+    def slow(self: HostCopies, tensors: Any, **options: Any) -> Any:
+        time.sleep(0.3)
+        return real(self, tensors, **options)
+
+    monkeypatch.setattr(HostCopies, "of", slow)
+    store = store_in(tmp_path, in_background=True)
+    before = model.lm_head.weight.detach().clone() if model.lm_head is not None else None
+    store.save(step=2, model=model, optimizer=None, state={})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    saved = store.wait()
+    assert saved is not None and saved.waited_seconds >= 0.3 and before is not None and model.lm_head is not None
+    load(saved.checkpoint, model=model, optimizer=None)
+    assert torch.equal(model.lm_head.weight, before)
