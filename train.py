@@ -8,10 +8,11 @@ import sys
 
 from megatron.config.check import check_run
 from megatron.config.cli import config_from_argv
-from megatron.parallel.process import joined_world
-from megatron.train.step import NotFiniteError
-from megatron.train.trainer import train
+from megatron.parallel.process import joined_world, leave_unfinished
+from megatron.train.faults import FaultError
+from megatron.train.trainer import STOPPED, train
 from megatron.utils.log import get_logger, setup_logging
+from megatron.utils.status import EXIT_MISTAKE
 
 
 def main(argv: list[str]) -> int:
@@ -29,12 +30,12 @@ def main(argv: list[str]) -> int:
             problems = check_run(config, processes=world.size)
             if problems:
                 raise ValueError("\n".join(problems))
-            train(config, world)
-    except (ValueError, OSError, NotFiniteError) as error:
-        # A mistake of the user's or of the data, not of the program: no traceback.
+            reason = train(config, world)
+    except (ValueError, OSError, FaultError) as error:
+        # A mistake of the user's or of the data, not of the program: no traceback. What a disk does may pass.
         get_logger("megatron.train").error("error: %s", error)
-        return 1
-    return 0
+        return 1 if isinstance(error, OSError) else EXIT_MISTAKE
+    return leave_unfinished() if reason.startswith(STOPPED) else 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron.config.cli import EXIT_BAD_CONFIG
 from megatron.config.corpus_load import load_corpus
 from megatron.config.problems import ConfigError
 from megatron.corpus.engine.backend import Backend, Here, Pool
@@ -20,6 +19,7 @@ from megatron.corpus.pipeline import STAGES, Pipeline
 from megatron.corpus.report import Report
 from megatron.launch.tasks import launched_tasks
 from megatron.utils.log import setup_logging
+from megatron.utils.status import EXIT_MISTAKE
 
 
 def parse() -> argparse.Namespace:
@@ -70,7 +70,7 @@ def main() -> int:
             print(line)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_BAD_CONFIG
+        return EXIT_MISTAKE
     except (ValueError, OSError) as error:  # mistakes of the user's, a full disk; the rest is ours and shows its trace
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -166,6 +166,11 @@ class CheckpointStore:
         done = saving is not None and saving.done() and saving.exception() is None
         return self._with_wait(saving.result()) if saving is not None and done else None
 
+    def failed(self) -> bool:
+        """Whether the save under way is known to have failed; processes learn of it one by one."""
+        saving = self._saving
+        return saving is not None and saving.done() and saving.exception() is not None
+
     def wait(self) -> Saved | None:
         """Wait until the save under way has ended; return what was written, or None when there was nothing to write.
 

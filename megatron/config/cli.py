@@ -12,8 +12,7 @@ from megatron.config.fields import Section
 from megatron.config.load import load, load_sections
 from megatron.config.problems import ConfigError
 from megatron.config.schema import Config
-
-EXIT_BAD_CONFIG = 2
+from megatron.utils.status import EXIT_MISTAKE
 
 _Read = TypeVar("_Read")
 
@@ -77,4 +76,4 @@ def _or_exit(read: Callable[[], _Read]) -> _Read:
         return read()
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
-        raise SystemExit(EXIT_BAD_CONFIG) from None
+        raise SystemExit(EXIT_MISTAKE) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, Strict
@@ -19,6 +20,11 @@ def as_number(value: object) -> object:
 def as_tuple(value: object) -> object:
     """Return a list as a tuple; anything else unchanged."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def _as_arguments(value: object) -> object:
+    """Return a text such as ``--cpu-bind=cores -v`` as its words, read as a shell would; a list as a tuple."""
+    return tuple(shlex.split(value)) if isinstance(value, str) else as_tuple(value)
 
 
 class AnyCase:
@@ -45,6 +51,11 @@ Fraction = Annotated[float, Strict(), Field(ge=0, le=1), _NUMBER_TEXT]
 PositiveFraction = Annotated[float, Strict(), Field(gt=0, le=1), _NUMBER_TEXT]
 Momentum = Annotated[float, Strict(), Field(ge=0, lt=1), _NUMBER_TEXT]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(as_tuple)]
+Arguments = Annotated[tuple[Text, ...], BeforeValidator(_as_arguments)]
+Variables = Annotated[dict[Text, Annotated[str, Strict()]], Field(default_factory=dict)]
+Port = Annotated[int, Strict(), Field(ge=1, le=65_535)]
+SpikeWindow = Annotated[int, Strict(), Field(ge=20)]
+SlurmTime = Annotated[str, Strict(), Field(pattern=r"^[0-9][0-9:-]*$")]
 
 
 class Section(BaseModel):

@@ -78,7 +78,6 @@ _RECOMPUTE = "PyTorch's own recomputation is used: use checkpoint_activations an
 _PREFERENCE = "training on preferences or rewards is not part of this project"
 _LABELS = "the loss is on the text itself, without shards of labels"
 _NO_TEST = "there is no test split: score held-out text with valid_data_paths"
-_MACHINES = "only the processes of one machine are started"
 _WANDB = "Weights & Biases is not supported yet; metrics are in <save>/metrics.jsonl"
 _COMET = "Comet is not supported; metrics are in <save>/metrics.jsonl"
 _MUP = "muP needs training from scratch, this project continues trained models"
@@ -125,19 +124,19 @@ _DEEPSPEED_CONFIG = (
 )
 
 _DEEPSPEED_RUNNER = (
-    _later("hostfile", None, _MACHINES),
-    _later("include", None, _MACHINES),
-    _later("exclude", None, _MACHINES),
-    _later("num_nodes", -1, _MACHINES, (-1, 1)),
+    _used("hostfile"),
+    _used("include"),
+    _used("exclude"),
+    _used("num_nodes", -1),
     _used("num_gpus"),
-    _later("master_port", 29500, "a free port of this machine is used"),
-    _later("master_addr", None, _MACHINES, (None, "localhost", "127.0.0.1")),
-    _used("launcher", "pdsh"),
-    _later("force_multi", False, _MACHINES),
+    _used("master_port", 29500, "without the key a free port is used"),
+    _used("master_addr"),
+    _used("launcher", "pdsh", "`pdsh` means `ssh`; `openmpi`, `mvapich`, `mpich` and `impi` mean `mpi`"),
+    _ignored("force_multi", False, "one machine in hostfile is reached by ssh like several", (True, False)),
     _rejected("autotuning_run", None, "DeepSpeed's autotuning is not used: try batch sizes in short runs"),
-    _ignored("no_ssh_check", False, "ssh is not used"),
-    _later("comment", None, "a label for Slurm"),
-    _later("account", None, "an account of Slurm"),
+    _ignored("no_ssh_check", False, "machines are not tried before"),
+    _used("comment"),
+    _used("account"),
 )
 
 _PARALLELISM = (
@@ -297,8 +296,8 @@ _OTHER = (
     _ignored("onnx_safe", False, "changes no result; models are exported to Hugging Face's format"),
     _rejected("deepscale", False, _ENGINE),
     _rejected("deepscale_config", None, _ENGINE),
-    _later("deepspeed_mpi", False, _MACHINES),
-    _later("deepspeed_slurm", False, _MACHINES),
+    _rejected("deepspeed_mpi", False, "use launcher: mpi"),
+    _rejected("deepspeed_slurm", False, "use launcher: slurm"),
     _rejected("user_script", None, _PROGRAM),
     _later("iteration", None, "the newest checkpoint is loaded"),
     _ignored("do_train", None, _PROGRAM),
@@ -477,15 +476,9 @@ LATER_KEYS: Mapping[str, NeoxKey] = MappingProxyType(
 
 _ONE_ADAM = "only AdamW is supported: use type: Adam"
 _GPT2 = "GPT-2's two files are not read: use HFTokenizer with a tokenizer.json"
-_ONE_MACHINE = "not supported yet: only the processes of one machine are started, with launcher: local"
 
 REJECTED_VALUES: Mapping[tuple[str, str], str] = MappingProxyType(
     {
-        ("launcher", "slurm"): _ONE_MACHINE,
-        ("launcher", "openmpi"): _ONE_MACHINE,
-        ("launcher", "mpi"): _ONE_MACHINE,
-        ("launcher", "pdsh"): "pdsh is not used, since ssh between nodes is not needed: use launcher: local",
-        ("launcher", "mvapich"): "MVAPICH's own launcher is not used: use launcher: local",
         ("precision", "fp16"): "fp16 is not supported, since it needs loss scaling: use bfloat16",
         ("tokenizer_type", "gpt2bpetokenizer"): _GPT2,
         ("tokenizer_type", "hfgpt2tokenizer"): _GPT2,

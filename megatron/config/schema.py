@@ -14,18 +14,23 @@ from pydantic import BeforeValidator, Field, Strict
 
 from megatron.config.fields import (
     AnyCase,
+    Arguments,
     Count,
     CountOrZero,
     Fraction,
     Momentum,
+    Port,
     Positive,
     PositiveFraction,
     PositiveOrZero,
     Section,
     Seed,
+    SlurmTime,
+    SpikeWindow,
     Switch,
     Text,
     Texts,
+    Variables,
     as_tuple,
 )
 from megatron.config.mixture_schema import MixtureConfig
@@ -237,6 +242,31 @@ class TrainConfig(Section):
 Change = Literal["architecture", "mixture", "order", "seed", "seq_length", "tokenizer"]
 
 
+class SurvivalConfig(Section):
+    """What a run does about faults and about the end of its time."""
+
+    exit_duration_minutes: Positive | None = None
+    """Stop, after saving, so long after the start."""
+    time_margin_minutes: PositiveOrZero = 5.0
+    """Stop, after saving, so long before the end of a job of Slurm, where Slurm tells when that is."""
+    max_skipped_steps: CountOrZero = 5
+    """So many steps in a row may be skipped because the loss or the gradient is not a number, or for a spike of the
+    loss; one more ends the run."""
+    loss_spike_sigmas: Positive = 6.0
+    """A loss so many standard deviations of its noise above the steps before is a spike."""
+    loss_spike_window: SpikeWindow = 128
+    """Steps before by which the noise is measured."""
+    on_loss_spike: Annotated[Literal["report", "skip", "rewind"], AnyCase()] = "report"
+    """`report` a spike; `skip` the update; or `rewind`: go on from the last checkpoint with the samples after the
+    spike."""
+    hang_minutes: Positive | None = 30.0
+    """A process that stands still for so long writes down where (`stacks` in `save`) and ends, so that the run is
+    started again; one step, one batch of evaluation or one save may not take longer."""
+    node_test: Switch | None = None
+    """Test every machine before the first step: matrix products, memory, disk, messages. Where there are several when
+    absent."""
+
+
 class CheckpointConfig(Section):
     """What is kept on disk, and what a run starts from."""
 
@@ -329,13 +359,72 @@ class ParallelConfig(Section):
     """CPU threads per process; on CPUs the cores are shared out when absent."""
 
 
+class SlurmConfig(Section):
+    """A job that `deepy.py --submit` hands to Slurm."""
+
+    partition: Text | None = None
+    """Of the cluster; its default when absent."""
+    qos: Text | None = None
+    """Quality of service."""
+    constraint: Text | None = None
+    """Features that machines must have."""
+    time: SlurmTime | None = None
+    """Longest time of a start of the job, such as `"24:00:00"`, in quotes; the partition's limit when absent."""
+    cpus_per_task: Count | None = None
+    """CPU cores for each process."""
+    modules: Texts = ()
+    """Environment modules to load."""
+    container: Text | None = None
+    """Image that Apptainer runs the processes in."""
+    container_args: Texts = ()
+    """Options of `apptainer exec`, such as `--nv` or `--rocm`, and `--bind` with folders."""
+    container_python: Text = "python3"
+    """Python inside the image."""
+    signal_seconds: Count = 300
+    """So long before the end of its time the job is told to save and to come back."""
+    requeue: Switch = True
+    """Come back by itself for as long as there is work left."""
+    max_faults: CountOrZero = 3
+    """Failures in a row, without a new checkpoint in between, after which the job still comes back."""
+    sbatch_args: Texts = ()
+    """More lines for the job script, such as `--gpus-per-node=8`, `--mem=0` or `--exclusive`."""
+
+
 class LaunchConfig(Section):
     """How processes are started."""
 
-    launcher: Annotated[Literal["local"], AnyCase()] = "local"
-    """`local` starts every process on this machine."""
+    launcher: Annotated[Literal["auto", "local", "slurm", "mpi", "ssh"], AnyCase()] = "auto"
+    """`local` starts every process on this machine; `slurm` with `srun`, in the allocation that the command runs in;
+    `mpi` with `mpirun`; `ssh` on the machines of `hostfile`. `auto` is `slurm` inside an allocation, `ssh` with a
+    `hostfile`, and else `local`."""
+    num_nodes: Count | None = None
+    """Machines; all that there are when absent."""
     num_gpus: Count | None = None
-    """Processes on this machine; one per visible GPU, or one without GPUs, when absent."""
+    """Processes on each machine; one per visible GPU, or one without GPUs, when absent. Under Slurm as many as the job
+    has GPUs or tasks on a machine; with a `hostfile` as many as there are slots."""
+    hostfile: Text | None = None
+    """File with a line `name slots=8` for each machine."""
+    include: Text | None = None
+    """Only these of `hostfile`, such as `node1@node2:0,2`: `@` between machines, slots after a colon."""
+    exclude: Text | None = None
+    """All but these of `hostfile`."""
+    master_addr: Text | None = None
+    """Machine of the first process, where the launcher's own name for it does not do."""
+    master_port: Port | None = None
+    """Port where the processes meet; a free one on one machine, else one worked out from the job."""
+    launcher_args: Arguments = ()
+    """More arguments for `srun`, `mpirun` or `ssh`, such as how processes are bound to cores."""
+    environment: Variables
+    """Environment variables for all processes; those that are set where `deepy.py` runs win."""
+    max_restarts: CountOrZero = 0
+    """Start all processes again so many times when one fails, without a new job; they go on from the last
+    checkpoint."""
+    account: Text | None = None
+    """Slurm's account that a submitted job is charged to."""
+    comment: Text | None = None
+    """Comment of a submitted job."""
+    slurm: SlurmConfig = SlurmConfig()
+    """The job that `deepy.py --submit` hands to Slurm."""
 
 
 class GenerateConfig(Section):
@@ -367,6 +456,7 @@ class Config(Section):
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     train: TrainConfig
+    survival: SurvivalConfig
     checkpoint: CheckpointConfig
     evaluation: EvaluationConfig
     logging: LoggingConfig

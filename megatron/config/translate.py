@@ -45,7 +45,10 @@ def translate(entries: Mapping[str, Entry]) -> Translation:
             result.reject(key, entry, "is not a known key", fix)
         elif neox.status is not Status.RENAMED:
             _judge(neox, entry, result)
-    for rename in (_precision, _adam, _zero, _gated_width, _plain_names, _overridden_weights, _without_effect):
+    renamings = (
+        *(_precision, _adam, _zero, _gated_width, _plain_names, _overridden_weights, _without_effect, _launcher),
+    )
+    for rename in renamings:
         rename(given, result)
     _refuse_known_values(result)
     return result
@@ -241,6 +244,21 @@ def _without_effect(given: Mapping[str, Entry], result: Translation) -> None:
             elif not _same(given[key].value, NEOX_KEYS[key].default):
                 result.warn(key, given[key], f"has no effect without {' or '.join(needed)}")
             del result.entries[key]
+
+
+_LAUNCHERS: Mapping[str, str] = MappingProxyType(
+    {"pdsh": "ssh", "openmpi": "mpi", "mvapich": "mpi", "mpich": "mpi", "impi": "mpi"}
+)
+
+
+def _launcher(given: Mapping[str, Entry], result: Translation) -> None:
+    """Give GPT-NeoX's launchers the names that they have here, and leave out its way to say "all machines"."""
+    entry = given.get("launcher")
+    if entry is not None and isinstance(entry.value, str):
+        value = _LAUNCHERS.get(entry.value.lower(), entry.value)
+        result.entries["launcher"] = dataclasses.replace(entry, value=value)
+    if "num_nodes" in given and _same(given["num_nodes"].value, -1):
+        del result.entries["num_nodes"]
 
 
 def _refuse_known_values(result: Translation) -> None:

@@ -8,7 +8,7 @@ scored exactly once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +66,15 @@ class HeldOutSet:
         self._folder, self._tokenizer, self._seq_length = folder, tokenizer, seq_length
         self._windows: list[Window] | None = None
 
-    def score(self, engine: Engine, *, batch_tokens: int) -> list[CorpusScore]:
+    def score(
+        self, engine: Engine, *, batch_tokens: int, after_batch: Callable[[], None] = lambda: None
+    ) -> list[CorpusScore]:
         """Score every window once, the work divided over the processes, and return one row for each corpus.
 
         Args:
             engine: scores; all of its processes return the same rows. Sums are float64.
             batch_tokens: most tokens, padding included, in one forward pass.
+            after_batch: called after each of them.
         """
         mesh, world = engine.mesh, engine.mesh.world
         table = torch.zeros(len(self.shards), 2, dtype=torch.float64, device=world.device)
@@ -79,6 +82,7 @@ class HeldOutSet:
         mine = batches[mesh.scorers.rank :: mesh.scorers.size]
         for batch in progress(mine, description="validation", unit="batch", disable=not world.is_main):
             self._score_batch(engine, batch, table)
+            after_batch()
         if mesh.layout.stage and len(mine) * mesh.scorers.size < len(batches):
             # Processes that divide a model gather it together: as many passes in each, the last one for nothing.
             self._score_batch(engine, batches[-1], torch.zeros_like(table))

@@ -23,7 +23,7 @@ def this_machine(environment: Mapping[str, str]) -> Machine:
     return Machine(num_gpus=_count_gpus(environment), num_cores=cores)
 
 
-def run(plan: LaunchPlan, *, environment: Mapping[str, str]) -> NoReturn:
+def become(plan: LaunchPlan, *, environment: Mapping[str, str]) -> NoReturn:
     """Become the planned command: this process ends, and the command goes on in its place.
 
     There is no launcher left over that could outlive the run, be killed without it, or have to pass signals on.

@@ -1,11 +1,11 @@
-"""What to run: a pure function from the configuration and the machine to a command and its environment."""
+"""What to run: pure functions from the configuration and the machine to a command and its environment."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from megatron.config.schema import LaunchConfig, ParallelConfig
@@ -25,26 +25,71 @@ class Machine:
 
 
 @dataclasses.dataclass(frozen=True)
+class Program:
+    """What every process runs.
+
+    Attributes:
+        script: such as ``train.py``.
+        config_path: the resolved configuration, which every process reads.
+        python: the interpreter, and what starts it in a container.
+    """
+
+    script: Path
+    config_path: Path
+    python: Sequence[str] = (sys.executable,)
+
+    @property
+    def command(self) -> list[str]:
+        """The command of one process; lines that it prints do not wait for others."""
+        return [*self.python, "-u", *self.arguments]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The script and its arguments."""
+        return [str(self.script), "--config", str(self.config_path)]
+
+    def under_agent(self, *options: str) -> list[str]:
+        """Return the command of a machine's agent, which starts its processes and starts them again when one fails."""
+        return [*self.python, "-m", "megatron.launch.agent", *options, *self.arguments]
+
+
+@dataclasses.dataclass(frozen=True)
 class LaunchPlan:
     """A command, ready to run.
 
     Attributes:
         command: program and arguments, without a shell.
         environment: variables to add to the launcher's own.
-        world_size: number of training processes.
+        nodes: number of machines.
+        per_node: training processes on each.
+        launcher: by what they are started, for people.
     """
 
     command: list[str]
     environment: dict[str, str]
-    world_size: int
+    nodes: int = 1
+    per_node: int = 1
+    launcher: str = "local"
+
+    @property
+    def world_size(self) -> int:
+        """Number of training processes."""
+        return self.nodes * self.per_node
 
     def __str__(self) -> str:
         """Return the plan as a line for a shell."""
         return shlex.join([*(f"{name}={value}" for name, value in self.environment.items()), *self.command])
 
+    @property
+    def summary(self) -> str:
+        """Say in a few words what is started where."""
+        what = f"{self.per_node:,} process{'es' if self.per_node > 1 else ''}"
+        where = f" on each of {self.nodes:,} machines: {self.world_size:,} in all" if self.nodes > 1 else ""
+        return f"{self.launcher}: {what}{where}"
+
 
 def num_processes(launch: LaunchConfig, machine: Machine) -> int:
-    """Return how many processes to start: ``num_gpus``, else one per GPU, else one."""
+    """Return how many processes to start on this machine: ``num_gpus``, else one per GPU, else one."""
     return launch.num_gpus or machine.num_gpus or 1
 
 
@@ -70,22 +115,20 @@ def machine_problems(launch: LaunchConfig, parallel: ParallelConfig, machine: Ma
 def plan_local(
     launch: LaunchConfig,
     parallel: ParallelConfig,
+    program: Program,
     *,
-    script: Path,
-    config_path: Path,
     machine: Machine,
     environment: Mapping[str, str],
 ) -> LaunchPlan:
     """Plan a run on this machine.
 
     A single process is started plainly: it needs no process group, so a laptop pays for none. Several are started by
-    ``torchrun``, which picks a free port.
+    torchrun's agent, which picks a free port.
 
     Args:
         launch: number of processes.
         parallel: threads per process.
-        script: program to run, such as ``train.py``.
-        config_path: the resolved configuration, which every process reads.
+        program: what they run.
         machine: what there is to run on.
         environment: the launcher's variables; what the user set there is kept.
 
@@ -97,15 +140,35 @@ def plan_local(
         raise ValueError("\n".join(problems))
     world_size = num_processes(launch, machine)
     on_gpus = machine.num_gpus > 0 and parallel.distributed_backend != "gloo"
-    command = [sys.executable]
-    if world_size > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world_size)]
-    command += [str(script), "--config", str(config_path)]
-    added = {}
-    if "OMP_NUM_THREADS" not in environment:
-        threads = parallel.num_threads
-        if threads is None and not on_gpus:
-            threads = max(1, machine.num_cores // world_size)
-        if threads is not None:
-            added["OMP_NUM_THREADS"] = str(threads)
-    return LaunchPlan(command, added, world_size)
+    if world_size > 1 or launch.max_restarts:
+        options = ["--standalone", "--nproc-per-node", str(world_size), "--max-restarts", str(launch.max_restarts)]
+        command = program.under_agent(*options)
+    else:
+        command = program.command
+    cores = None if on_gpus else machine.num_cores
+    return LaunchPlan(command, added_environment(launch, parallel, environment, cores, world_size), 1, world_size)
+
+
+def added_environment(
+    launch: LaunchConfig,
+    parallel: ParallelConfig,
+    environment: Mapping[str, str],
+    num_cores: int | None,
+    processes: int,
+) -> dict[str, str]:
+    """Return the variables that a run's processes get besides the launcher's own.
+
+    Args:
+        launch: names some.
+        parallel: threads per process.
+        environment: the launcher's variables; what the user set there is kept.
+        num_cores: cores of a machine that its processes share out, or None where each may use what it likes.
+        processes: processes of a machine.
+    """
+    added = {name: value for name, value in launch.environment.items() if name not in environment}
+    threads = parallel.num_threads
+    if threads is None and num_cores is not None:
+        threads = max(1, num_cores // processes)
+    if threads is not None and "OMP_NUM_THREADS" not in {**environment, **added}:
+        added["OMP_NUM_THREADS"] = str(threads)
+    return added

@@ -1,11 +1,73 @@
-"""What a launcher of MPI programs or Slurm tells the processes that it has started."""
+"""What a launcher tells each of the processes that it has started: their number, and which of them each is."""
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import socket
+import zlib
 from collections.abc import Mapping
 
 # Slurm's srun; PMI (MPICH, Hydra, Cray); Open MPI's mpirun.
 _SIZES = ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+_LOCALHOST = "127.0.0.1"
+_FIRST_PORT, _NUM_PORTS = 10_000, 20_000
+"""Below the ports that Linux gives away by itself, from 32,768 on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """The place of a process among those that were started together.
+
+    Attributes:
+        rank: its number among all of them.
+        size: how many there are.
+        local_rank: its number on its machine.
+        address: where the first of them is met, ``host:port``; None where torchrun has seen to that.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+    address: str | None
+
+
+def this_task(environment: Mapping[str, str]) -> Task:
+    """Return the place of this process, from the variables of torchrun, Slurm, Open MPI, or MPICH and its kin.
+
+    Without any of them the process is alone.
+
+    Args:
+        environment: the process's environment variables.
+
+    Raises:
+        ValueError: the processes are on several machines, and nothing says which is the first.
+    """
+    if "RANK" in environment:
+        rank, local_rank = int(environment["RANK"]), int(environment.get("LOCAL_RANK", "0"))
+        return Task(rank, int(environment.get("WORLD_SIZE", "1")), local_rank, None)
+    size = launched_tasks(environment)
+    if size is None or size == 1:
+        return Task(0, 1, 0, None)
+    if _is_slurm_step(environment):
+        ranks, host = ("SLURM_PROCID", "SLURM_LOCALID"), _first_slurm_host(environment)
+        own = f"slurm {environment.get('SLURM_JOB_ID')} {environment.get('SLURM_STEP_ID')}"
+    elif "OMPI_COMM_WORLD_RANK" in environment:
+        ranks = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK")
+        host = _LOCALHOST if environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == str(size) else None
+        own = environment.get("PMIX_NAMESPACE", "open mpi")
+    else:
+        ranks, own = ("PMI_RANK", "MPI_LOCALRANKID"), "pmi"
+        host = _LOCALHOST if environment.get("MPI_LOCALNRANKS") == str(size) else None
+    host = environment.get("MASTER_ADDR", host)
+    if host is None:
+        raise ValueError(
+            f"{size} processes were started on several machines, and MASTER_ADDR does not say where the first one is: "
+            "start them with deepy.py, or export MASTER_ADDR with the name of the first machine"
+        )
+    port = environment.get("MASTER_PORT") or str(_FIRST_PORT + zlib.crc32(own.encode()) % _NUM_PORTS)
+    rank, local_rank = (int(environment.get(name, "0")) for name in ranks)
+    return Task(rank, size, local_rank, f"{host}:{port}")
 
 
 def launched_tasks(environment: Mapping[str, str]) -> int | None:
@@ -18,3 +80,29 @@ def launched_tasks(environment: Mapping[str, str]) -> int | None:
     names = (*_SIZES, "SLURM_NTASKS") if "SLURM_STEP_ID" in environment else _SIZES
     found = (environment[name] for name in names if environment.get(name, "").isdecimal())
     return next((int(size) for size in found), None)
+
+
+def _is_slurm_step(environment: Mapping[str, str]) -> bool:
+    """Whether srun has started this process itself, and not one of the MPI launchers inside an allocation."""
+    return "SLURM_STEP_ID" in environment and "OMPI_COMM_WORLD_SIZE" not in environment
+
+
+def _first_slurm_host(environment: Mapping[str, str]) -> str | None:
+    """Return the machine of a step's first process: its name, or the address that srun gives where it has none."""
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
+    first = first_node(nodes)
+    if first is not None:
+        try:
+            socket.getaddrinfo(first, None)
+            return first
+        except OSError:
+            pass
+    return environment.get("SLURM_LAUNCH_NODE_IPADDR")
+
+
+def first_node(nodes: str) -> str | None:
+    """Return the first name of a list as Slurm writes it, such as ``lrdn[0012-0020,0031],login1``."""
+    match = re.match(r"([^,\[\]]+)(?:\[([^,\]-]+)[^\]]*\]([^,\[\]]*))?", nodes)
+    if match is None:
+        return None
+    return match[1] + (match[2] or "") + (match[3] or "")

@@ -52,6 +52,8 @@ class Console:
             logger.info("step %s: saved %s in %.1f s", f"{event['step']:,}", event["path"], event["seconds"])
         elif kind == "checkpoint_failed":
             logger.error("step %s: %s", f"{event['step']:,}", event["reason"])
+        elif kind == "incident":
+            logger.warning("step %s: %s", f"{event['step']:,}", incident_text(event))
         elif kind == "end":
             logger.info("step %s: end of the run: %s", f"{event['step']:,}", event["reason"])
 
@@ -89,6 +91,20 @@ def start_line(event: Event) -> str:
         f"{event['parameters']:,} parameters, {event['precision']}, {event['world_size']} x {event['device']}, "
         f"{event['tokens_per_step']:,} tokens per step, {event['train_iters']:,} steps, {origin}"
     )
+
+
+def incident_text(event: Event) -> str:
+    """Describe an ``incident`` event in one line."""
+    kind = event["kind"]
+    if kind == "hang":
+        return f"{event['processes']} processes of an earlier start stood still and were ended: {event['stacks'][0]}"
+    if kind == "node_test":
+        return str(event["problem"])
+    what = "the loss or the gradient is not a number" if kind == "not_finite" else f"spike above {event['limit']:.4f}"
+    samples = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in event["samples"][:5])
+    corpora = ", ".join(list(event["corpora"])[:5]) + (", ..." if len(event["corpora"]) > 5 else "")
+    numbers = f"loss {event['loss']:.4f}, gradient norm {event['gradient_norm']:.3f}"
+    return f"{event['action']}: {what}: {numbers}, samples {samples} of {corpora}"
 
 
 def train_line(events: Sequence[Event], *, train_iters: int) -> str:

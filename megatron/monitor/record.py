@@ -22,6 +22,7 @@ Listener = Callable[[Event], None]
 _RESERVED = ("event", "step", "time")
 _NOT_FINITE = "not_finite"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_KEPT = ("incident", "checkpoint_failed")
 _MAX_WAITING_BYTES = 64 << 20
 
 logger = get_logger(__name__)
@@ -66,7 +67,8 @@ class MetricsWriter:
         """Append one event and hand it to the listeners.
 
         Args:
-            event: ``start``, ``mixture``, ``train``, ``validation``, ``checkpoint``, ``checkpoint_failed`` or ``end``.
+            event: ``start``, ``mixture``, ``train``, ``validation``, ``checkpoint``, ``checkpoint_failed``,
+                ``incident`` or ``end``.
             step: number of finished optimizer steps.
             **fields: numbers, strings, and lists and dicts of them. No tensors.
 
@@ -172,13 +174,15 @@ def current_events(events: Iterable[Event]) -> list[Event]:
     """Drop what restarts have superseded.
 
     A ``start`` event with ``resumed_from = k`` supersedes every earlier event with a step above ``k``; one that
-    resumed from nothing supersedes everything before it.
+    resumed from nothing supersedes everything before it. What went wrong stays: ``incident`` and
+    ``checkpoint_failed`` are kept.
     """
     kept: list[Event] = []
     for event in events:
         if event["event"] == "start":
             resumed_from = event.get("resumed_from")
-            kept = [] if resumed_from is None else [earlier for earlier in kept if earlier["step"] <= resumed_from]
+            last = -1 if resumed_from is None else resumed_from
+            kept = [earlier for earlier in kept if earlier["step"] <= last or earlier["event"] in _KEPT]
         kept.append(event)
     return kept
 

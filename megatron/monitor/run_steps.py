@@ -83,9 +83,14 @@ class RecordedSteps:
         self.planned: Sequence[Mapping[str, Any]] = plans[-1] if plans else ()
         self._start, self._tokens_per_step = 0, 0
         self._trained: dict[int, tuple[int, int]] = {}  # step -> tokens of the run after it, tokens of the step
+        self._jumped: set[int] = set()  # steps after which samples were left out
         for event in events:
             if event["event"] == "start":
                 self._start, self._tokens_per_step = int(event["step"]), int(event["tokens_per_step"])
+                self._trained = {step: seen for step, seen in self._trained.items() if step <= self._start}
+                done = self._trained.get(self._start)
+                if done is not None and event.get("samples", 0) * self.config.data.seq_length > done[0]:
+                    self._jumped.add(self._start)
             elif event["event"] == "train":
                 self._trained[int(event["step"])] = (int(event["tokens"]), self._tokens_per_step)
         if not self._tokens_per_step:
@@ -116,7 +121,7 @@ class RecordedSteps:
     def _recorded(self, step: int) -> StepSamples:
         tokens, tokens_per_step = self._trained[step]
         first = tokens - tokens_per_step
-        before = self._trained.get(step - 1, (first, 0))[0]
+        before = first if step - 1 in self._jumped else self._trained.get(step - 1, (first, 0))[0]
         if before != first or first < 0:
             raise MetricsError(
                 f"{self._path}: step {step - 1} ended at token {before:,}, step {step} began at {first:,} (a batch of "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,21 @@ from megatron.parallel.pipeline import Pipeline, joined
 from megatron.parallel.precision import call_in
 from megatron.parallel.process import World
 from megatron.parallel.sharding import begin_micro_batch, release
+
+
+class StepSums(NamedTuple):
+    """What the forward and backward passes of a step have given.
+
+    Attributes:
+        loss: summed over all processes, in nats.
+        targets: their number, over all processes.
+        micro_losses: of this process's micro-batches, float64 ``[micro-batches]``; empty where another stage of the
+            pipeline knows them.
+    """
+
+    loss: float
+    targets: int
+    micro_losses: Tensor
 
 
 class Engine:
@@ -66,27 +82,23 @@ class Engine:
         """Those that are trained here."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
-    def add_up_gradients(self, micro_batches: Iterable[MicroBatch]) -> tuple[float, int]:
-        """Run forward and backward passes on a step's micro-batches; gradients are then sums over all processes.
-
-        Returns:
-            The summed loss of all processes in nats, and the number of targets.
-        """
+    def add_up_gradients(self, micro_batches: Iterable[MicroBatch]) -> StepSums:
+        """Run forward and backward passes on a step's micro-batches; gradients are then sums over all processes."""
         if self._pipeline is not None:
-            loss, targets = self._pipeline.train(micro_batches)
+            losses, targets = self._pipeline.train(micro_batches)
         else:
-            loss, targets = self._train(micro_batches)
+            losses, targets = self._train(micro_batches)
         sum_gradients(self.parameters, self.mesh)
         self._sum_tied_gradient()
         tokens = torch.stack([(ids != IGNORE).sum() for ids in targets]).sum()
         # The same loss is in every process that has a part of the same matrices, the same targets also in every stage.
         tensor = self.mesh.layout.tensor
-        totals = torch.stack((loss.double() / tensor, tokens.double() / (tensor * self.mesh.layout.pipeline)))
+        totals = torch.stack((losses.sum() / tensor, tokens.double() / (tensor * self.mesh.layout.pipeline)))
         loss_sum, num_tokens = self.mesh.world.sum(totals).tolist()
-        return loss_sum, round(num_tokens)
+        return StepSums(loss_sum, round(num_tokens), losses)
 
     def _train(self, micro_batches: Iterable[MicroBatch]) -> tuple[Tensor, list[Tensor]]:
-        total, targets = torch.zeros((), dtype=torch.float64, device=self.mesh.world.device), []
+        losses, targets = [], []
         for number, batch in enumerate(micro_batches, start=1):
             begin_micro_batch(self.model, stage=self.mesh.layout.stage, last=number == self._micro_batches)
             loss = call_in(
@@ -98,9 +110,9 @@ class Engine:
                 pattern=batch.pattern,
             )
             loss.backward()
-            total += loss.detach()
+            losses.append(loss.detach().double())
             targets.append(batch.targets)
-        return total, targets
+        return torch.stack(losses), targets
 
     def _sum_tied_gradient(self) -> None:
         """Add up what the first stage says about tied embeddings and what the last stage says about them."""

@@ -125,7 +125,7 @@ class Pipeline:
         return args, kwargs if number is None else {**kwargs, "pattern": self._patterns[int(number)]}
 
     def train(self, micro_batches: Iterable[MicroBatch]) -> tuple[Tensor, list[Tensor]]:
-        """Run forward and backward passes; return the summed loss, 0 but for the last stage, and the targets."""
+        """Run forward and backward passes; return each micro-batch's loss, none but in the last stage, and targets."""
         batches = list(micro_batches)
         self._patterns = [batch.pattern for batch in batches]
         device = self._mesh.world.device
@@ -140,10 +140,9 @@ class Pipeline:
             self._schedule.step(*arguments, target=torch.empty(len(batches), device=device), losses=losses, **inputs)
         else:
             self._schedule.step(*arguments, **inputs)
-        total = torch.zeros((), dtype=torch.float64, device=device)
-        for loss in losses:
-            total += loss.detach().squeeze()
-        return total, [batch.targets for batch in batches]
+        known = [loss.detach().double().squeeze() for loss in losses]
+        nothing = torch.zeros(0, dtype=torch.float64, device=device)
+        return torch.stack(known) if known else nothing, [batch.targets for batch in batches]
 
     @torch.no_grad()
     def score(self, inputs: Tensor, targets: Tensor) -> Tensor | None:

@@ -8,6 +8,7 @@ import datetime
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,7 +17,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+import megatron.launch.agent
+from megatron.launch.tasks import this_task
+from megatron.utils.status import EXIT_UNFINISHED
+
 _T = TypeVar("_T")
+
+_SECONDS_TO_LEAVE = 5.0
+"""More than a process needs to end once there is nothing left for it to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +36,14 @@ class World:
         size: number of processes.
         device: where this process computes.
         timeout_minutes: how long a collective may take before the run is given up.
+        ends_at: unix time in seconds at which the job that it belongs to will be ended, where that is known.
     """
 
     rank: int
     size: int
     device: torch.device
     timeout_minutes: float = 30.0
+    ends_at: float | None = None
 
     @property
     def is_main(self) -> bool:
@@ -45,6 +55,14 @@ class World:
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def largest(self, values: Sequence[float]) -> list[float]:
+        """Return the largest of all processes' values, place by place."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return tensor.tolist()
 
     def barrier(self) -> None:
         """Wait until every process is here."""
@@ -126,15 +144,15 @@ def joined_world(
 ) -> Iterator[World]:
     """Join the processes that the launcher started, and leave them again at the end.
 
-    Rank and size come from torchrun's variables (``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``); without them this process
-    is alone, and no process group is made.
+    Rank and size come from torchrun, Slurm or MPI (:func:`megatron.launch.tasks.this_task`); where none of them has
+    started it, this process is alone, and no process group is made.
 
     Args:
         backend: ``nccl`` or ``gloo``; by default ``nccl`` where CUDA is, ``gloo`` elsewhere.
         num_threads: CPU threads of this process; by default what PyTorch chooses.
         timeout_minutes: how long a collective may take before the run is given up.
     """
-    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    task = this_task(os.environ)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _die_with_the_parent()
     use_cuda = torch.cuda.is_available() and backend != "gloo"
@@ -142,17 +160,28 @@ def joined_world(
         raise ValueError("distributed_backend is nccl, but this machine has no CUDA device; use gloo, or leave it out")
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if use_cuda else torch.device("cpu")
+    device = torch.device("cuda", _gpu(task.local_rank)) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(device)
-    if size > 1:
+    if task.size > 1:
         dist.init_process_group(
             backend or ("nccl" if use_cuda else "gloo"),
+            # torchrun has made a place to meet, which it keeps when it starts the processes again.
+            init_method="env://" if task.address is None else f"tcp://{task.address}",
+            rank=task.rank,
+            world_size=task.size,
             timeout=datetime.timedelta(minutes=timeout_minutes),
             device_id=device if use_cuda else None,
         )
     try:
-        yield World(rank=rank, size=size, device=device, timeout_minutes=timeout_minutes)
+        ends_at = os.environ.get("SLURM_JOB_END_TIME", "")
+        yield World(
+            rank=task.rank,
+            size=task.size,
+            device=device,
+            timeout_minutes=timeout_minutes,
+            ends_at=float(ends_at) if ends_at.isdecimal() else None,
+        )
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -160,7 +189,27 @@ def joined_world(
 
 def only_process() -> bool:
     """Return whether this is the first, or the only, process of a launch; no process group is needed to know."""
-    return os.environ.get("RANK", "0") == "0"
+    return this_task(os.environ).rank == 0
+
+
+def leave_unfinished() -> int:
+    """Return the exit status to end with when all is saved and work is left; every process calls it at the end.
+
+    srun and mpirun end all processes when the first one does not end with 0, and then tell of those that they have
+    ended: the others leave before the first one does.
+    """
+    task = this_task(os.environ)
+    if task.address is None:
+        return megatron.launch.agent.leave(EXIT_UNFINISHED, os.environ)
+    if task.rank > 0:
+        return 0
+    time.sleep(_SECONDS_TO_LEAVE)
+    return EXIT_UNFINISHED
+
+
+def _gpu(local_rank: int) -> int:
+    """Return the number of this process's GPU: its own where it sees all of a machine, else the only one it sees."""
+    return 0 if torch.cuda.device_count() == 1 else local_rank
 
 
 def _die_with_the_parent() -> None:

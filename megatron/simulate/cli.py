@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from megatron.config.cli import EXIT_BAD_CONFIG
 from megatron.config.derive import derive_batch
 from megatron.config.layout import Layout
 from megatron.config.schema import Config
@@ -13,6 +12,7 @@ from megatron.simulate.hardware import GPUS, gpu_named
 from megatron.simulate.report import simulation_report
 from megatron.simulate.run import Run
 from megatron.simulate.suggest import suggestion_report
+from megatron.utils.status import EXIT_MISTAKE
 
 EXIT_DOES_NOT_FIT = 1
 
@@ -49,7 +49,7 @@ def simulate(config: Config, options: argparse.Namespace, *, processes: int) -> 
             text, fits = suggestion_report(run, gpus[0], train_batch_size=batch, per_node=options.gpus_per_node)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_BAD_CONFIG
+        return EXIT_MISTAKE
     sys.stdout.write(text)
     return 0 if fits else EXIT_DOES_NOT_FIT
 

@@ -20,15 +20,15 @@ class StepResult:
         loss: mean cross-entropy over all tokens of the step, in nats per token, before the update.
         gradient_norm: L2 norm of the whole gradient, before clipping.
         learning_rate: rate of the update.
+        updated: whether the update was made: loss and gradient are numbers, and the loss is not above the limit.
+        not_finite: indices of this process's micro-batches whose loss is infinite or not a number.
     """
 
     loss: float
     gradient_norm: float
     learning_rate: float
-
-
-class NotFiniteError(RuntimeError):
-    """The loss or the gradient became infinite or not a number; the weights have not been touched by it."""
+    updated: bool = True
+    not_finite: tuple[int, ...] = ()
 
 
 class TrainStep:
@@ -50,31 +50,39 @@ class TrainStep:
         self._learning_rate = learning_rate
         self._max_gradient_norm = max_gradient_norm
 
-    def __call__(self, micro_batches: Iterable[MicroBatch], *, step: int) -> StepResult:
+    def __call__(
+        self, micro_batches: Iterable[MicroBatch], *, step: int, loss_limit: float = math.inf
+    ) -> StepResult:
         """Train on the micro-batches of this process.
 
+        Args:
+            micro_batches: of one step.
+            step: optimizer steps done before, which the learning rate depends on.
+            loss_limit: largest loss, in nats per token, with which the update is made.
+
+        Returns:
+            The same for every process but for ``not_finite``. Without an update the weights are as they were.
+
         Raises:
-            NotFiniteError: on every process alike.
             ValueError: no position of the whole step has a target; on every process alike.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        loss_sum, num_tokens = self._engine.add_up_gradients(micro_batches)
+        loss_sum, num_tokens, micro_losses = self._engine.add_up_gradients(micro_batches)
         if num_tokens == 0:
             raise ValueError(
                 f"step {step + 1}: no token of the step has a loss, so there is nothing to learn from. Look at its "
                 "samples: with eod_mask_loss, text that is nothing but ends of documents has none; set it to false, or "
                 "mend the data"
             )
-        norm = self._engine.gradient_norm() / num_tokens
-        if not (math.isfinite(loss_sum) and math.isfinite(norm)):
-            raise NotFiniteError(
-                f"step {step + 1}: loss {loss_sum / num_tokens}, gradient norm {norm}. The update was not made; start "
-                "again from the last checkpoint with a lower learning rate, or look at the samples of this step"
-            )
+        norm, loss, rate = self._engine.gradient_norm() / num_tokens, loss_sum / num_tokens, self._learning_rate(step)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            bad = torch.nonzero(~torch.isfinite(micro_losses)).flatten().tolist()
+            return StepResult(loss, norm, rate, updated=False, not_finite=tuple(bad))
+        if loss > loss_limit:
+            return StepResult(loss, norm, rate, updated=False)
         clip = min(1.0, self._max_gradient_norm / (norm + 1e-6)) if self._max_gradient_norm > 0 else 1.0
         self._engine.scale_gradients(clip / num_tokens)
-        rate = self._learning_rate(step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
-        return StepResult(loss=loss_sum / num_tokens, gradient_norm=norm, learning_rate=rate)
+        return StepResult(loss, norm, rate)

@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,7 @@ import torch
 from megatron.checkpoint.blocks import DamagedError
 from megatron.checkpoint.restore import load
 from megatron.checkpoint.storage import LocalStorage, Storage, open_storage
-from megatron.checkpoint.store import (
-    CheckpointStore,
-    Saved,
-    SaveError,
-    checkpoint_names,
-    find_checkpoint,
-    read_state,
-)
+from megatron.checkpoint.store import CheckpointStore, checkpoint_names, find_checkpoint, read_state
 from megatron.config.compare import changed_settings
 from megatron.config.derive import derive_batch
 from megatron.config.layout import Layout
@@ -44,12 +38,19 @@ from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import Peers, World
 from megatron.train.batches import Batches
 from megatron.train.build import build_data, build_model, carried_files, check_tokenizer
+from megatron.train.faults import REWIND, Faults
 from megatron.train.identity import check_same_run, run_identity
+from megatron.train.saving import Saver
 from megatron.train.step import StepResult, TrainStep
+from megatron.train.stop import StopRequests
+from megatron.train.watchdog import Watchdog, left_stacks
 from megatron.utils.files import exclusive
 from megatron.utils.log import get_logger, progress
 
 logger = get_logger(__name__)
+
+STOPPED = "stopped"
+"""What the reason begins with for which a run has ended with steps to go: the same command goes on."""
 
 
 def train(config: Config, world: World) -> str:
@@ -148,8 +149,16 @@ class Trainer:
             is_kept=self._is_kept,
             in_background=config.checkpoint.async_checkpoint,
         )
-        self.failed_saves = 0
-        self.reported: Saved | None = None
+        self.metrics: MetricsWriter | None = None
+        self.saver = Saver(
+            self.store, config.checkpoint, write=self._write, record=self._record_checkpoint
+        )
+        self.faults = Faults(
+            config.survival, batch=self.batch, mesh=self.mesh, peers=self.peers, describe=self._corpora_of,
+            write=self._write, newest=self._newest_name,
+        )  # fmt: skip
+        self.stop_requests = StopRequests(config.survival, ends_at=world.ends_at)
+        self.watchdog = Watchdog(self.folder / "stacks", rank=world.rank, minutes=config.survival.hang_minutes)
         self.step, self.samples = 0, 0
         self.resumed_from = self._load()
 
@@ -210,11 +219,11 @@ class Trainer:
         return step in section.extra_save_iters or (section.keep_every is not None and step % section.keep_every == 0)
 
     def run(self) -> str:
-        """Train to ``train_iters`` (or to the next ``exit_interval``) and return why it ended.
+        """Train to ``train_iters``, to the next ``exit_interval``, or until told to stop; return why it ended.
 
         Raises:
             ValueError: the data turns out to be damaged.
-            NotFiniteError: the loss or the gradient is not a number.
+            FaultError: too many steps in a row had to be skipped.
         """
         with self._open_metrics() if self.world.is_main else nullcontext() as self.metrics:
             return self._run()
@@ -225,33 +234,69 @@ class Trainer:
             if self.world.is_main:
                 logger.info("nothing to do: step %d of %d is done already", self.step, train.train_iters)
             return "already finished"
+        self._tell_hang()
         self._write_start()
-        if self.resumed_from is None and evaluation.do_eval_at_start and evaluation.eval_interval:
-            self._evaluate()
         try:
-            with self._open_batches() as batches:
-                reason = self._all_steps(batches)
+            with self.stop_requests, self.watchdog:
+                if self.resumed_from is None and evaluation.do_eval_at_start and evaluation.eval_interval:
+                    self._evaluate()
+                while (reason := self._train()) == REWIND:
+                    self._rewind()
         finally:
-            self._end_save()  # also after an error: a checkpoint on its way is worth the wait
+            self.saver.end()  # also after an error: a checkpoint on its way is worth the wait
         rows = self.data.mixture.rows(self.data.order, samples=self.samples)
         self._write("mixture", kind="used", rows=rows)
         self._write("end", reason=reason)
         return reason
 
-    def _all_steps(self, batches: Batches) -> str:
+    def _train(self) -> str:
+        """Train from the present sample on; return why it ended, or :data:`REWIND`."""
         train, evaluation = self.config.train, self.config.evaluation
-        for _ in self._steps():
-            self._one_step(batches)
-            last = self.step == train.train_iters
-            leave = train.exit_interval is not None and self.step % train.exit_interval == 0 and not last
-            if evaluation.eval_interval and (last or self.step % evaluation.eval_interval == 0):
-                self._evaluate()
-            if last or leave or self._is_save_step():
-                self._save(last=last or leave)
-            self._report(self.store.saved())
-            if leave:
-                return "exit_interval"
+        with self._open_batches() as batches:
+            for _ in self._steps():
+                if self._one_step(batches) == REWIND:
+                    return REWIND
+                self.watchdog.beat()
+                last = self.step == train.train_iters
+                leave = train.exit_interval is not None and self.step % train.exit_interval == 0 and not last
+                if evaluation.eval_interval and (last or self.step % evaluation.eval_interval == 0):
+                    self._evaluate()
+                stop, retry = self._agree()
+                if last or leave or stop or retry or self.saver.is_due(self.step):
+                    self._save(last=bool(last or leave or stop), retry=retry)
+                self.saver.report()
+                if leave or (stop and not last):
+                    return "exit_interval" if leave else f"{STOPPED}: {stop}"
         return "finished"
+
+    def _agree(self) -> tuple[str, bool]:
+        """Return why all processes are to stop, if they are, and whether they are to repeat a save that has failed."""
+        reason = self.stop_requests.reason()
+        stop, retry = self.world.largest([bool(reason), self.world.is_main and self.saver.wants_retry()])
+        return (reason or "another process was told to") if stop else "", bool(retry)
+
+    def _rewind(self) -> None:
+        """Go back to the newest checkpoint, and on from there with the samples that nobody has seen yet."""
+        samples = self.samples
+        self.saver.end()
+        own = self.store.newest()
+        assert own is not None, "nothing goes back without a checkpoint"
+        self._load_from(own)
+        self.samples, self.resumed_from = samples, self.step
+        self.faults.forget()
+        self._write_start()
+
+    def _newest_name(self) -> str | None:
+        own = self.store.newest()
+        return None if own is None else own.name
+
+    def _tell_hang(self) -> None:
+        """Say that an earlier process was ended because it stood still."""
+        if not self.world.is_main:
+            return
+        if left := left_stacks(self.folder / "stacks"):
+            files = [str(path) for path in left]
+            self._write("incident", kind="hang", processes=len(left), stacks=files)
 
     def _steps(self) -> Iterator[int]:
         total = self.config.train.train_iters
@@ -270,15 +315,23 @@ class Trainer:
             first=self.samples,
         )
 
-    def _one_step(self, batches: Batches) -> None:
+    def _one_step(self, batches: Batches) -> str:
+        """Train on the next samples; return :data:`REWIND` if that turns out to have been a mistake."""
         started, waited = time.perf_counter(), batches.waited_seconds
-        result = self.train_step(batches.step(), step=self.step)
+        result = self.train_step(batches.step(), step=self.step, loss_limit=self.faults.update_limit())
         seconds = time.perf_counter() - started
+        first = self.samples
         self.step += 1
         self.samples += self.batch.global_size
         self._write(
             "train", **self._train_fields(result, seconds), data_seconds=batches.waited_seconds - waited
         )
+        return self.faults.judge(result, step=self.step, first_sample=first)
+
+    def _corpora_of(self, samples: Iterable[int]) -> dict[str, int]:
+        """Return how many of these samples are of which corpus."""
+        corpora = (self.data.mixture.trained[self.data.order.sample(number).corpus] for number in samples)
+        return dict(Counter(corpus.shard.name for corpus in corpora))
 
     def _train_fields(self, result: StepResult, seconds: float) -> dict[str, Any]:
         seq_length, peak = self.config.data.seq_length, self.config.logging.peak_theoretical_tflops
@@ -286,7 +339,10 @@ class Trainer:
         flops = training_flops_per_token(self.model.architecture, seq_length=seq_length)
         used = None if peak is None else mfu(rate, flops_per_token=flops, peak_flops=peak * 1e12 * self.world.size)
         return {
-            **dataclasses.asdict(result),
+            "loss": result.loss,
+            "gradient_norm": result.gradient_norm,
+            "learning_rate": result.learning_rate,
+            **({} if result.updated else {"skipped": True}),
             "tokens": self.samples * seq_length,
             "tokens_per_second": rate,
             "seconds": seconds,
@@ -298,29 +354,21 @@ class Trainer:
             return
         started = time.perf_counter()
         tokens = self.batch.micro_size * self.config.data.seq_length
-        scores = self.data.held_out.score(self.engine, batch_tokens=tokens)
+        scores = self.data.held_out.score(self.engine, batch_tokens=tokens, after_batch=self.watchdog.beat)
         tiers = {corpus.shard.name: corpus.tier for corpus in self.data.mixture.corpora}
         rows = [{**dataclasses.asdict(score), "tier": tiers.get(score.corpus, UNTIERED)} for score in scores]
         self._write("validation", rows=rows, seconds=time.perf_counter() - started)
 
-    def _is_save_step(self) -> bool:
-        section = self.config.checkpoint
-        regular = section.checkpoint_factor is not None and self.step % section.checkpoint_factor == 0
-        return regular or self.step in section.extra_save_iters
-
-    def _save(self, *, last: bool) -> None:
-        """Begin a save, and wait for its end where training may not go on before.
+    def _save(self, *, last: bool, retry: bool) -> None:
+        """Begin a save.
 
         Raises:
             SaveError: it has failed, and so have too many before it; or it is the last of the run.
         """
-        stopped, section = time.perf_counter(), self.config.checkpoint
-        self._end_save()
-        # With too many failed, the run ends, but not before it has tried to save where it is.
-        must_succeed = last or self.failed_saves > section.max_failed_saves
-        self.store.save(
-            stopped=stopped,
-            step=self.step,
+        self.saver.save(
+            self.step,
+            last=last,
+            retry=retry and not self.saver.is_due(self.step),
             model=self.model,
             optimizer=self.optimizer,
             state={
@@ -334,40 +382,10 @@ class Trainer:
             files={"config.yml": dump(self.config), "mixture.json": json.dumps(self._planned_rows, indent=1)},
             copies=carried_files(self.config),
         )
-        if must_succeed or not section.async_checkpoint:
-            self._end_save(must_succeed=must_succeed)
 
-    def _end_save(self, *, must_succeed: bool = False) -> None:
-        """Wait for the save under way, and count those in a row that have failed.
-
-        Raises:
-            SaveError: it has failed and must not.
-        """
-        try:
-            saved = self.store.wait()
-        except SaveError as error:
-            self.failed_saves += 1
-            self._write("checkpoint_failed", reason=str(error))
-            if must_succeed:
-                raise
-            return
-        if saved is not None:
-            self.failed_saves = 0
-            self._report(saved)
-
-    def _report(self, saved: Saved | None) -> None:
-        if saved is None or saved is self.reported:
-            return
-        self.reported = saved
+    def _record_checkpoint(self, step: int, **fields: Any) -> None:
         if self.metrics is not None:
-            self.metrics.write(
-                "checkpoint",
-                saved.step,
-                path=str(saved.checkpoint),
-                bytes=saved.bytes,
-                seconds=saved.seconds,
-                waited_seconds=saved.waited_seconds,
-            )
+            self.metrics.write("checkpoint", step, **fields)
 
     def _open_metrics(self) -> MetricsWriter:
         section = self.config.logging
@@ -393,6 +411,7 @@ class Trainer:
             device=str(self.world.device.type),
             precision=self.config.train.precision,
             resumed_from=self.resumed_from,
+            samples=self.samples,
             configuration=resolved_name(self.config),
         )
         phases = [phase._asdict() for phase in source_phases(self.data.mixture)]

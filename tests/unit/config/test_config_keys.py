@@ -57,7 +57,15 @@ REACHES = {
     "optimizer": ({"type": "AdamW", "params": {"betas": [0.8, 0.9]}}, {}),
     "gradient_clipping": (0.5, {}),
     "num_gpus": (3, {}),
-    "launcher": ("LOCAL", {}),
+    "launcher": ("PDSH", {}),
+    "hostfile": ("hosts", {}),
+    "include": ("a@b:0,1", {}),
+    "exclude": ("a", {}),
+    "num_nodes": (2, {}),
+    "master_addr": ("a", {}),
+    "master_port": (29500, {}),
+    "comment": ("a run", {}),
+    "account": ("project", {}),
     "precision": ("bfloat16", {}),
     "num_layers": (3, {}),
     "hidden_size": (96, {}),
@@ -125,11 +133,26 @@ def test_used_keys_reach_their_section(key, minimal):
     after = config_from({**minimal, **needs, key.name: value})
     found = getattr(getattr(after, section), key.name)
     if key.name == "launcher":
-        assert found == "local"
+        assert found == "ssh"
     else:
         assert found != getattr(getattr(before, section), key.name)
     if isinstance(value, (int, float, str)) and key.name != "launcher":
         assert found == value
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("pdsh", "ssh"), ("OpenMPI", "mpi"), ("mvapich", "mpi"), ("mpich", "mpi"), ("slurm", "slurm")]
+)
+def test_launchers_of_gpt_neox(theirs, ours, minimal):
+    assert config_from({**minimal, "launcher": theirs, "num_nodes": -1}).launch.launcher == ours
+
+
+def test_launcher_args_are_a_list_or_a_line(minimal, problems_with):
+    line = config_from({**minimal, "launcher_args": "--cpu-bind=cores -p '2 2'"}).launch
+    assert line == config_from({**minimal, "launcher_args": ["--cpu-bind=cores", "-p", "2 2"]}).launch
+    assert line.launcher_args == ("--cpu-bind=cores", "-p", "2 2")
+    [problem] = problems_with(slurm={"time": 86400})  # what YAML makes of 24:00:00
+    assert "quotes" in problem.fix
 
 
 @pytest.mark.parametrize("key", of(Status.REJECTED, Status.IGNORED, Status.FIXED))
@@ -173,9 +196,8 @@ def test_values_that_gpt_neox_has_and_we_have_not(key, value, problems_with):
 
 def test_late_features_say_not_supported_yet(problems_with):
     late = {
-        "launcher": "slurm",
         "train_label_data_paths": ["a"],
-        "hostfile": "h",
+        "use_wandb": True,
     }
     problems = problems_with(**late)
     assert {problem.key for problem in problems} == set(late)

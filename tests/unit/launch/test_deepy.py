@@ -167,7 +167,7 @@ def test_dry_run_starts_and_writes_nothing(run_folder):
     settings = ["save=run", "checkpoint_factor=10", "num_gpus=2", "distributed_backend=gloo"]
     result = deepy("train.py", "configs/a", *settings, "--dry-run", cwd=run_folder)
     assert result.returncode == 0, result.stderr
-    assert "torch.distributed.run" in result.stdout and "--config run/configs/resolved-" in result.stdout
+    assert "megatron.launch.agent" in result.stdout and "--config run/configs/resolved-" in result.stdout
     assert "OMP_NUM_THREADS=" in result.stdout
     assert not (run_folder / "run").exists() and not (run_folder / "seen.yml").exists()
 

@@ -38,9 +38,9 @@ def launched(code: str, **environment: str) -> subprocess.Popen[bytes]:
     """Start a process that becomes ``python -c code``."""
     plan = (
         "import os, sys\n"
-        "from megatron.launch.local import run\n"
+        "from megatron.launch.local import become\n"
         "from megatron.launch.plan import LaunchPlan\n"
-        f"run(LaunchPlan([sys.executable, '-c', {code!r}], {environment!r}, 1), environment=os.environ)\n"
+        f"become(LaunchPlan([sys.executable, '-c', {code!r}], {environment!r}), environment=os.environ)\n"
     )
     return subprocess.Popen([sys.executable, "-c", plan], cwd=ROOT)
 

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 
 from megatron.config.schema import LaunchConfig, ParallelConfig
-from megatron.launch.plan import LaunchPlan, Machine, machine_problems, num_processes, plan_local
+from megatron.launch.plan import LaunchPlan, Machine, Program, machine_problems, num_processes, plan_local
 
 
 def plan(*, gpus=0, cores=8, environment=None, backend=None, threads=None, asked=None):
     return plan_local(
         LaunchConfig(num_gpus=asked),
         ParallelConfig(distributed_backend=backend, num_threads=threads),
-        script=Path("train.py"),
-        config_path=Path("a folder/resolved.yml"),
+        Program(Path("train.py"), Path("a folder/resolved.yml")),
         machine=Machine(num_gpus=gpus, num_cores=cores),
         environment=environment or {},
     )
@@ -22,14 +21,14 @@ def plan(*, gpus=0, cores=8, environment=None, backend=None, threads=None, asked
 
 def test_one_process_is_started_plainly():
     assert plan() == LaunchPlan(
-        [sys.executable, "train.py", "--config", "a folder/resolved.yml"], {"OMP_NUM_THREADS": "8"}, 1
+        [sys.executable, "-u", "train.py", "--config", "a folder/resolved.yml"], {"OMP_NUM_THREADS": "8"}
     )
 
 
 def test_several_processes_are_started_by_torchrun():
     planned = plan(asked=2)
     assert planned.command == [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        sys.executable, "-m", "megatron.launch.agent", "--standalone", "--nproc-per-node", "2", "--max-restarts", "0",
         "train.py", "--config", "a folder/resolved.yml",
     ]  # fmt: skip
     assert planned.world_size == 2

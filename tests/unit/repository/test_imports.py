@@ -23,7 +23,7 @@ ALLOWED = {
     "simulate": {"config", "utils"},
     "model": {"config", "utils"},
     "optim": {"config", "utils"},
-    "parallel": {"model", "optim", "data", "config", "utils"},
+    "parallel": {"launch", "model", "optim", "data", "config", "utils"},
     "checkpoint": {"parallel", "model", "optim", "data", "tokenizer", "config", "utils"},
     "generate": {"checkpoint", "parallel", "model", "data", "tokenizer", "config", "utils"},
     "monitor": {"config", "utils"},
