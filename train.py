@@ -11,6 +11,7 @@ from megatron.config.cli import config_from_argv
 from megatron.parallel.process import joined_world, leave_unfinished
 from megatron.train.faults import FaultError
 from megatron.train.trainer import STOPPED, train
+from megatron.utils.files import InUseError
 from megatron.utils.log import get_logger, setup_logging
 from megatron.utils.status import EXIT_MISTAKE
 
@@ -25,16 +26,17 @@ def main(argv: list[str]) -> int:
         ) as world:
             setup_logging(
                 level=logging.INFO if world.is_main else logging.WARNING,
-                prefix="" if world.size == 1 else f"[rank {world.rank}] ",
+                prefix="" if world.is_main else f"[rank {world.rank}] ",
             )
             problems = check_run(config, processes=world.size)
             if problems:
                 raise ValueError("\n".join(problems))
             reason = train(config, world)
     except (ValueError, OSError, FaultError) as error:
-        # A mistake of the user's or of the data, not of the program: no traceback. What a disk does may pass.
+        # A mistake of the user's or of the data, not of the program: no traceback.
         get_logger("megatron.train").error("error: %s", error)
-        return 1 if isinstance(error, OSError) else EXIT_MISTAKE
+        passes = isinstance(error, OSError | InUseError)
+        return 1 if passes else EXIT_MISTAKE
     return leave_unfinished() if reason.startswith(STOPPED) else 0
 
 

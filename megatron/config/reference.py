@@ -118,7 +118,9 @@ def _type(schema: Mapping[str, Any]) -> str:
         return f"`{reference_to}`"
     kind = schema.get("type")
     if kind == "object":
-        return f"name to {_type(schema['additionalProperties'])}"
+        # Names with a pattern of their own have the type of their values under it.
+        values = schema.get("additionalProperties") or next(iter(schema["patternProperties"].values()))
+        return f"name to {_type(values)}"
     if kind == "array":
         items = schema.get("prefixItems")
         return f"list of {len(items)}: {_type(items[0])}" if items else f"list: {_type(schema['items'])}"

@@ -44,6 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     from torch.distributed.run import parse_args, run
 
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", _SHUTDOWN_SECONDS)
+    # A store that outlives the processes gives those that are started again what the first ones have left in it, and
+    # they wait for each other where nobody is (pytorch/pytorch#135712).
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     signal.signal(signal.SIGUSR1, _pass_on)
     with tempfile.TemporaryDirectory(prefix="emma-neox-") as folder:
         told = Path(folder) / "status"

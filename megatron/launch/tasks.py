@@ -8,8 +8,8 @@ import socket
 import zlib
 from collections.abc import Mapping
 
-# Slurm's srun; PMI (MPICH, Hydra, Cray); Open MPI's mpirun.
-_SIZES = ("SLURM_STEP_NUM_TASKS", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+# Open MPI's mpirun; PMI (MPICH, Hydra, Cray); Slurm's srun, which may itself have started one of the others' daemons.
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _LOCALHOST = "127.0.0.1"
 _FIRST_PORT, _NUM_PORTS = 10_000, 20_000
 """Below the ports that Linux gives away by itself, from 32,768 on."""
@@ -84,7 +84,7 @@ def launched_tasks(environment: Mapping[str, str]) -> int | None:
 
 def _is_slurm_step(environment: Mapping[str, str]) -> bool:
     """Whether srun has started this process itself, and not one of the MPI launchers inside an allocation."""
-    return "SLURM_STEP_ID" in environment and "OMPI_COMM_WORLD_SIZE" not in environment
+    return "SLURM_STEP_ID" in environment and not {"OMPI_COMM_WORLD_SIZE", "MPI_LOCALRANKID"} & environment.keys()
 
 
 def _first_slurm_host(environment: Mapping[str, str]) -> str | None:
@@ -102,7 +102,5 @@ def _first_slurm_host(environment: Mapping[str, str]) -> str | None:
 
 def first_node(nodes: str) -> str | None:
     """Return the first name of a list as Slurm writes it, such as ``lrdn[0012-0020,0031],login1``."""
-    match = re.match(r"([^,\[\]]+)(?:\[([^,\]-]+)[^\]]*\]([^,\[\]]*))?", nodes)
-    if match is None:
-        return None
-    return match[1] + (match[2] or "") + (match[3] or "")
+    one = re.match(r"([^,\[\]]|\[[^\]]*\])+", nodes)
+    return None if one is None else re.sub(r"\[([^,\]-]+)[^\]]*\]", r"\1", one[0])

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
 
 from megatron.config.schema import SurvivalConfig
 from megatron.utils.log import get_logger
@@ -15,6 +16,8 @@ logger = get_logger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 """Of schedulers and shells that want the machine back: Slurm's own, its announcement, a closed terminal, Ctrl-C."""
+_OVER = 1000
+"""Numbers from here on stand for ends of the time, those below for signals."""
 
 
 class StopRequests:
@@ -31,7 +34,8 @@ class StopRequests:
     def __init__(
         self, section: SurvivalConfig, *, ends_at: float | None, clock: Callable[[], float] = time.time
     ) -> None:
-        self._clock, self._received, self._earlier = clock, "", {}  # type: ignore[var-annotated]
+        self._clock, self._received = clock, 0
+        self._earlier: dict[int, Any] = {}
         self._ends: list[tuple[float, str]] = []
         if section.exit_duration_minutes is not None:
             minutes = section.exit_duration_minutes
@@ -52,15 +56,18 @@ class StopRequests:
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
 
-    def reason(self) -> str:
-        """Return why the run should stop, or an empty text."""
-        if self._received:
-            return self._received
-        return next((why for end, why in self._ends if self._clock() >= end), "")
+    def code(self) -> int:
+        """Return a number that stands for why the run should stop, 0 for no reason; the same in every process."""
+        over = next((number for number, (end, _) in enumerate(self._ends, start=_OVER) if self._clock() >= end), 0)
+        return self._received or over
+
+    def reason(self, code: int) -> str:
+        """Return what a number of :meth:`code` stands for."""
+        return signal.Signals(code).name if code < _OVER else self._ends[code - _OVER][1]
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        again = bool(self._received)
-        self._received = signal.Signals(number).name
+        again = self._received != 0
+        self._received = number
         if number == signal.SIGINT:
             if again:
                 raise KeyboardInterrupt

@@ -271,9 +271,9 @@ class Trainer:
 
     def _agree(self) -> tuple[str, bool]:
         """Return why all processes are to stop, if they are, and whether they are to repeat a save that has failed."""
-        reason = self.stop_requests.reason()
-        stop, retry = self.world.largest([bool(reason), self.world.is_main and self.saver.wants_retry()])
-        return (reason or "another process was told to") if stop else "", bool(retry)
+        retries = self.world.is_main and self.saver.wants_retry()
+        stop, retry = self.world.largest([self.stop_requests.code(), retries])
+        return self.stop_requests.reason(int(stop)) if stop else "", bool(retry)
 
     def _rewind(self) -> None:
         """Go back to the newest checkpoint, and on from there with the samples that nobody has seen yet."""
@@ -292,18 +292,17 @@ class Trainer:
 
     def _tell_hang(self) -> None:
         """Say that an earlier process was ended because it stood still."""
-        if not self.world.is_main:
-            return
-        if left := left_stacks(self.folder / "stacks"):
-            files = [str(path) for path in left]
-            self._write("incident", kind="hang", processes=len(left), stacks=files)
+        if self.world.is_main and (left := left_stacks(self.folder / "stacks")):
+            self._write("incident", kind="hang", processes=len(left), stacks=[str(path) for path in left])
+        self.world.barrier()  # nobody begins a new file before the old ones are put aside
 
     def _steps(self) -> Iterator[int]:
         total = self.config.train.train_iters
         steps = range(self.step, total)
         return progress(
-            steps, description="training", total=total, initial=self.step, unit="step", disable=not self.world.is_main
-        )
+            steps, description="training", total=total, initial=self.step, unit="step", disable=not self.world.is_main,
+            only_on_a_terminal=True,
+        )  # fmt: skip
 
     def _open_batches(self) -> Batches:
         return Batches(

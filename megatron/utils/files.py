@@ -78,6 +78,10 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+class InUseError(ValueError):
+    """Somebody else works in the same folder; later that may be over."""
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold a lock that no other process, on this or another machine, holds at the same time.
@@ -88,7 +92,7 @@ def exclusive(path: Path) -> Iterator[None]:
         path: the lock's file; made when missing, and left there.
 
     Raises:
-        ValueError: somebody else holds it.
+        InUseError: somebody else holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
@@ -96,7 +100,7 @@ def exclusive(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise ValueError(
+            raise InUseError(
                 f"another run is writing to {path.parent} ({file.read().strip() or 'unknown process'}); "
                 "wait for it, end it, or give this run a folder of its own"
             ) from None
@@ -104,7 +108,7 @@ def exclusive(path: Path) -> Iterator[None]:
             # Some network file systems have no locks; a run must work there too.
             get_logger(__name__).warning("%s cannot be locked: make sure that only one run writes there", path.parent)
         if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-            raise ValueError(f"another run has just ended in {path.parent}: try again")
+            raise InUseError(f"another run has just ended in {path.parent}: try again")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -52,8 +52,20 @@ def progress(
     unit_scale: bool = False,
     initial: int = 0,
     disable: bool = False,
+    only_on_a_terminal: bool = False,
 ) -> Iterator[Item]:
-    """Iterate over ``items`` behind a progress bar on standard error."""
+    """Iterate over ``items`` behind a progress bar on standard error.
+
+    Args:
+        items: what is worked on.
+        description: shown before the bar.
+        total: number of items, where ``items`` does not know.
+        unit: name of an item.
+        unit_scale: whether to write thousands and millions of items shortly.
+        initial: items that were done before.
+        disable: draw nothing.
+        only_on_a_terminal: draw nothing in a log file either, which others write lines to.
+    """
     bar = tqdm(
         items,
         desc=description,
@@ -61,7 +73,7 @@ def progress(
         unit=unit,
         unit_scale=unit_scale,
         initial=initial,
-        disable=disable,
+        disable=disable or (only_on_a_terminal and not sys.stderr.isatty()),
         # A log file gets a line now and then, a terminal a moving bar.
         mininterval=0.5 if sys.stderr.isatty() else 30.0,
         dynamic_ncols=True,

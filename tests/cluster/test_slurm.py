@@ -109,7 +109,6 @@ def test_a_disturbed_job_comes_back_by_itself(slurm: LocalSlurm, tiny_run: Calla
     events = read_all_events(run.save / "metrics.jsonl")
     stopped = next(event for event in events if event["event"] == "end")
     assert stopped["reason"] == "stopped: SIGUSR1"
-    print(*re.findall(r"start \d.*|ended with status.*", log_of(run)), sep="\n")
     resumed = [start["resumed_from"] for start in starts(run)]
     assert resumed[1] == stopped["step"], "saved where it was, not twenty steps before"
     assert all(after > before for before, after in itertools.pairwise(resumed[1:]))
