@@ -8,12 +8,13 @@ import sys
 
 from megatron.config.check import check_run
 from megatron.config.cli import config_from_argv
-from megatron.parallel.process import joined_world, leave_unfinished
+from megatron.parallel.process import joined_world, leave
 from megatron.train.faults import FaultError
+from megatron.train.nodes import NodeError
 from megatron.train.trainer import STOPPED, train
 from megatron.utils.files import InUseError
 from megatron.utils.log import get_logger, setup_logging
-from megatron.utils.status import EXIT_MISTAKE
+from megatron.utils.status import EXIT_MISTAKE, EXIT_UNFINISHED
 
 
 def main(argv: list[str]) -> int:
@@ -32,12 +33,12 @@ def main(argv: list[str]) -> int:
             if problems:
                 raise ValueError("\n".join(problems))
             reason = train(config, world)
-    except (ValueError, OSError, FaultError) as error:
+    except (ValueError, OSError, FaultError, NodeError) as error:
         # A mistake of the user's or of the data, not of the program: no traceback.
         get_logger("megatron.train").error("error: %s", error)
-        passes = isinstance(error, OSError | InUseError)
-        return 1 if passes else EXIT_MISTAKE
-    return leave_unfinished() if reason.startswith(STOPPED) else 0
+        passes = isinstance(error, OSError | InUseError | NodeError)
+        return 1 if passes else leave(EXIT_MISTAKE)
+    return leave(EXIT_UNFINISHED) if reason.startswith(STOPPED) else 0
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from megatron.config.schema import LaunchConfig, ParallelConfig
 from megatron.launch.plan import LaunchPlan, Program, added_environment
-from megatron.launch.tasks import first_node
+from megatron.launch.tasks import JOB_STATUS_VARIABLE, first_node, is_known
 from megatron.utils.status import EXIT_MISTAKE, EXIT_UNFINISHED
 
 _RENDEZVOUS_PORT = 29_400
@@ -56,6 +57,12 @@ class Allocation:
         )
 
 
+    def first_host(self) -> str:
+        """Return the name of the first machine, or of this one where that name leads nowhere."""
+        first = first_node(self.node_list) or "localhost"
+        return first if is_known(first) else socket.gethostname()
+
+
 def _number(environment: Mapping[str, str], name: str) -> int | None:
     """Return the number that a value begins with, such as 4 for ``4(x2)``."""
     match = re.match(r"\d+", environment.get(name, ""))
@@ -98,8 +105,7 @@ def plan_srun(
             f"num_gpus = {per_node} exceeds the {allocation.gpus} GPUs that job {allocation.job_id} has on a machine. "
             "Lower num_gpus, or ask for more when the job is submitted."
         )
-    first = first_node(allocation.node_list) or "localhost"
-    endpoint = f"{launch.master_addr or first}:{launch.master_port or _RENDEZVOUS_PORT}"
+    endpoint = f"{launch.master_addr or allocation.first_host()}:{launch.master_port or _RENDEZVOUS_PORT}"
     cores = allocation.cpus_per_task or (None if allocation.cpus is None else max(1, allocation.cpus // per_node))
     added = added_environment(launch, parallel, environment, None if on_gpus else cores, 1)
     added |= master(launch)
@@ -213,7 +219,8 @@ def job_script(
     )  # fmt: skip
     text = shlex.join(command)
     text = text.replace(shlex.quote(_JOB), '"$SLURM_JOB_ID"')
-    text = text.replace(shlex.quote(_FIRST), f'"$(scontrol show hostnames | head -n 1):{_RENDEZVOUS_PORT}"')
+    # The script runs on the first machine.
+    text = text.replace(shlex.quote(_FIRST), f'"$(hostname):{_RENDEZVOUS_PORT}"')
     return (_SCRIPT + _COMES_BACK if slurm.requeue else _SCRIPT + "exit $status\n").format(
         options="\n".join(f"#SBATCH {shlex.quote(line)}" for line in lines),
         modules="".join(f"module load {shlex.quote(module)}\n" for module in slurm.modules),
@@ -223,6 +230,7 @@ def job_script(
         mistake=EXIT_MISTAKE,
         unfinished=EXIT_UNFINISHED,
         max_faults=slurm.max_faults,
+        variable=JOB_STATUS_VARIABLE,
     )
 
 
@@ -237,6 +245,8 @@ set -u
 run={folder}
 checkpoints() {{ grep -c '"event":"checkpoint"' "$run/metrics.jsonl" 2>/dev/null; }}
 before=$(checkpoints)
+export {variable}=$run/slurm/status-$SLURM_JOB_ID
+rm -f "${variable}"
 # Slurm 23.02 and later tells by itself when the job's time is over.
 end=$(date -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)" +%s 2>/dev/null)
 export SLURM_JOB_END_TIME="${{SLURM_JOB_END_TIME:-$end}}"
@@ -247,6 +257,8 @@ status=$?
 """
 
 _COMES_BACK = """
+# srun tells of the processes that it has ended because of the first one, which has left its own status here.
+[ -s "${variable}" ] && status=$(cat "${variable}")
 # 0: finished. {mistake}: a mistake, which no other try would mend. {unfinished}: saved, with work left. Else: a fault.
 case $status in 0 | {mistake}) exit $status ;; esac
 faults=$run/slurm/faults-$SLURM_JOB_ID # one line for each in a row after which there was no new checkpoint

@@ -78,8 +78,8 @@ def _travels(name: str) -> bool:
 def run_everywhere(commands: Mapping[str, Sequence[str]]) -> int:
     """Run a command for each machine side by side; when one fails, end the others. Return the first failure's status.
 
-    What they print is passed on a line at a time, with the machine's name before it. SIGTERM, SIGINT and SIGUSR1 are
-    not sent through ssh: they end it, and what it has started is hung up on.
+    What they print is passed on a line at a time, with the machine's name before it. Signals are not sent through ssh:
+    they end it, and what it has started is hung up on.
     """
     processes = {
         host: subprocess.Popen(
@@ -90,31 +90,32 @@ def run_everywhere(commands: Mapping[str, Sequence[str]]) -> int:
     }  # fmt: skip
     for host, process in processes.items():
         threading.Thread(target=_pass_on_lines, args=(host, process), daemon=True).start()
-    told: list[int] = []
 
-    def end(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+    def end(number: int = 0, frame: FrameType | None = None) -> None:
         for process in processes.values():
             process.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, end)
-    status, deadline = 0, None
-    while any(process.poll() is None for process in processes.values()):
-        time.sleep(_POLL_SECONDS)
-        failed = {host: process.returncode for host, process in processes.items() if process.returncode}
-        if failed and not status:
-            host, status = next(iter(failed.items()))
-            reason = "ssh could not reach it, or lost it" if status == _EXIT_SSH else f"status {status}"
-            logger.error("%s: %s; the others are ended", host, reason)
+    status, deadline, told = 0, None, set()
+    while True:
+        running = [process for process in processes.values() if process.poll() is None]
+        for host, process in processes.items():
+            if process.returncode and host not in told:
+                told.add(host)
+                status = status or process.returncode
+                lost = process.returncode == _EXIT_SSH
+                reason = "ssh could not reach it, or lost it" if lost else f"ended with status {process.returncode}"
+                logger.error("%s: %s%s", host, reason, "; the others are ended" if running and not deadline else "")
+        if not running:
+            return status
+        if status and deadline is None:
             deadline = time.monotonic() + _PATIENCE_SECONDS
-            for process in processes.values():
-                process.terminate()
+            end()
         if deadline is not None and time.monotonic() > deadline:
-            for process in processes.values():
+            for process in running:
                 process.kill()
-    statuses = [process.returncode for process in processes.values() if process.returncode]
-    return status or (statuses[0] if statuses else 0)
+        time.sleep(_POLL_SECONDS)
 
 
 def _pass_on_lines(host: str, process: subprocess.Popen[str]) -> None:

@@ -15,6 +15,10 @@ _FIRST_PORT, _NUM_PORTS = 10_000, 20_000
 """Below the ports that Linux gives away by itself, from 32,768 on."""
 
 
+JOB_STATUS_VARIABLE = "EMMA_NEOX_JOB_STATUS"
+"""Names the file in which a process leaves the status that it ends with on purpose, for the script of its job."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """The place of a process among those that were started together.
@@ -91,13 +95,18 @@ def _first_slurm_host(environment: Mapping[str, str]) -> str | None:
     """Return the machine of a step's first process: its name, or the address that srun gives where it has none."""
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
     first = first_node(nodes)
-    if first is not None:
-        try:
-            socket.getaddrinfo(first, None)
-            return first
-        except OSError:
-            pass
+    if first is not None and is_known(first):
+        return first
     return environment.get("SLURM_LAUNCH_NODE_IPADDR")
+
+
+def is_known(host: str) -> bool:
+    """Whether the name of a machine leads somewhere."""
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return True
 
 
 def first_node(nodes: str) -> str | None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 import megatron.launch.agent
-from megatron.launch.tasks import this_task
+from megatron.launch.tasks import JOB_STATUS_VARIABLE, this_task
 from megatron.utils.status import EXIT_UNFINISHED
 
 _T = TypeVar("_T")
@@ -192,12 +193,20 @@ def only_process() -> bool:
     return this_task(os.environ).rank == 0
 
 
-def leave_unfinished() -> int:
-    """Return the exit status to end with when all is saved and work is left; every process calls it at the end.
+def leave(status: int) -> int:
+    """Return the exit status to end with, for a process that has ended for a reason of its own.
 
-    srun and mpirun end all processes when the first one does not end with 0, and then tell of those that they have
-    ended: the others leave before the first one does.
+    srun and mpirun end all processes when one does not end with 0, and then tell of those that they have ended. So the
+    status is also written down where a job's script wants to know it (``EMMA_NEOX_JOB_STATUS``), and when all is saved
+    and work is left, the others leave before the first one does.
+
+    Args:
+        status: :data:`EXIT_MISTAKE` or :data:`EXIT_UNFINISHED`.
     """
+    if told := os.environ.get(JOB_STATUS_VARIABLE):
+        Path(told).write_text(str(status), encoding="ascii")
+    if status != EXIT_UNFINISHED:
+        return status
     task = this_task(os.environ)
     if task.address is None:
         return megatron.launch.agent.leave(EXIT_UNFINISHED, os.environ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -40,6 +41,7 @@ from megatron.train.batches import Batches
 from megatron.train.build import build_data, build_model, carried_files, check_tokenizer
 from megatron.train.faults import REWIND, Faults
 from megatron.train.identity import check_same_run, run_identity
+from megatron.train.nodes import check_nodes
 from megatron.train.saving import Saver
 from megatron.train.step import StepResult, TrainStep
 from megatron.train.stop import StopRequests
@@ -58,6 +60,7 @@ def train(config: Config, world: World) -> str:
 
     Raises:
         ValueError: as :class:`Trainer`; or another run is writing to the same folder.
+        NodeError: a machine is not fit for it.
     """
     if config.checkpoint.save is None:
         raise ValueError("save is not set: give the folder for this run's checkpoints and metrics")
@@ -67,7 +70,17 @@ def train(config: Config, world: World) -> str:
                 locks.enter_context(exclusive(folder / ".lock"))
         # Nobody looks for a checkpoint before it is certain that no other run is still writing one.
         world.barrier()
-        return Trainer(config, world).run()
+        peers = Peers(world)
+        hosts = peers.broadcast(peers.gather(socket.gethostname()))
+        num_hosts = len(set(hosts or ()))
+        if world.is_main and world.size > 1:
+            logger.info("%d processes on %d machine%s", world.size, num_hosts, "s" if num_hosts > 1 else "")
+        wanted = config.survival.node_test
+        if num_hosts > 1 if wanted is None else wanted:
+            for line in check_nodes(world, peers, Path(config.checkpoint.save)):
+                if world.is_main:
+                    logger.warning("slow: %s", line)
+        return Trainer(config, world, peers=peers).run()
 
 
 def _own_folders(config: Config) -> Iterator[Path]:
@@ -84,12 +97,13 @@ class Trainer:
     Args:
         config: the resolved configuration.
         world: the processes of the run.
+        peers: the same, for small objects; made when absent.
 
     Raises:
         ValueError: configuration, data, weights and checkpoint do not fit together.
     """
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, config: Config, world: World, *, peers: Peers | None = None) -> None:
         self.config, self.world = config, world
         self.folder = Path(config.checkpoint.save or ".")
         layout = Layout.of(config.parallel, processes=world.size)
@@ -141,7 +155,7 @@ class Trainer:
             max_gradient_norm=config.optimizer.gradient_clipping,
         )
         self.identity = run_identity(self.data, self.model.architecture, seed=config.train.seed)
-        self.peers = Peers(world)
+        self.peers = peers or Peers(world)
         self.store = CheckpointStore(
             open_storage(config.checkpoint.checkpoint_url or self.folder),
             peers=self.peers,

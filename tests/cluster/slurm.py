@@ -25,11 +25,11 @@ def why_not() -> str:
     return "" if os.geteuid() == 0 else "a cluster of one's own needs root"
 
 
-def wait_for(what: Callable[[], object], *, seconds: float, why: str) -> None:
-    """Wait until something is true."""
+def wait_for(what: Callable[[], object], *, seconds: float, why: str | Callable[[], str]) -> None:
+    """Wait until something is true; else say why not."""
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline, f"after {seconds:g} s: {why}"
+        assert time.monotonic() < deadline, f"after {seconds:g} s: {why if isinstance(why, str) else why()}"
         time.sleep(0.2)
 
 

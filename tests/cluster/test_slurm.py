@@ -58,12 +58,12 @@ def losses(run: Any) -> dict[int, float]:
 
 
 def reach(run: Any, step: int) -> None:
-    wait_for(lambda: steps_done(run) >= step, seconds=120, why=f"step {step} is not reached:\n{log_of(run)[-3000:]}")
+    wait_for(lambda: steps_done(run) >= step, seconds=120, why=lambda: log_of(run)[-3000:])
 
 
 def finish(slurm: LocalSlurm, run: Any, job: str) -> None:
     wait_for(
-        lambda: slurm.state(job) in ("COMPLETED", "FAILED", "CANCELLED"), seconds=180, why=f"job {job} does not end"
+        lambda: slurm.state(job) in ("COMPLETED", "FAILED", "CANCELLED"), seconds=180, why=lambda: log_of(run)[-3000:]
     )
     assert slurm.state(job) == "COMPLETED", log_of(run)[-3000:]
 
@@ -88,20 +88,30 @@ def node_killed(slurm: LocalSlurm, job: str) -> None:
     slurm.start_node(2)
 
 
-def test_a_disturbed_job_comes_back_by_itself(slurm: LocalSlurm, tiny_run: Callable[..., Any]) -> None:
-    run = tiny_run(**SETTINGS)
+@pytest.mark.parametrize(
+    "disturbances",
+    [
+        pytest.param([signalled, rank_killed], id="signal-kill"),
+        pytest.param([signalled, requeued, rank_killed, node_killed], id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_a_disturbed_job_comes_back_by_itself(
+    slurm: LocalSlurm, tiny_run: Callable[..., Any], disturbances: list[Callable[[LocalSlurm, str], None]]
+) -> None:
+    steps = 70 * len(disturbances) + 40
+    run = tiny_run(**{**SETTINGS, "train_iters": steps})
     finish(slurm, run, submit(slurm, run))
     whole = losses(run)
-    assert len(whole) == 320 and len(starts(run)) == 1 and starts(run)[0]["world_size"] == 4
+    assert len(whole) == steps and len(starts(run)) == 1 and starts(run)[0]["world_size"] == 4
     shutil.rmtree(run.save)
 
     job = submit(slurm, run)
-    for number, disturb in enumerate((signalled, requeued, rank_killed, node_killed), start=1):
+    for number, disturb in enumerate(disturbances, start=1):
         reach(run, 70 * number - 10)
         disturb(slurm, job)
         wait_for(
             lambda number=number: len(starts(run)) > number,  # type: ignore[misc]
-            seconds=120, why=f"{disturb.__name__}: the job does not come back:\n{log_of(run)[-3000:]}",
+            seconds=120, why=lambda: log_of(run)[-3000:],
         )  # fmt: skip
     finish(slurm, run, job)
     # Bit for bit: == on floats is meant.
@@ -116,11 +126,12 @@ def test_a_disturbed_job_comes_back_by_itself(slurm: LocalSlurm, tiny_run: Calla
     assert faults[0] == "75" and set(faults[1:]) <= {"1", "137", "143"}
 
 
+@pytest.mark.slow
 def test_a_job_whose_time_ends_comes_back(slurm: LocalSlurm, tiny_run: Callable[..., Any]) -> None:
     """The processes know when the job ends, and do not wait for a signal."""
     run = tiny_run(**SETTINGS, time_margin_minutes=0.8, slurm={"time": "1", "signal_seconds": 1})
     job = submit(slurm, run, "train_iters=2000", "checkpoint_factor=1000")
-    wait_for(lambda: len(starts(run)) == 2, seconds=120, why=f"the job does not come back:\n{log_of(run)[-3000:]}")
+    wait_for(lambda: len(starts(run)) == 2, seconds=120, why=lambda: log_of(run)[-3000:])
     slurm.run("scancel", job)
     stopped = next(event for event in read_all_events(run.save / "metrics.jsonl") if event["event"] == "end")
     assert stopped["reason"] == "stopped: 0.8 minutes are left of the job's time"
@@ -133,13 +144,13 @@ def test_a_mistake_does_not_come_back_and_a_fault_only_so_often(
     run = tiny_run(**SETTINGS)
     (run.folder / "eng_Latn_train.bin").write_bytes(b"")
     mistaken = submit(slurm, run)
-    wait_for(lambda: slurm.state(mistaken) == "FAILED", seconds=60, why=log_of(run)[-3000:])
+    wait_for(lambda: slurm.state(mistaken) == "FAILED", seconds=60, why=lambda: log_of(run)[-3000:])
     assert "error: " in log_of(run) and "back into the queue" not in log_of(run)
 
     run = tiny_run(**SETTINGS, save=str(run.folder / "other"), slurm={"max_faults": 1})
     run = dataclasses.replace(run, save=run.folder / "other")
     faulty = submit(slurm, run, "launcher_args=--no-such-option")
-    wait_for(lambda: slurm.state(faulty) == "FAILED", seconds=90, why=log_of(run)[-3000:])
+    wait_for(lambda: slurm.state(faulty) == "FAILED", seconds=90, why=lambda: log_of(run)[-3000:])
     assert log_of(run).count("back into the queue") == 1
     assert "gives up: 2 failures in a row without a new checkpoint" in log_of(run)
 

@@ -63,7 +63,13 @@ def whole(run: Any) -> dict[int, float]:
 
 
 @pytest.mark.parametrize(
-    ("number", "processes"), [(signal.SIGTERM, 2), (signal.SIGUSR1, 2), (signal.SIGTERM, 1), (signal.SIGUSR1, 1)]
+    ("number", "processes"),
+    [
+        pytest.param(signal.SIGTERM, 2, marks=pytest.mark.slow),
+        (signal.SIGUSR1, 2),
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGUSR1, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_is_told_to_stop_saves_and_says_so(
     tiny_run: Callable[..., Any], number: signal.Signals, processes: int

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,8 @@ def test_with_restarts_a_task_is_a_machines_agent() -> None:
     assert command[:5] == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=8"]
     text = " ".join(command)
     assert "-m megatron.launch.agent --nnodes 2 --nproc-per-node 4 --max-restarts 2 --rdzv-backend c10d" in text
-    assert "--rdzv-id 7 --rdzv-endpoint n3:29400" in text
+    assert f"--rdzv-id 7 --rdzv-endpoint {socket.gethostname()}:29400" in text, "n3 is not known here"
+    assert "--rdzv-endpoint n9:7" in " ".join(planned({}, max_restarts=1, master_addr="n9", master_port=7).command)
 
 
 def test_job_script_has_what_was_asked_for() -> None:
@@ -131,7 +133,7 @@ def test_job_scripts_are_right_for_the_shell_and_run_nothing_else(launch: dict[s
     if slurm.container:
         assert "apptainer exec --nv 'a b.sif' python3 -u /a/train.py" in text
     if "max_restarts" in launch:
-        assert '--rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$(scontrol show hostnames | head -n 1):29400"' in text
+        assert '--rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$(hostname):29400"' in text
 
 
 def test_what_a_job_needs() -> None:
