@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from megatron.config.layout import Layout, pipeline_problems, shape_problems
 from megatron.config.load import load
 from megatron.config.read import normal_name
 from megatron.config.schema import SECTION_OF_KEY, SHAPE_KEYS, Config, ParallelConfig
+from megatron.launch.plan import Program
+from megatron.launch.slurm import job_script
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIGS = ROOT / "configs"
 CLUSTERS = sorted((CONFIGS / "clusters").glob("*.yml"))
+SLURM = sorted((CONFIGS / "slurm").glob("*.yml"))
 GEN2 = "emma500-llama3{}-8b-{}"
 
 
@@ -148,6 +152,20 @@ def test_run_mixture_and_cluster_merge(name: str, cluster: Path) -> None:
         assert sizes[1] % sizes[0] == 0
 
 
+@pytest.mark.parametrize("file", SLURM, ids=lambda path: path.stem)
+def test_a_job_of_slurm_can_be_written(file: Path, tmp_path: Path) -> None:
+    cluster = CONFIGS / "clusters" / file.name
+    parts = [cluster] if cluster.exists() else []
+    config = load([CONFIGS / "emma500.yml", CONFIGS / "data" / "emma500.yml", *parts, file])
+    text = job_script(
+        config.launch, config.parallel, Program(Path("/a/train.py"), Path("/a/resolved.yml")), folder=tmp_path,
+        name="a", working_directory=tmp_path, environment={},
+    )  # fmt: skip
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+    processes = (config.launch.num_nodes or 0) * (config.launch.num_gpus or 0)
+    assert f"--ntasks={processes} " in text and (processes == 256 or file.stem == "one-node")
+
+
 def test_the_four_runs_of_gen_2_differ_in_what_they_are() -> None:
     different = {"hf_model", "vocab_file", "train_iters", "save", "tensorboard_dir", "extra_save_iters"}
     runs = [keys(CONFIGS / f"{GEN2.format(version, mix)}.yml") for version in ("", ".1") for mix in ("mono", "bi")]
@@ -203,7 +221,7 @@ def test_a_command_of_the_page_loads(words: list[str], tmp_path: Path) -> None:
         "hf_model: x\ntokenizer_type: HFTokenizer\nvocab_file: x\nseq_length: 64\nlr: 1.0e-4\ntrain_iters: 10\n"
         "train_batch_size: 8\n"
     )
-    known = {"train.py", "--check", "--simulate", "--processes", "256", "--gpu", "A100-64"}
+    known = {"train.py", "--check", "--submit", "--simulate", "--processes", "256", "--gpu", "A100-64"}
     assert {word for word in words if "=" not in word} - {*files} <= known
     config = load([own if file == own.name else ROOT / file for file in files], overrides)
     if any(file.startswith("configs/emma500") for file in files) and words[0] == "train.py":
