@@ -50,6 +50,10 @@ class Loader:
             self._refuse(numbers, rows)
         return rows
 
+    def corpora(self, numbers: Sequence[int]) -> list[int]:
+        """Return the corpus of each of the samples ``numbers``, as numbered in the order."""
+        return [self._order.sample(number).corpus for number in numbers]
+
     def _open(self, corpus: int) -> ShardPart:
         part = self._opened[corpus] = self._parts.open(self._shards[corpus])
         return part

@@ -22,7 +22,7 @@ from megatron.model.rope import rotation_table
 Part = tuple[Tensor, tuple[slice, ...]]
 """A piece of a tensor, and where in the whole it lies."""
 
-Loss = Callable[..., Tensor]
+Loss = Callable[..., tuple[Tensor | None, Tensor]]
 """Called as :func:`megatron.model.loss.linear_cross_entropy` is."""
 
 
@@ -104,6 +104,11 @@ class Llama(nn.Module):
     """A Llama with its language-model head.
 
     State-dict names are those of Hugging Face; with tied embeddings there is no ``lm_head.weight``.
+
+    Attributes:
+        loss: computes the loss from hidden states and the output matrix.
+        losses: of the last call with targets, every position's loss in nats, float32 ``[batch, sequence]``, without
+            gradients; 0 where the target is ignored.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -111,6 +116,7 @@ class Llama(nn.Module):
         self.architecture = architecture
         self.model = Decoder(architecture)
         self.loss: Loss = linear_cross_entropy
+        self.losses: Tensor | None = None
         self.lm_head: nn.Linear | None = (
             None
             if architecture.tie_word_embeddings
@@ -186,7 +192,8 @@ class Llama(nn.Module):
             return hidden
         if targets is None:
             return nn.functional.linear(hidden[:, -1:] if last_only else hidden, self.head_weight.to(hidden.dtype))
-        return self.loss(hidden, self.head_weight, targets, each=each)
+        total, self.losses = self.loss(hidden, self.head_weight, targets, each=each)
+        return self.losses if total is None else total
 
     @torch.no_grad()
     def init_weights(self, *, seed: int, part: Callable[[Tensor], Part] = lambda parameter: (parameter, ())) -> None:

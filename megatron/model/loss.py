@@ -28,13 +28,13 @@ def chunk_rows(vocabulary: int, device: torch.device) -> int:
 
 class _LinearCrossEntropySum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         need_hidden, need_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         cast = weight.to(hidden.dtype)
         hidden_gradient = torch.empty_like(hidden) if need_hidden else None
         # Summed over the pieces in float32, whatever the weight's dtype.
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        each = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         rows = chunk_rows(weight.shape[0], hidden.device)
         for start in range(0, hidden.shape[0], rows):
             piece, wanted = hidden[start : start + rows], targets[start : start + rows]
@@ -43,7 +43,7 @@ class _LinearCrossEntropySum(torch.autograd.Function):
             logits = (piece @ cast.t()).float()
             normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
             losses = (normaliser - logits.gather(1, index)).squeeze(1)
-            total += torch.where(valid, losses, 0.0).sum()
+            each[start : start + rows] = torch.where(valid, losses, 0.0)
             if hidden_gradient is None and weight_gradient is None:
                 continue
             # d loss / d logits = softmax - one_hot, and nothing where the target is ignored.
@@ -61,11 +61,12 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         if weight_gradient is not None:
             weight_gradient = weight_gradient.to(weight.dtype)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
-        return total
+        ctx.mark_non_differentiable(each)
+        return each.sum(), each
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (*scaled_gradients(ctx, *gradients), None)
+        return (*scaled_gradients(ctx, gradients[0]), None)
 
 
 def scaled_gradients(ctx: Any, scale: Tensor) -> list[Tensor | None]:
@@ -91,23 +92,30 @@ def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) ->
     Returns:
         A float32 scalar. Gradients are computed together with it, and have none of their own.
     """
-    total: Tensor = _LinearCrossEntropySum.apply(hidden, weight, targets)
+    total: Tensor = _LinearCrossEntropySum.apply(hidden, weight, targets)[0]
     return total
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, each: bool) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, each: bool
+) -> tuple[Tensor | None, Tensor]:
     """Return the loss of a batch; what :class:`megatron.model.llama.Llama` calls unless it is given another function.
 
     Args:
         hidden: ``[batch, sequence, hidden]``.
         weight: ``[vocabulary, hidden]``.
         targets: int64 ``[batch, sequence]``.
-        each: return every position's loss, ``[batch, sequence]``, without gradients, instead of the sum.
+        each: only every position's loss is wanted.
+
+    Returns:
+        The sum, a float32 scalar, or None with ``each``; and every position's loss, float32 ``[batch, sequence]``, 0
+        where the target is ignored, without gradients.
     """
     flat, wanted = hidden.flatten(0, 1), targets.flatten()
     if each:
-        return linear_cross_entropy_each(flat, weight, wanted).view(targets.shape)
-    return linear_cross_entropy_sum(flat, weight, wanted)
+        return None, linear_cross_entropy_each(flat, weight, wanted).view(targets.shape)
+    total, losses = _LinearCrossEntropySum.apply(flat, weight, wanted)
+    return total, losses.view(targets.shape)
 
 
 @torch.no_grad()

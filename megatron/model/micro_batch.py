@@ -20,12 +20,14 @@ class MicroBatch:
         targets: int64 ids ``[rows, seq_length]`` that each position should predict; ``IGNORE`` for none.
         positions: int64 ``[rows, seq_length]``; None where they count through each row.
         pattern: which tokens see which; None where each sees those before it in its row.
+        groups: int64 ``[rows]``, the group that each row's loss is counted for, such as a tier; None for none.
     """
 
     inputs: Tensor
     targets: Tensor
     positions: Tensor | None = None
     pattern: Pattern | None = None
+    groups: Tensor | None = None
 
     def pinned(self) -> MicroBatch:
         """Return a copy in page-locked memory, from which a GPU copies without stopping the host."""
@@ -41,4 +43,5 @@ class MicroBatch:
             targets=change(self.targets),
             positions=None if self.positions is None else change(self.positions),
             pattern=None if self.pattern is None else self.pattern.mapped(change),
+            groups=None if self.groups is None else change(self.groups),
         )

@@ -42,9 +42,8 @@ def own_context(batch: MicroBatch, axis: Axis) -> MicroBatch:
     documents = batch.pattern
     assert documents is None or isinstance(documents, Documents)
     lengths = [width] * rows if documents is None else documents.lengths
-    return MicroBatch(
-        cut(batch.inputs), cut(batch.targets), cut(positions), GatheredContext.of(lengths, rows, width, axis)
-    )
+    pattern = GatheredContext.of(lengths, rows, width, axis)
+    return MicroBatch(cut(batch.inputs), cut(batch.targets), cut(positions), pattern, batch.groups)
 
 
 def _places(rank: int, size: int) -> tuple[int, int]:

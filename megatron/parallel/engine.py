@@ -13,6 +13,7 @@ from megatron.config.layout import Layout
 from megatron.model.llama import Llama
 from megatron.model.loss import IGNORE
 from megatron.model.micro_batch import MicroBatch
+from megatron.parallel.clock import Clock
 from megatron.parallel.gradients import gradient_norm, sum_gradients
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
@@ -31,11 +32,13 @@ class StepSums(NamedTuple):
         targets: their number, over all processes.
         micro_losses: of this process's micro-batches, float64 ``[micro-batches]``; empty where another stage of the
             pipeline knows them.
+        groups: of each group of rows the summed loss of all processes in nats, and the number of targets.
     """
 
     loss: float
     targets: int
     micro_losses: Tensor
+    groups: list[tuple[float, float]]
 
 
 class Engine:
@@ -51,6 +54,7 @@ class Engine:
     Attributes:
         model: all parameters of this process, under their names.
         mesh: as given.
+        own_seconds: that this process's forward and backward passes have taken since somebody set it to 0.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class Engine:
     ) -> None:
         self.model, self.mesh = joined(stages), mesh
         self._stages, self._execution, self._micro_batches = stages, execution, micro_batches
+        self._clock = Clock(mesh.world.device)
+        self.own_seconds = 0.0
         self._pipeline: Pipeline | None = None
         if mesh.layout.pipeline > 1:
             self._pipeline = Pipeline(
@@ -82,23 +88,35 @@ class Engine:
         """Those that are trained here."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
-    def add_up_gradients(self, micro_batches: Iterable[MicroBatch]) -> StepSums:
-        """Run forward and backward passes on a step's micro-batches; gradients are then sums over all processes."""
+    def add_up_gradients(self, micro_batches: Iterable[MicroBatch], *, num_groups: int = 0) -> StepSums:
+        """Run forward and backward passes on a step's micro-batches; gradients are then sums over all processes.
+
+        Args:
+            micro_batches: of this process.
+            num_groups: how many groups their rows may belong to.
+        """
+        started = self._clock.now()
         if self._pipeline is not None:
-            losses, targets = self._pipeline.train(micro_batches)
+            losses, batches = self._pipeline.train(micro_batches)
         else:
-            losses, targets = self._train(micro_batches)
+            losses, batches = self._train(micro_batches)
+        ended = self._clock.now()
         sum_gradients(self.parameters, self.mesh)
         self._sum_tied_gradient()
-        tokens = torch.stack([(ids != IGNORE).sum() for ids in targets]).sum()
+        tokens = torch.stack([(batch.targets != IGNORE).sum() for batch in batches]).sum()
         # The same loss is in every process that has a part of the same matrices, the same targets also in every stage.
         tensor = self.mesh.layout.tensor
-        totals = torch.stack((losses.sum() / tensor, tokens.double() / (tensor * self.mesh.layout.pipeline)))
-        loss_sum, num_tokens = self.mesh.world.sum(totals).tolist()
-        return StepSums(loss_sum, round(num_tokens), losses)
+        nothing = torch.zeros(0, dtype=torch.float64, device=tokens.device)
+        micro_losses = torch.stack([each.double().sum() for each in losses]) if losses else nothing
+        groups = _by_group(losses, batches, num_groups, device=tokens.device) / tensor
+        both = torch.stack((micro_losses.sum() / tensor, tokens.double() / (tensor * self.mesh.layout.pipeline)))
+        loss_sum, num_tokens, *rest = self.mesh.world.sum(torch.cat((both, groups.flatten()))).tolist()
+        # The device has done all of it: its answer is here.
+        self.own_seconds += self._clock.between(started, ended)
+        return StepSums(loss_sum, round(num_tokens), micro_losses, list(zip(rest[::2], rest[1::2], strict=True)))
 
-    def _train(self, micro_batches: Iterable[MicroBatch]) -> tuple[Tensor, list[Tensor]]:
-        losses, targets = [], []
+    def _train(self, micro_batches: Iterable[MicroBatch]) -> tuple[list[Tensor], list[MicroBatch]]:
+        losses, batches = [], []
         for number, batch in enumerate(micro_batches, start=1):
             begin_micro_batch(self.model, stage=self.mesh.layout.stage, last=number == self._micro_batches)
             loss = call_in(
@@ -110,9 +128,10 @@ class Engine:
                 pattern=batch.pattern,
             )
             loss.backward()
-            losses.append(loss.detach().double())
-            targets.append(batch.targets)
-        return torch.stack(losses), targets
+            assert self.model.losses is not None
+            losses.append(self.model.losses)
+            batches.append(batch)
+        return losses, batches
 
     def _sum_tied_gradient(self) -> None:
         """Add up what the first stage says about tied embeddings and what the last stage says about them."""
@@ -161,3 +180,16 @@ class Engine:
         """Drop the whole weights that a forward pass without a backward pass has left here."""
         for stage in self._stages:
             release(stage)
+
+
+def _by_group(
+    losses: Sequence[Tensor], batches: Sequence[MicroBatch], num_groups: int, *, device: torch.device
+) -> Tensor:
+    """Return each group's summed loss and number of targets in this process, float64 ``[groups, 2]``."""
+    table = torch.zeros(num_groups, 2, dtype=torch.float64, device=device)
+    if num_groups and losses:
+        for each, batch in zip(losses, batches, strict=True):
+            assert batch.groups is not None
+            valid = batch.targets != IGNORE
+            table.index_add_(0, batch.groups, torch.stack((each.double().sum(1), valid.double().sum(1)), dim=1))
+    return table

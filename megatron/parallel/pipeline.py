@@ -91,6 +91,7 @@ class Pipeline:
     ) -> None:
         self._mesh, self._dtype, self._micro_batches = mesh, dtype, micro_batches
         self._patterns: list[Pattern | None] = []
+        self._losses: list[Tensor] = []
         self._stages = list(zip(own_stages(mesh), stages, strict=True))
         made = [self._stage(number, model, shape) for number, model in self._stages]
         options = {"n_microbatches": micro_batches, "loss_fn": lambda output, _: output.sum(), "scale_grads": False}
@@ -103,6 +104,7 @@ class Pipeline:
         last = number == self._mesh.layout.stages - 1
         if last:
             model.loss = _RowLoss(model.loss)
+            model.register_forward_hook(lambda *_: self._keep(model.losses))
         between = _hidden(model.architecture, self._mesh, shape, dtype=self._dtype).requires_grad_()
         ids = torch.empty(shape, dtype=torch.int64, device="meta")
         loss = torch.empty(1, device="meta", requires_grad=True)
@@ -119,14 +121,22 @@ class Pipeline:
             group=self._mesh.pipeline.group,
         )
 
+    def _keep(self, losses: Tensor | None) -> None:
+        if losses is not None and torch.is_grad_enabled():  # of training, not of an evaluation
+            self._losses.append(losses)
+
     def _with_pattern(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Replace the number of a micro-batch by its pattern: PyTorch hands nothing but tensors to single ones."""
         number = kwargs.pop("number", None)
         return args, kwargs if number is None else {**kwargs, "pattern": self._patterns[int(number)]}
 
-    def train(self, micro_batches: Iterable[MicroBatch]) -> tuple[Tensor, list[Tensor]]:
-        """Run forward and backward passes; return each micro-batch's loss, none but in the last stage, and targets."""
+    def train(self, micro_batches: Iterable[MicroBatch]) -> tuple[list[Tensor], list[MicroBatch]]:
+        """Run forward and backward passes; return the losses of each micro-batch's positions, and the micro-batches.
+
+        Losses are float32 ``[rows, tokens]``, and none but in the process with the last stage.
+        """
         batches = list(micro_batches)
+        self._losses = []
         self._patterns = [batch.pattern for batch in batches]
         device = self._mesh.world.device
         inputs: dict[str, Any] = {
@@ -135,14 +145,11 @@ class Pipeline:
             "number": torch.arange(len(batches)),
         }
         arguments = [torch.cat([batch.inputs for batch in batches])] if self._mesh.pipeline.rank == 0 else []
-        losses: list[Tensor] = []
         if self._mesh.pipeline.rank == self._mesh.pipeline.size - 1:
-            self._schedule.step(*arguments, target=torch.empty(len(batches), device=device), losses=losses, **inputs)
+            self._schedule.step(*arguments, target=torch.empty(len(batches), device=device), losses=[], **inputs)
         else:
             self._schedule.step(*arguments, **inputs)
-        known = [loss.detach().double().squeeze() for loss in losses]
-        nothing = torch.zeros(0, dtype=torch.float64, device=device)
-        return torch.stack(known) if known else nothing, [batch.targets for batch in batches]
+        return self._losses, batches
 
     @torch.no_grad()
     def score(self, inputs: Tensor, targets: Tensor) -> Tensor | None:
@@ -188,10 +195,10 @@ class _RowLoss:
     def __init__(self, loss: Any) -> None:
         self._loss = loss
 
-    def __call__(self, *args: Any, each: bool) -> Tensor:
-        loss: Tensor = self._loss(*args, each=each)
+    def __call__(self, *args: Any, each: bool) -> tuple[Tensor | None, Tensor]:
+        loss, losses = self._loss(*args, each=each)
         # No view, which cannot be cut off from its graph: the loss would keep all activations of its micro-batch.
-        return loss if each else torch.stack([loss])
+        return None if loss is None else torch.stack([loss]), losses
 
 
 class _InDtype(nn.Module):

@@ -65,6 +65,15 @@ class World:
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tensor.tolist()
 
+    def each(self, value: float) -> list[float]:
+        """Return every process's value, by rank."""
+        if self.size == 1:
+            return [value]
+        own = torch.tensor([value], dtype=torch.float64, device=self.device)
+        found = own.new_empty(self.size)
+        dist.all_gather_into_tensor(found, own)
+        return found.tolist()
+
     def barrier(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:

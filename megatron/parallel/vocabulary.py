@@ -71,19 +71,21 @@ class VocabularyLoss:
     def __init__(self, axis: Axis, *, sequence: bool) -> None:
         self._axis, self._sequence = axis, sequence
 
-    def __call__(self, hidden: Tensor, weight: Tensor, targets: Tensor, *, each: bool) -> Tensor:
+    def __call__(
+        self, hidden: Tensor, weight: Tensor, targets: Tensor, *, each: bool
+    ) -> tuple[Tensor | None, Tensor]:
         """Return the loss; the same on every process of the axis. Arguments as there, ``weight`` a DTensor."""
         assert isinstance(weight, DTensor)
         rows = weight.to_local()
         if not each:
-            total: Tensor = _VocabularyCrossEntropySum.apply(hidden, rows, targets, self._axis, self._sequence)
-            return total
+            total, known = _VocabularyCrossEntropySum.apply(hidden, rows, targets, self._axis, self._sequence)
+            return total, known.view(targets.shape)
         with torch.no_grad():
             flat = (self._axis.gather(hidden, 1) if self._sequence else hidden).flatten(0, 1)
             cast, wanted, losses = rows.to(flat.dtype), targets.flatten(), []
             for piece, ids in zip(*_pieces(flat, wanted, rows), strict=True):
                 losses.append(torch.where(ids == IGNORE, 0.0, _Piece(piece, cast, ids, self._axis).losses))
-            return torch.cat(losses).view(targets.shape)
+            return None, torch.cat(losses).view(targets.shape)
 
 
 def _pieces(hidden: Tensor, targets: Tensor, rows: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -119,17 +121,19 @@ class _Piece:
 
 class _VocabularyCrossEntropySum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, rows: Tensor, targets: Tensor, axis: Axis, sequence: bool) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, rows: Tensor, targets: Tensor, axis: Axis, sequence: bool
+    ) -> tuple[Tensor, Tensor]:
         need_gradients = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         whole = axis.gather(hidden, 1) if sequence else hidden
         flat, wanted, cast = whole.flatten(0, 1), targets.flatten(), rows.to(hidden.dtype)
         hidden_gradient = torch.empty_like(flat) if need_gradients else None
         rows_gradient = torch.zeros_like(rows, dtype=torch.float32) if need_gradients else None
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        losses = []
         start = 0
         for states, ids in zip(*_pieces(flat, wanted, rows), strict=True):
             piece = _Piece(states, cast, ids, axis)
-            total += torch.where(ids == IGNORE, 0.0, piece.losses).sum()
+            losses.append(torch.where(ids == IGNORE, 0.0, piece.losses))
             if hidden_gradient is not None and rows_gradient is not None:
                 delta = piece.delta().to(hidden.dtype)
                 torch.mm(delta, cast, out=hidden_gradient[start : start + len(states)])
@@ -140,8 +144,10 @@ class _VocabularyCrossEntropySum(torch.autograd.Function):
             summed = hidden_gradient.view_as(whole)
             summed = axis.scatter_sum(summed, 1) if sequence else axis.sum(summed)
             ctx.save_for_backward(summed, rows_gradient.to(rows.dtype))
-        return total
+        each = torch.cat(losses)
+        ctx.mark_non_differentiable(each)
+        return each.sum(), each
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (*scaled_gradients(ctx, *gradients), None, None, None)
+        return (*scaled_gradients(ctx, gradients[0]), None, None, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 import torch
@@ -35,14 +35,24 @@ class Batches:
         batch: how a step is cut.
         mesh: the processes, which divide every micro-step up, and with context parallelism every sequence.
         first: first sample of the first step.
+        group_of: group of a corpus, by the corpus's number in the order; None for no groups.
 
     Attributes:
         waited_seconds: how long :meth:`step` has waited for the reading thread, all in all.
     """
 
     def __init__(
-        self, *, loader: Loader, section: DataConfig, eod_id: int, batch: Batch, mesh: Mesh, first: int
+        self,
+        *,
+        loader: Loader,
+        section: DataConfig,
+        eod_id: int,
+        batch: Batch,
+        mesh: Mesh,
+        first: int,
+        group_of: Sequence[int] | None = None,
     ) -> None:
+        self._group_of = group_of
         self._loader, self._section, self._eod_id = loader, section, eod_id
         self._batch, self._mesh = batch, mesh
         self._ahead = Prefetcher(self._on_host(first), depth=_READ_AHEAD)
@@ -87,7 +97,10 @@ class Batches:
         inputs, targets = tokens[:, :-1], tokens[:, 1:]  # views of the same ids
         if section.eod_mask_loss:
             targets = mask_targets(targets, inputs, eod_id=self._eod_id, ignore=IGNORE)
-        micro_batch = MicroBatch(torch.from_numpy(inputs), torch.from_numpy(targets))
+        groups = None
+        if self._group_of is not None:
+            groups = torch.tensor([self._group_of[corpus] for corpus in self._loader.corpora(numbers)])
+        micro_batch = MicroBatch(torch.from_numpy(inputs), torch.from_numpy(targets), groups=groups)
         if not (section.reset_attention_mask or section.reset_position_ids):
             return micro_batch
         lengths = document_lengths(inputs, eod_id=self._eod_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
@@ -22,6 +22,7 @@ class StepResult:
         learning_rate: rate of the update.
         updated: whether the update was made: loss and gradient are numbers, and the loss is not above the limit.
         not_finite: indices of this process's micro-batches whose loss is infinite or not a number.
+        groups: of each group of rows its summed loss in nats, and its number of targets.
     """
 
     loss: float
@@ -29,6 +30,7 @@ class StepResult:
     learning_rate: float
     updated: bool = True
     not_finite: tuple[int, ...] = ()
+    groups: Sequence[tuple[float, float]] = ()
 
 
 class TrainStep:
@@ -45,7 +47,9 @@ class TrainStep:
         optimizer: torch.optim.Optimizer,
         learning_rate: Callable[[int], float],
         max_gradient_norm: float,
+        num_groups: int = 0,
     ) -> None:
+        self._num_groups = num_groups
         self._engine, self._optimizer = engine, optimizer
         self._learning_rate = learning_rate
         self._max_gradient_norm = max_gradient_norm
@@ -67,7 +71,8 @@ class TrainStep:
             ValueError: no position of the whole step has a target; on every process alike.
         """
         self._optimizer.zero_grad(set_to_none=True)
-        loss_sum, num_tokens, micro_losses = self._engine.add_up_gradients(micro_batches)
+        sums = self._engine.add_up_gradients(micro_batches, num_groups=self._num_groups)
+        loss_sum, num_tokens, micro_losses, groups = sums
         if num_tokens == 0:
             raise ValueError(
                 f"step {step + 1}: no token of the step has a loss, so there is nothing to learn from. Look at its "
@@ -77,12 +82,12 @@ class TrainStep:
         norm, loss, rate = self._engine.gradient_norm() / num_tokens, loss_sum / num_tokens, self._learning_rate(step)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             bad = torch.nonzero(~torch.isfinite(micro_losses)).flatten().tolist()
-            return StepResult(loss, norm, rate, updated=False, not_finite=tuple(bad))
+            return StepResult(loss, norm, rate, updated=False, not_finite=tuple(bad), groups=groups)
         if loss > loss_limit:
-            return StepResult(loss, norm, rate, updated=False)
+            return StepResult(loss, norm, rate, updated=False, groups=groups)
         clip = min(1.0, self._max_gradient_norm / (norm + 1e-6)) if self._max_gradient_norm > 0 else 1.0
         self._engine.scale_gradients(clip / num_tokens)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
-        return StepResult(loss, norm, rate)
+        return StepResult(loss, norm, rate, groups=groups)

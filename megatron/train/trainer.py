@@ -29,7 +29,6 @@ from megatron.data.planning.plan_groups import source_phases
 from megatron.monitor.console import Console
 from megatron.monitor.record import Listener, MetricsWriter, read_metrics
 from megatron.monitor.tensorboard import TensorBoardWriter
-from megatron.monitor.throughput import mfu, training_flops_per_token
 from megatron.optim.adamw import build_adamw
 from megatron.optim.schedule import schedule_from
 from megatron.parallel.engine import Engine
@@ -43,7 +42,8 @@ from megatron.train.faults import REWIND, Faults
 from megatron.train.identity import check_same_run, run_identity
 from megatron.train.nodes import check_nodes
 from megatron.train.saving import Saver
-from megatron.train.step import StepResult, TrainStep
+from megatron.train.step import TrainStep
+from megatron.train.step_record import LossGroups, StepRecord
 from megatron.train.stop import StopRequests
 from megatron.train.watchdog import Watchdog, left_stacks
 from megatron.utils.files import exclusive
@@ -146,6 +146,7 @@ class Trainer:
             eps=config.optimizer.eps,
             weight_decay=config.optimizer.weight_decay,
         )
+        self.loss_groups = LossGroups(self.data.mixture)
         self.train_step = TrainStep(
             engine=self.engine,
             optimizer=self.optimizer,
@@ -153,9 +154,13 @@ class Trainer:
                 config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters
             ),
             max_gradient_norm=config.optimizer.gradient_clipping,
+            num_groups=len(self.loss_groups.names),
         )
         self.identity = run_identity(self.data, self.model.architecture, seed=config.train.seed)
         self.peers = peers or Peers(world)
+        self.record = StepRecord(
+            config, self.model.architecture, world=world, peers=self.peers, groups=self.loss_groups
+        )
         self.store = CheckpointStore(
             open_storage(config.checkpoint.checkpoint_url or self.folder),
             peers=self.peers,
@@ -326,6 +331,7 @@ class Trainer:
             batch=self.batch,
             mesh=self.mesh,
             first=self.samples,
+            group_of=self.loss_groups.of_corpus,
         )
 
     def _one_step(self, batches: Batches) -> str:
@@ -336,31 +342,18 @@ class Trainer:
         first = self.samples
         self.step += 1
         self.samples += self.batch.global_size
-        self._write(
-            "train", **self._train_fields(result, seconds), data_seconds=batches.waited_seconds - waited
-        )
+        tokens, step_tokens = (count * self.config.data.seq_length for count in (self.samples, self.batch.global_size))
+        fields = self.record.fields(result, tokens=tokens, step_tokens=step_tokens, seconds=seconds)
+        if self.step % self.config.logging.log_interval == 0 and self.world.size > 1:
+            fields["stragglers"] = self.record.stragglers(self.engine.own_seconds)
+            self.engine.own_seconds = 0.0
+        self._write("train", **fields, data_seconds=batches.waited_seconds - waited)
         return self.faults.judge(result, step=self.step, first_sample=first)
 
     def _corpora_of(self, samples: Iterable[int]) -> dict[str, int]:
         """Return how many of these samples are of which corpus."""
         corpora = (self.data.mixture.trained[self.data.order.sample(number).corpus] for number in samples)
         return dict(Counter(corpus.shard.name for corpus in corpora))
-
-    def _train_fields(self, result: StepResult, seconds: float) -> dict[str, Any]:
-        seq_length, peak = self.config.data.seq_length, self.config.logging.peak_theoretical_tflops
-        rate = self.batch.global_size * seq_length / seconds
-        flops = training_flops_per_token(self.model.architecture, seq_length=seq_length)
-        used = None if peak is None else mfu(rate, flops_per_token=flops, peak_flops=peak * 1e12 * self.world.size)
-        return {
-            "loss": result.loss,
-            "gradient_norm": result.gradient_norm,
-            "learning_rate": result.learning_rate,
-            **({} if result.updated else {"skipped": True}),
-            "tokens": self.samples * seq_length,
-            "tokens_per_second": rate,
-            "seconds": seconds,
-            "mfu": used,
-        }
 
     def _evaluate(self) -> None:
         if self.data.held_out is None:

@@ -32,7 +32,7 @@ from megatron.parallel.process import World
 from megatron.train.build import build_model
 from megatron.train.step import TrainStep
 
-STEPS, ROWS, WIDTH, VOCABULARY = 10, 8, 16, 67
+STEPS, ROWS, WIDTH, VOCABULARY, NUM_GROUPS = 10, 8, 16, 67, 3
 SHAPE: dict[str, Any] = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 50, "num_layers": 3, "num_attention_heads": 4,
     "num_kv_heads": 2, "max_position_embeddings": WIDTH,
@@ -97,6 +97,7 @@ def batches(case: Case, step: int, mesh: Mesh) -> list[MicroBatch]:
         cut = [piece for row in rows for piece in (lengths[row], WIDTH - lengths[row])]
         documents = Documents.of(cut) if case.documents else None
         batch = MicroBatch(tokens[rows.start : rows.stop, :-1], targets[rows.start : rows.stop], None, documents)
+        batch = dataclasses.replace(batch, groups=torch.tensor(rows) % NUM_GROUPS)
         made.append(own_context(batch, mesh.context).to(mesh.world.device))
     return made
 
@@ -150,8 +151,9 @@ def trained(case: Case, world: World) -> dict[str, Any]:
     model = engine.model
     optimizer = build_adamw(model, learning_rate=3e-3, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1)
     step = TrainStep(
-        engine=engine, optimizer=optimizer, learning_rate=lambda _: 3e-3, max_gradient_norm=1.0
-    )
+        engine=engine, optimizer=optimizer, learning_rate=lambda _: 3e-3, max_gradient_norm=1.0,
+        num_groups=NUM_GROUPS,
+    )  # fmt: skip
     results = []
     for number in range(STEPS):
         if number == STEPS // 2:
@@ -168,6 +170,7 @@ def trained(case: Case, world: World) -> dict[str, Any]:
         "nats": evaluated,
         "losses": torch.tensor([result.loss for result in results]),
         "norms": torch.tensor([result.gradient_norm for result in results]),
+        "groups": torch.tensor([result.groups for result in results]),
         "weights": {name: whole(parameter) for name, parameter in model.named_parameters()},
         "moments": {
             name: whole(optimizer.state[parameter]["exp_avg_sq"]) for name, parameter in model.named_parameters()

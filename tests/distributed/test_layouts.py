@@ -141,6 +141,7 @@ def test_a_layout_computes_what_one_process_computes(name: str, result_of: Calla
     torch.testing.assert_close(result["losses"], one["losses"], rtol=tolerance, atol=0)
     torch.testing.assert_close(result["nats"], one["nats"], rtol=tolerance, atol=0)
     torch.testing.assert_close(result["norms"], one["norms"], rtol=tolerance, atol=0)
+    torch.testing.assert_close(result["groups"], one["groups"], rtol=tolerance, atol=0)
     assert result["weights"].keys() == one["weights"].keys()
     if case.precision == torch.float32:
         for key, weight in one["weights"].items():

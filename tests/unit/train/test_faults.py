@@ -35,11 +35,18 @@ def spoil(trainer: Trainer, samples: set[int], factor: float) -> None:
     """Multiply the loss of every micro-batch that holds one of these samples."""
     bad = [torch.from_numpy(trainer.data.loader.sample(number)[:-1]) for number in samples]
 
-    def after(module: Any, inputs: tuple[Tensor, ...], loss: Tensor) -> Tensor:
-        hit = any(torch.equal(row, tokens) for row in inputs[0] for tokens in bad)
-        return loss * factor if hit else loss
+    hit = [False]
+    real = trainer.model.loss
 
-    trainer.model.register_forward_hook(after)
+    def before(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        hit[0] = any(torch.equal(row, tokens) for row in inputs[0] for tokens in bad)
+
+    def loss(*args: Any, **kwargs: Any) -> Any:
+        total, each = real(*args, **kwargs)
+        return (total * factor, each * factor) if hit[0] and total is not None else (total, each)
+
+    trainer.model.register_forward_pre_hook(before)
+    trainer.model.loss = loss
 
 
 def events(run: Any, kind: str) -> list[dict[str, Any]]:

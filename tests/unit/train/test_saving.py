@@ -90,7 +90,7 @@ def test_a_store_that_is_down_for_a_while(tiny_run: Callable[..., Any], monkeypa
         monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
         monkeypatch.setattr(ObjectStorage.__init__, "__kwdefaults__", {"attempts": 2, "pause_seconds": 0.01})
         s3fs.S3FileSystem.clear_instance_cache()
-        trainer = Trainer(load([run.config], ["checkpoint_url=s3://bucket/run", "max_failed_saves=3"]), ALONE)
+        trainer = Trainer(load([run.config], ["checkpoint_url=s3://bucket/down", "max_failed_saves=3"]), ALONE)
         real = trainer._one_step
 
         def step(batches: Any) -> str:
