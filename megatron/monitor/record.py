@@ -159,7 +159,7 @@ def read_all_events(path: Path) -> list[Event]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        event = _parse(line)
+        event = parse_line(line)
         if event is None:
             torn.append(number)
         else:
@@ -187,6 +187,22 @@ def current_events(events: Iterable[Event]) -> list[Event]:
     return kept
 
 
+def parse_line(line: bytes) -> Event | None:
+    """Read one line of a record; None when it is not a whole event."""
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("step"), int):
+        return None
+    for *path, key, value in event.pop(_NOT_FINITE, ()):
+        holder: Any = event
+        for part in path:
+            holder = holder[part]
+        holder[key] = float(value)
+    return event
+
+
 def _ends_torn(path: Path) -> bool:
     """Tell whether the file exists and its last line has no end."""
     if not path.exists() or path.stat().st_size == 0:
@@ -206,19 +222,3 @@ def _not_finite_numbers(value: Any, path: tuple[str | int, ...] = ()) -> Iterato
             yield from _not_finite_numbers(inner, (*path, index))
     elif isinstance(value, Real) and not math.isfinite(value):
         yield path, value
-
-
-def _parse(line: bytes) -> Event | None:
-    """Read one line; None when it is not a whole event."""
-    try:
-        event = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or not isinstance(event.get("step"), int):
-        return None
-    for *path, key, value in event.pop(_NOT_FINITE, ()):
-        holder: Any = event
-        for part in path:
-            holder = holder[part]
-        holder[key] = float(value)
-    return event
