@@ -107,6 +107,12 @@ def _floor_below_peak(lr: float | None, optimizer: AdamConfig, min_lr: float) ->
         yield "min_lr", f"exceeds the learning rate {peak}", "Lower min_lr, or raise the learning rate."
 
 
+def _profiles_something(profile: bool, profile_step_start: int, profile_step_stop: int) -> Iterator[Complaint]:
+    if profile and profile_step_stop < profile_step_start:
+        rule = f"comes before profile_step_start = {profile_step_start}"
+        yield "profile_step_stop", rule, "Name a first and a last step."
+
+
 def _one_decay_length(lr_decay_iters: int | None, lr_decay_fraction: float | None) -> Iterator[Complaint]:
     if lr_decay_iters is not None and lr_decay_fraction is not None:
         yield "lr_decay_fraction", f"is given beside lr_decay_iters = {lr_decay_iters}", "Keep one of the two."
@@ -207,6 +213,7 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _one_learning_rate,
     _floor_below_peak,
     _one_decay_length,
+    _profiles_something,
     _batch_known,
     _saved_sometimes,
     _saving_needs_a_folder,

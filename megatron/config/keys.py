@@ -278,9 +278,9 @@ _LOGGING = (
     _ignored("gradient_noise_scale_cpu_offload", False, "the gradient noise scale is not measured"),
     _later("memory_profiling", False),
     _ignored("memory_profiling_path", None, "memory_profiling is not supported yet"),
-    _later("profile", False),
-    _ignored("profile_step_start", 10, "profile is not supported yet"),
-    _ignored("profile_step_stop", 12, "profile is not supported yet"),
+    _used("profile", False),
+    _used("profile_step_start", 10),
+    _used("profile_step_stop", 12),
 )
 
 _OTHER = (

@@ -323,6 +323,15 @@ class LoggingConfig(Section):
     """Folder for TensorBoard's files."""
     peak_theoretical_tflops: Positive | None = None
     """Peak TFLOP/s of one accelerator; then the share of it that the model uses (MFU) is reported."""
+    profile: Switch = False
+    """Record a few steps with PyTorch's profiler: a trace for `chrome://tracing` or Perfetto, and a table of where the
+    time went, in `profile` in `save`."""
+    profile_step_start: Count = 10
+    """With `profile`: the first step that is recorded."""
+    profile_step_stop: Count = 12
+    """With `profile`: the last one."""
+    profile_ranks: Annotated[tuple[CountOrZero, ...], BeforeValidator(as_tuple)] = (0,)
+    """With `profile`: the processes that are recorded."""
 
 
 class ZeroConfig(Section):

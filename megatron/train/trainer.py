@@ -41,6 +41,7 @@ from megatron.train.build import build_data, build_model, carried_files, check_t
 from megatron.train.faults import REWIND, Faults
 from megatron.train.identity import check_same_run, run_identity
 from megatron.train.nodes import check_nodes
+from megatron.train.profiling import StepProfiler
 from megatron.train.saving import Saver
 from megatron.train.step import TrainStep
 from megatron.train.step_record import LossGroups, StepRecord
@@ -177,6 +178,9 @@ class Trainer:
             write=self._write, newest=self._newest_name,
         )  # fmt: skip
         self.stop_requests = StopRequests(config.survival, ends_at=world.ends_at)
+        self.profiler = StepProfiler(
+            config.logging, rank=world.rank, folder=self.folder / "profile", device=world.device
+        )
         self.watchdog = Watchdog(self.folder / "stacks", rank=world.rank, minutes=config.survival.hang_minutes)
         self.step, self.samples = 0, 0
         self.resumed_from = self._load()
@@ -263,6 +267,7 @@ class Trainer:
                     self._rewind()
         finally:
             self.saver.end()  # also after an error: a checkpoint on its way is worth the wait
+            self.profiler.close()
         rows = self.data.mixture.rows(self.data.order, samples=self.samples)
         self._write("mixture", kind="used", rows=rows)
         self._write("end", reason=reason)
@@ -336,11 +341,13 @@ class Trainer:
 
     def _one_step(self, batches: Batches) -> str:
         """Train on the next samples; return :data:`REWIND` if that turns out to have been a mistake."""
+        self.profiler.before(self.step + 1)
         started, waited = time.perf_counter(), batches.waited_seconds
         result = self.train_step(batches.step(), step=self.step, loss_limit=self.faults.update_limit())
         seconds = time.perf_counter() - started
         first = self.samples
         self.step += 1
+        self.profiler.after(self.step)
         self.samples += self.batch.global_size
         tokens, step_tokens = (count * self.config.data.seq_length for count in (self.samples, self.batch.global_size))
         fields = self.record.fields(result, tokens=tokens, step_tokens=step_tokens, seconds=seconds)
