@@ -1,10 +1,14 @@
-"""What differs between two configurations, for those who go on with a run."""
+"""What differs between configurations, for those who go on with a run or look at several."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
+
+_NOT_SET = "(not set)"
+_MAX_CHARACTERS = 80
 
 
 def changed_settings(before: str, now: str) -> list[str]:
@@ -23,6 +27,28 @@ def changed_settings(before: str, now: str) -> list[str]:
     ]
 
 
+def settings_side_by_side(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return every setting with its value in each configuration, sorted by name.
+
+    Settings inside others have names such as ``mixture.tiers.low.rate``; a value that is not there is ``(not set)``.
+
+    Raises:
+        ValueError: one of the texts is no resolved configuration.
+    """
+    flat = [dict(_leaves(_settings(text))) for text in texts]
+    names = sorted({name for settings in flat for name in settings})
+    return {name: [repr(settings[name]) if name in settings else _NOT_SET for settings in flat] for name in names}
+
+
+def _leaves(settings: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what lies inside nested settings; an empty group is a value itself."""
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _settings(text: str) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(text)
@@ -34,5 +60,5 @@ def _settings(text: str) -> dict[str, Any]:
 
 
 def _text(settings: dict[str, Any], key: str) -> str:
-    text = repr(settings[key]) if key in settings else "(not set)"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    text = repr(settings[key]) if key in settings else _NOT_SET
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 3]}..."

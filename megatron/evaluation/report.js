@@ -106,8 +106,8 @@
         const lines = chart.data.lines.filter((line) => line.y[index] !== null);
         // The chart under the pointer says everything, the others only their value.
         const shown = chart === active
-          ? ["step " + chart.data.steps[index].toLocaleString("en")].concat(lines.map((line) => line.name + "  " + line.y[index]))
-          : lines.slice(-1).map((line) => line.y[index]);
+          ? [chart.data.unit + " " + chart.data.steps[index].toLocaleString("en")].concat(lines.map((line) => line.name + "  " + line.y[index]))
+          : chart.data.every ? lines.map((line) => line.name + "  " + line.y[index]) : lines.slice(-1).map((line) => line.y[index]);
         chart.tip.textContent = shown.join("\n");
         place(chart.plot, chart.tip, chart.data.at[index]);
       });
@@ -131,7 +131,7 @@
 
   // A legend entry under the pointer dims the others.
   document.querySelectorAll(".legend li").forEach((item) => {
-    const paths = item.closest(".chart").querySelectorAll(".line, .dots");
+    const paths = item.closest(".chart").querySelectorAll(".plot .line, .dots, .faint, .tick");
     const set = (name) => paths.forEach((path) => path.classList.toggle("dim", name !== "" && !path.classList.contains(name)));
     item.addEventListener("pointerenter", () => set(item.className));
     item.addEventListener("pointerleave", () => set(""));

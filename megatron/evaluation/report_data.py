@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from iso639 import Language, LanguageNotFoundError
 
-from megatron.monitor.record import Event, current_events, read_all_events
+from megatron.monitor.record import KEPT, Event, current_events, read_all_events
 from megatron.monitor.summary import Row, num_unscored, order_tiers
 
 METRICS_NAME = "metrics.jsonl"
@@ -53,6 +53,8 @@ class Run:
         end: the ``end`` event of the latest attempt.
         resumed_at: the step of every restart since the run began, superseded restarts too.
         wall_seconds: time during which the run was up, all attempts together.
+        folder: the save folder.
+        history: in the order of the record, all that went wrong, and every restart and end since the run began.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Run:
     end: Event | None
     resumed_at: Sequence[int]
     wall_seconds: float
+    folder: Path
+    history: Sequence[Event]
 
     @property
     def samples_per_step(self) -> float | None:
@@ -121,6 +125,8 @@ def load_run(save_folder: Path) -> Run:
         end=ends[-1] if ends else None,
         resumed_at=[attempt[0]["resumed_from"] for attempt in attempts if attempt[0].get("resumed_from") is not None],
         wall_seconds=sum(attempt[-1]["time"] - attempt[0]["time"] for attempt in attempts),
+        folder=save_folder,
+        history=_history(everything),
     )
 
 
@@ -189,6 +195,17 @@ def _attempts(events: Sequence[Event]) -> list[list[Event]]:
         if attempts:
             attempts[-1].append(event)
     return attempts
+
+
+def _history(events: Sequence[Event]) -> list[Event]:
+    """Return what went wrong, and the restarts and ends since the last start that resumed from nothing."""
+    history: list[Event] = []
+    for event in events:
+        if event["event"] == "start" and event.get("resumed_from") is None:
+            history = [earlier for earlier in history if earlier["event"] in KEPT]
+        elif event["event"] in (*KEPT, "start", "end"):
+            history.append(event)
+    return history
 
 
 def _mixture(events: Sequence[Event], kind: str) -> Event:

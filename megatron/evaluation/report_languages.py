@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from megatron.evaluation.report_charts import Dot, Line, decimal, dot_chart, lines_chart
+from megatron.evaluation.report_charts import Dot, Line, dot_chart, lines_chart
 from megatron.evaluation.report_data import Run, language_name
+from megatron.evaluation.report_scale import decimal
 from megatron.evaluation.report_tables import Column, cell, name_cell, note, section, signed_percent, table, tier_cell
 from megatron.monitor.summary import (
     NO_TIER,
@@ -78,7 +79,7 @@ def _before_after(label: str, lines: Sequence[TierLine], top: float, tiers: Mapp
             (
                 "total" if number == len(lines) and label == "Tier" else "",
                 tier_cell(line.name, css) + cell(f"{line.corpora:,}") + bars + cell(f"{line.before:.4f}")
-                + cell(f"{line.after:.4f}") + _change_cell(line.relative, 1.0) + cell(f"{line.ratio:.4f}")
+                + cell(f"{line.after:.4f}") + change_cell(line.relative, 1.0) + cell(f"{line.ratio:.4f}")
                 + cell(f"{line.improved:,}") + cell(f"{line.worse:,}"),
             )
         )  # fmt: skip
@@ -106,7 +107,7 @@ def _change_dots(changes: Sequence[Change], tiers: Mapping[str, str]) -> str:
         return ""
     dots = [
         Dot(
-            f"{_label(change)}  {change.before:.3f} → {change.after:.3f}", change.relative * 100,
+            f"{corpus_label(change)}  {change.before:.3f} → {change.after:.3f}", change.relative * 100,
             tiers.get(change.tier, "t0"),
         )
         for change in ranked
@@ -114,23 +115,24 @@ def _change_dots(changes: Sequence[Change], tiers: Mapping[str, str]) -> str:
     present = {dot.css for dot in dots}
     groups = [(name, css) for name, css in tiers.items() if css in present]
     hint = "Every dot is one corpus, from the largest gain to the largest loss. Below zero is better."
-    chart = dot_chart(dots, groups, title="Change per corpus", note=hint, form=_signed)
+    chart = dot_chart(dots, groups, title="Change per corpus", note=hint, form=signed_points)
     if len(ranked) < 2 * _EXTREMES:
         return chart
     best = [change for change in ranked[:_EXTREMES] if change.relative < 0]
     worst = ranked[: -_EXTREMES - 1 : -1]
-    lists = _extremes("Gained most", best) + _extremes("Gained least or lost", worst)
+    lists = extremes("Gained most", best) + extremes("Gained least or lost", worst)
     return f'{chart}<div class="extremes">{lists}</div>'
 
 
-def _extremes(title: str, changes: Sequence[Change]) -> str:
+def extremes(title: str, changes: Sequence[Change]) -> str:
+    """Return a list of corpora with their change under a title."""
     items = "".join(
         f"<li><span><bdi>{escape(language_name(change.code) or change.corpus)}</bdi> "
         f"<code><bdi>{escape(change.corpus)}</bdi></code></span>"
         f'<b class="{"good" if change.relative < 0 else "bad"}">{signed_percent(change.relative)}</b></li>'
         for change in changes
     )
-    return f"<div><h3>{title}</h3><ol>{items}</ol></div>" if items else f"<div><h3>{title}</h3>{note('None.')}</div>"
+    return f"<div><h3>{escape(title)}</h3>{f'<ol>{items}</ol>' if items else note('None.')}</div>"
 
 
 def _language_table(changes: Sequence[Change], tiers: Mapping[str, str]) -> str:
@@ -144,7 +146,7 @@ def _language_table(changes: Sequence[Change], tiers: Mapping[str, str]) -> str:
             "",
             name_cell(language_name(change.code)) + name_cell(change.corpus, code=True)
             + tier_cell(change.tier, tiers.get(change.tier, "")) + name_cell(change.source)
-            + cell(f"{change.before:.4f}") + cell(f"{change.after:.4f}") + _change_cell(change.relative, largest),
+            + cell(f"{change.before:.4f}") + cell(f"{change.after:.4f}") + change_cell(change.relative, largest),
         )
         for change in sorted(changes, key=lambda c: (language_name(c.code) or c.corpus, c.corpus))
     ]  # fmt: skip
@@ -177,14 +179,15 @@ def _single_tables(run: Run, tiers: Mapping[str, str]) -> str:
     )
 
 
-def _change_cell(relative: float, largest: float) -> str:
+def change_cell(relative: float, largest: float) -> str:
+    """Return the cell of a relative change, with a bar as long as its part of the largest."""
     if not math.isfinite(relative):
         return '<td class="n">–</td>'
     css = "good" if relative < 0 else "bad" if relative > 0 else ""
     return f'<td class="n chg {css}" style="--w:{_width(abs(relative), largest)}%">{signed_percent(relative)}</td>'
 
 
-def _signed(points: float) -> str:
+def signed_points(points: float) -> str:
     """Write percentage points of change."""
     return f"{points:+.0f}%".replace("-", "−") if round(points) else "0%"
 
@@ -198,7 +201,8 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _label(change: Change) -> str:
+def corpus_label(change: Change) -> str:
+    """Name a corpus for people: its language, its code and its tier."""
     name = language_name(change.code)
     tier = "" if change.tier in (NO_TIER, UNTIERED) else f", {change.tier}"
     return f"{name} ({change.corpus}{tier})" if name else f"{change.corpus}{tier}"

@@ -7,8 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from megatron.evaluation.report_charts import Line, compact, lines_chart
+from megatron.evaluation.report_charts import Line, lines_chart
 from megatron.evaluation.report_data import Run, language_name
+from megatron.evaluation.report_scale import compact
 from megatron.evaluation.report_tables import Column, cell, name_cell, percent, table, tier_cell
 from megatron.monitor.mixture_plot import course
 from megatron.monitor.summary import NO_TIER, Row

@@ -10,29 +10,34 @@ from html import escape
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """Head of a column; ``css`` is ``n`` for numbers, ``bars`` for bars."""
+    """Head of a column; ``css`` is ``n`` for numbers, ``bars`` for bars; ``key`` is HTML before the label."""
 
     label: str
     css: str = ""
     sortable: bool = True
     hint: str = ""
+    key: str = ""
 
 
-def table(columns: Sequence[Column], rows: Sequence[tuple[str, str]], *, searchable: str = "") -> str:
+def table(
+    columns: Sequence[Column], rows: Sequence[tuple[str, str]], *, searchable: str = "", css: str = ""
+) -> str:
     """Lay out rows of ready-made cells.
 
     Args:
         columns: heads, one per cell.
         rows: (class of the row, its cells as HTML). A row of class ``total`` stays last however the table is sorted.
         searchable: what the rows are, e.g. ``languages``: adds a search box, and lets a long table scroll.
+        css: ``long`` lets a long table scroll without one; ``stack`` makes every row a block of text on a phone.
     """
     heads = []
     for column in columns:
         label = escape(column.label)
         title = f' title="{escape(column.hint)}"' if column.hint else ""
         inner = f'<button type="button"{title}>{label}</button>' if column.sortable else label
+        inner = column.key + inner
         heads.append(f'<th class="{column.css}" scope="col">{inner}</th>')
-    body = "".join(f'<tr class="{css}">{cells}</tr>' if css else f"<tr>{cells}</tr>" for css, cells in rows)
+    body = "".join(f'<tr class="{kind}">{cells}</tr>' if kind else f"<tr>{cells}</tr>" for kind, cells in rows)
     search = ""
     if searchable:
         search = (
@@ -40,9 +45,9 @@ def table(columns: Sequence[Column], rows: Sequence[tuple[str, str]], *, searcha
             f'aria-label="Filter {escape(searchable)}"><select aria-label="Tier"><option value="">all tiers</option>'
             "</select><output></output></div>"
         )
-    css = "scroll long" if searchable else "scroll"
+    boxes = f"scroll long {css}".strip() if searchable else f"scroll {css}".strip()
     return (
-        f'<div class="tablebox">{search}<div class="{css}"><table><thead><tr>{"".join(heads)}</tr></thead>'
+        f'<div class="tablebox">{search}<div class="{boxes}"><table><thead><tr>{"".join(heads)}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></div>"
     )
 

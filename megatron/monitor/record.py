@@ -19,10 +19,12 @@ from megatron.utils.log import get_logger
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
+KEPT = ("incident", "checkpoint_failed")
+"""Events of what went wrong, which no restart supersedes."""
+
 _RESERVED = ("event", "step", "time")
 _NOT_FINITE = "not_finite"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_KEPT = ("incident", "checkpoint_failed")
 _MAX_WAITING_BYTES = 64 << 20
 
 logger = get_logger(__name__)
@@ -182,7 +184,7 @@ def current_events(events: Iterable[Event]) -> list[Event]:
         if event["event"] == "start":
             resumed_from = event.get("resumed_from")
             last = -1 if resumed_from is None else resumed_from
-            kept = [earlier for earlier in kept if earlier["step"] <= last or earlier["event"] in _KEPT]
+            kept = [earlier for earlier in kept if earlier["step"] <= last or earlier["event"] in KEPT]
         kept.append(event)
     return kept
 

@@ -154,19 +154,30 @@ def open_steps(
     return PlannedSteps(config, processes=processes)
 
 
-def _config_of(folder: Path, events: Sequence[Mapping[str, Any]]) -> Config:
-    """Load the configuration that the record names; else the newest resolved one, or that of the newest checkpoint.
+def configuration_path(folder: Path, events: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Return the configuration that a run's record names; else the newest resolved one, or that of its checkpoints.
 
     The newest resolved one alone would not do: a start that was refused leaves its configuration there, too.
+
+    Args:
+        folder: the ``save`` folder.
+        events: of its record.
     """
-    names = [event["configuration"] for event in events if event["event"] == "start" and "configuration" in event]
-    if names and (named := folder / "configs" / names[-1]).is_file():
-        return load([named])
+    starts = [event for event in events if event["event"] == "start" and "configuration" in event]
+    if starts and (named := folder / "configs" / str(starts[-1]["configuration"])).is_file():
+        return named
     resolved, saved = folder.glob("configs/resolved-*.yml"), folder.glob("global_step*/config.yml")
     for paths in (resolved, saved):
         if newest := max(paths, key=lambda path: path.stat().st_mtime_ns, default=None):
-            return load([newest])
-    raise MetricsError(f"{folder} holds no configs/resolved-*.yml and no checkpoint: give the save folder of a run")
+            return newest
+    return None
+
+
+def _config_of(folder: Path, events: Sequence[Mapping[str, Any]]) -> Config:
+    path = configuration_path(folder, events)
+    if path is None:
+        raise MetricsError(f"{folder} holds no configs/resolved-*.yml and no checkpoint: give the save folder of a run")
+    return load([path])
 
 
 def _check(step: int) -> None:

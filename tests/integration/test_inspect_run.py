@@ -37,10 +37,10 @@ def train_and_watch(run: Any, *overrides: str) -> dict[int, np.ndarray]:
     trainer = Trainer(load([run.config], list(overrides)), ALONE)
     original, given = trainer.train_step, {}
 
-    def watched(micro_batches: Iterable[Any], *, step: int) -> Any:
+    def watched(micro_batches: Iterable[Any], *, step: int, loss_limit: float) -> Any:
         kept = list(micro_batches)
         given[step + 1] = torch.cat([micro_batch.inputs for micro_batch in kept]).numpy()
-        return original(iter(kept), step=step)
+        return original(iter(kept), step=step, loss_limit=loss_limit)
 
     trainer.train_step = watched  # type: ignore[assignment]
     trainer.run()

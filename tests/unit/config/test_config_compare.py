@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron.config.compare import changed_settings
+from megatron.config.compare import changed_settings, settings_side_by_side
 from megatron.config.load import dump, load
 
 DEMO = Path(__file__).resolve().parents[3] / "configs" / "demo.yml"
@@ -29,3 +29,15 @@ def test_long_values_are_cut() -> None:
 def test_what_is_no_configuration_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="this is no configuration"):
         changed_settings(text, dump(load([DEMO])))
+
+
+def test_settings_of_several_stand_side_by_side() -> None:
+    texts = ["lr: 0.1\nmixture: {tiers: {low: {rate: 1}}}\nempty: {}\n", "lr: '0.1'\n", "{}"]
+    assert settings_side_by_side(texts) == {
+        "empty": ["{}", "(not set)", "(not set)"],
+        "lr": ["0.1", "'0.1'", "(not set)"],
+        "mixture.tiers.low.rate": ["1", "(not set)", "(not set)"],
+    }
+    assert settings_side_by_side([]) == {}
+    with pytest.raises(ValueError, match="this is no configuration"):
+        settings_side_by_side(["lr: 1", "3"])
