@@ -32,6 +32,7 @@ setup(
         "parquet": ['pyarrow==25.0.1; python_version < "3.11"', 'pyarrow==26.0.1; python_version >= "3.11"'],
         "lid": ["fasttext-predict==0.9.2.4"],
         "s3": ["s3fs==2026.9.0"],
+        "wandb": ["wandb==0.31.0"],
         "perplexity": ["kenlm==0.3.0"],
         "test": pinned("requirements-test.txt"),
     },

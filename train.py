@@ -11,7 +11,8 @@ from megatron.config.cli import config_from_argv
 from megatron.parallel.process import joined_world, leave
 from megatron.train.faults import FaultError
 from megatron.train.nodes import NodeError
-from megatron.train.trainer import STOPPED, train
+from megatron.train.run import train
+from megatron.train.trainer import STOPPED
 from megatron.utils.files import InUseError
 from megatron.utils.log import get_logger, setup_logging
 from megatron.utils.status import EXIT_MISTAKE, EXIT_UNFINISHED

@@ -19,6 +19,7 @@ from megatron.config.load import config_from
 from megatron.data.indexed import ShardWriter
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo, save_manifest
 from megatron.parallel.process import World
+from megatron.train.build import open_metrics
 from megatron.train.trainer import Trainer
 from megatron.utils.files import fingerprint_file
 from megatron.utils.log import setup_logging
@@ -75,7 +76,7 @@ def main() -> None:
         folder = Path(name)
         write_data(folder)
         trainer = run_in(folder)
-        trainer.metrics = trainer._open_metrics()
+        trainer.metrics = open_metrics(trainer.config, resumed=False)
         bare_step = trainer.train_step
         with trainer.metrics, trainer.stop_requests, trainer.watchdog, trainer._open_batches() as batches:
 

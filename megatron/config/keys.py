@@ -78,7 +78,6 @@ _RECOMPUTE = "PyTorch's own recomputation is used: use checkpoint_activations an
 _PREFERENCE = "training on preferences or rewards is not part of this project"
 _LABELS = "the loss is on the text itself, without shards of labels"
 _NO_TEST = "there is no test split: score held-out text with valid_data_paths"
-_WANDB = "Weights & Biases is not supported yet; metrics are in <save>/metrics.jsonl"
 _COMET = "Comet is not supported; metrics are in <save>/metrics.jsonl"
 _MUP = "muP needs training from scratch, this project continues trained models"
 _TE = "Transformer Engine is not used; PyTorch computes the same layers"
@@ -113,7 +112,7 @@ _DEEPSPEED_CONFIG = (
     _rejected("sparse_attention", None, "attention is always dense"),
     _rejected("data_efficiency", None, "DeepSpeed's data sampling is not used: use mixture"),
     _ignored("tensorboard", None, "use tensorboard_dir"),
-    _later("wandb", None, "metrics are in <save>/metrics.jsonl"),
+    _rejected("wandb", None, "use use_wandb and wandb_project"),
     _ignored("csv_monitor", None, "metrics are in <save>/metrics.jsonl"),
     _rejected("elasticity", None, "the number of processes is fixed during a run; a resumed run may have another"),
     _ignored("comms_logger", None, _ENGINE),
@@ -250,13 +249,13 @@ _LR_SCHEDULER = (
 )
 
 _LOGGING = (
-    _later("use_wandb", None, "metrics are in <save>/metrics.jsonl", (None, False)),
-    _ignored("wandb_group", None, _WANDB),
-    _ignored("wandb_run_name", None, _WANDB),
-    _ignored("wandb_team", None, _WANDB),
-    _ignored("wandb_project", "neox", _WANDB),
-    _ignored("wandb_host", "https://api.wandb.ai", _WANDB),
-    _ignored("wandb_init_all_ranks", False, _WANDB),
+    _used("use_wandb"),
+    _used("wandb_group"),
+    _used("wandb_run_name"),
+    _used("wandb_team"),
+    _used("wandb_project", "neox"),
+    _used("wandb_host", "https://api.wandb.ai"),
+    _ignored("wandb_init_all_ranks", False, "the first process knows everything"),
     _rejected("git_hash", None, _PROGRAM),
     _ignored("log_dir", None, "log lines go to standard error, where the shell or Slurm can keep them"),
     _used("tensorboard_dir"),

@@ -90,6 +90,8 @@ def _idle_keys(config: Config) -> set[str]:
     data = config.data
     idle: set[str] = set() if config.train.checkpoint_activations else {"checkpoint_mode"}
     idle |= set() if config.checkpoint.save is not None else {"async_checkpoint", "max_failed_saves"}
+    if not config.logging.use_wandb:
+        idle |= {"wandb_project", "wandb_team", "wandb_group", "wandb_run_name", "wandb_host"}
     idle |= set() if config.logging.profile else {"profile_step_start", "profile_step_stop", "profile_ranks"}
     idle |= set() if config.parallel.model_parallel_size > 1 else {"sequence_parallel"}
     idle |= set() if config.parallel.pipe_parallel_size > 1 else {"pipe_schedule", "pipe_chunks"}

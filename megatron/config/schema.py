@@ -323,6 +323,18 @@ class LoggingConfig(Section):
     """Folder for TensorBoard's files."""
     peak_theoretical_tflops: Positive | None = None
     """Peak TFLOP/s of one accelerator; then the share of it that the model uses (MFU) is reported."""
+    use_wandb: Switch = False
+    """Log to Weights & Biases as well (`pip install wandb==0.31.0`)."""
+    wandb_project: Text = "neox"
+    """With `use_wandb`: project."""
+    wandb_team: Text | None = None
+    """With `use_wandb`: team or user that the project belongs to."""
+    wandb_group: Text | None = None
+    """With `use_wandb`: group of runs."""
+    wandb_run_name: Text | None = None
+    """With `use_wandb`: name of the run; that of its folder when absent."""
+    wandb_host: Text = "https://api.wandb.ai"
+    """With `use_wandb`: address of the server."""
     profile: Switch = False
     """Record a few steps with PyTorch's profiler: a trace for `chrome://tracing` or Perfetto, and a table of where the
     time went, in `profile` in `save`."""

@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from megatron.monitor.record import Event
-from megatron.monitor.summary import Grouping, macro_mean, macro_means, num_unscored, scores
+from megatron.monitor.scalars import scalars
 
-_TRAIN_CURVES = ("loss", "learning_rate", "gradient_norm", "tokens_per_second", "mfu")
 _FLUSH_SECONDS = 10
 
 
 class TensorBoardWriter:
-    """Listener that draws ``train`` and ``validation`` events as scalars.
+    """Listener that draws the scalars of events (:func:`megatron.monitor.scalars.scalars`).
 
-    Tags: ``train/loss`` ..., ``validation/bits_per_byte`` (macro mean over all corpora), ``validation_tier/<tier>``,
-    ``validation_source/<source>`` and ``validation_language/<code>``, the last three in bits per byte. When a run
-    resumes, TensorBoard is told to forget the points that the resumed run will draw again.
+    When a run resumes, TensorBoard is told to forget the points that the resumed run will draw again.
 
     Args:
         folder: where the event files go; made when missing. Every process of a run adds its own file.
@@ -37,15 +34,12 @@ class TensorBoardWriter:
 
     def __call__(self, event: Event) -> None:
         """Draw one event; kinds without numbers to draw are ignored."""
-        kind = event["event"]
-        if kind == "train":
-            values = {f"train/{name}": event.get(name) for name in _TRAIN_CURVES}
-            self._add_scalars(event, {tag: float(value) for tag, value in values.items() if value is not None})
-        elif kind == "validation":
-            self._add_scalars(event, _validation_scalars(event))
-            self._writer.flush()
-        elif kind == "start":
+        if event["event"] == "start":
             self._mark_restart(event)
+        elif values := scalars(event):
+            self._add_scalars(event, values)
+            if event["event"] == "validation":
+                self._writer.flush()
 
     def close(self) -> None:
         """Write out what is pending and close the event file."""
@@ -67,15 +61,3 @@ class TensorBoardWriter:
         first_step = 0 if resumed_from is None else resumed_from + 1
         log = SessionLog(status=SessionLog.START)
         self._writer.add_event(EventProto(wall_time=event["time"], step=first_step, session_log=log))
-
-
-def _validation_scalars(event: Event) -> dict[str, float]:
-    """Return tag -> bits per byte for one ``validation`` event."""
-    rows = event["rows"]
-    if num_unscored(rows) == len(rows):
-        return {}
-    values = {"validation/bits_per_byte": macro_mean(score.bits_per_byte for score in scores(rows))}
-    groupings: tuple[tuple[str, Grouping], ...] = (("tier", "tier"), ("source", "source"), ("language", "code"))
-    for tag, by in groupings:
-        values.update({f"validation_{tag}/{name}": value for name, value in macro_means(rows, by=by).items()})
-    return values

@@ -9,6 +9,7 @@ from pathlib import Path
 from megatron.checkpoint.hf import load_weights
 from megatron.config.derive import architecture_of
 from megatron.config.layout import stage_layers
+from megatron.config.load import effective_settings
 from megatron.config.schema import Config, DataConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from megatron.data.check import tokenizer_problem
 from megatron.data.loader import Loader
@@ -18,6 +19,10 @@ from megatron.data.neox.paths import mixture_section, open_corpora
 from megatron.data.order import SampleOrder
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
+from megatron.monitor.console import Console
+from megatron.monitor.record import Listener, MetricsWriter, read_metrics
+from megatron.monitor.tensorboard import TensorBoardWriter
+from megatron.monitor.wandb import WandbWriter
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution, parallelize
 from megatron.parallel.parts import local_part
@@ -188,3 +193,24 @@ def build_model(
     else:
         model.init_weights(seed=seed, part=local_part)
     return stages
+
+
+def open_metrics(config: Config, *, resumed: bool) -> MetricsWriter:
+    """Open the record of a run, and everything that shows it.
+
+    Args:
+        config: the run.
+        resumed: whether the record that is there is this run's own.
+    """
+    section, folder = config.logging, Path(config.checkpoint.save or ".")
+    path = folder / "metrics.jsonl"
+    earlier = read_metrics(path) if path.exists() and resumed else []
+    first = next((event["rows"] for event in earlier if event["event"] == "validation"), None)
+    listeners: list[Listener] = [
+        Console(train_iters=config.train.train_iters, log_interval=section.log_interval, first_validation=first)
+    ]
+    if section.tensorboard_dir is not None:
+        listeners.append(TensorBoardWriter(Path(section.tensorboard_dir)))
+    if section.use_wandb:
+        listeners.append(WandbWriter(section, folder, settings=effective_settings(config)))
+    return MetricsWriter(path, listeners=listeners)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,7 @@ from megatron.config.load import dump, resolved_name
 from megatron.config.schema import Config
 from megatron.data.mixture import UNTIERED, Row, RunSize
 from megatron.data.planning.plan_groups import source_phases
-from megatron.monitor.console import Console
-from megatron.monitor.record import Listener, MetricsWriter, read_metrics
-from megatron.monitor.tensorboard import TensorBoardWriter
+from megatron.monitor.record import MetricsWriter
 from megatron.optim.adamw import build_adamw
 from megatron.optim.schedule import schedule_from
 from megatron.parallel.engine import Engine
@@ -37,59 +34,21 @@ from megatron.parallel.parallelize import Execution
 from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import Peers, World
 from megatron.train.batches import Batches
-from megatron.train.build import build_data, build_model, carried_files, check_tokenizer
+from megatron.train.build import build_data, build_model, carried_files, check_tokenizer, open_metrics
 from megatron.train.faults import REWIND, Faults
 from megatron.train.identity import check_same_run, run_identity
-from megatron.train.nodes import check_nodes
 from megatron.train.profiling import StepProfiler
 from megatron.train.saving import Saver
 from megatron.train.step import TrainStep
 from megatron.train.step_record import LossGroups, StepRecord
 from megatron.train.stop import StopRequests
 from megatron.train.watchdog import Watchdog, left_stacks
-from megatron.utils.files import exclusive
 from megatron.utils.log import get_logger, progress
 
 logger = get_logger(__name__)
 
 STOPPED = "stopped"
 """What the reason begins with for which a run has ended with steps to go: the same command goes on."""
-
-
-def train(config: Config, world: World) -> str:
-    """Make or resume a run, alone in its folder, and return why it ended.
-
-    Raises:
-        ValueError: as :class:`Trainer`; or another run is writing to the same folder.
-        NodeError: a machine is not fit for it.
-    """
-    if config.checkpoint.save is None:
-        raise ValueError("save is not set: give the folder for this run's checkpoints and metrics")
-    with ExitStack() as locks:
-        if world.is_main:
-            for folder in _own_folders(config):
-                locks.enter_context(exclusive(folder / ".lock"))
-        # Nobody looks for a checkpoint before it is certain that no other run is still writing one.
-        world.barrier()
-        peers = Peers(world)
-        hosts = peers.broadcast(peers.gather(socket.gethostname()))
-        num_hosts = len(set(hosts or ()))
-        if world.is_main and world.size > 1:
-            logger.info("%d processes on %d machine%s", world.size, num_hosts, "s" if num_hosts > 1 else "")
-        wanted = config.survival.node_test
-        if num_hosts > 1 if wanted is None else wanted:
-            for line in check_nodes(world, peers, Path(config.checkpoint.save)):
-                if world.is_main:
-                    logger.warning("slow: %s", line)
-        return Trainer(config, world, peers=peers).run()
-
-
-def _own_folders(config: Config) -> Iterator[Path]:
-    section = config.checkpoint
-    yield Path(section.save or ".")
-    checkpoints = None if section.checkpoint_url is None else open_storage(section.checkpoint_url)
-    if isinstance(checkpoints, LocalStorage) and checkpoints != open_storage(section.save or "."):
-        yield checkpoints.path
 
 
 class Trainer:
@@ -248,7 +207,8 @@ class Trainer:
             ValueError: the data turns out to be damaged.
             FaultError: too many steps in a row had to be skipped.
         """
-        with self._open_metrics() if self.world.is_main else nullcontext() as self.metrics:
+        metrics = open_metrics(self.config, resumed=self.resumed_from is not None) if self.world.is_main else None
+        with metrics or nullcontext() as self.metrics:
             return self._run()
 
     def _run(self) -> str:
@@ -399,20 +359,6 @@ class Trainer:
     def _record_checkpoint(self, step: int, **fields: Any) -> None:
         if self.metrics is not None:
             self.metrics.write("checkpoint", step, **fields)
-
-    def _open_metrics(self) -> MetricsWriter:
-        section = self.config.logging
-        path = self.folder / "metrics.jsonl"
-        earlier = read_metrics(path) if path.exists() and self.resumed_from is not None else []
-        first = next((event["rows"] for event in earlier if event["event"] == "validation"), None)
-        listeners: list[Listener] = [
-            Console(
-                train_iters=self.config.train.train_iters, log_interval=section.log_interval, first_validation=first
-            )
-        ]
-        if section.tensorboard_dir is not None:
-            listeners.append(TensorBoardWriter(Path(section.tensorboard_dir)))
-        return MetricsWriter(path, listeners=listeners)
 
     def _write_start(self) -> None:
         self._write(

@@ -87,6 +87,12 @@ REACHES = {
     "tensorboard_dir": ("tb", {}),
     "peak_theoretical_tflops": (312, {}),
     "log_interval": (10, {}),
+    "use_wandb": (True, {}),
+    "wandb_group": ("a", {"use_wandb": True}),
+    "wandb_run_name": ("a", {"use_wandb": True}),
+    "wandb_team": ("a", {"use_wandb": True}),
+    "wandb_project": ("emma", {"use_wandb": True}),
+    "wandb_host": ("https://wandb.example.org", {"use_wandb": True}),
     "profile": (True, {}),
     "profile_step_start": (5, {"profile": True}),
     "profile_step_stop": (20, {"profile": True}),
@@ -200,7 +206,7 @@ def test_values_that_gpt_neox_has_and_we_have_not(key, value, problems_with):
 def test_late_features_say_not_supported_yet(problems_with):
     late = {
         "train_label_data_paths": ["a"],
-        "use_wandb": True,
+        "log_param_norm": True,
     }
     problems = problems_with(**late)
     assert {problem.key for problem in problems} == set(late)
