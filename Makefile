@@ -7,7 +7,8 @@
 #   make test-slow                                 the long proofs
 #   make bench                                     speed beside the peers
 #
-# Options for pip (an index of CPU-only wheels, say) go into PIP_OPTIONS.
+# Options for pip (an index of CPU-only wheels, say) go into PIP_OPTIONS. Where all is installed already, as in an image
+# of docker/, EMMA_NEOX_BIN is the folder of its `python`, and no environment is made.
 
 PYTHON ?= python3
 PIP_OPTIONS ?=
@@ -17,13 +18,16 @@ TOKENIZER_TYPE ?= SPMTokenizer
 VOCAB_SIZE ?= 8000
 BOS ?= --prepend-bos
 
-BIN := .venv/bin
+BIN := $(or $(EMMA_NEOX_BIN),.venv/bin)
 DEMO := demo
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 .PHONY: demo test test-slow lint types docs bench clean
 
+ifneq ($(EMMA_NEOX_BIN),)
+.venv/installed .venv/installed-test: ;
+else
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "emma-neox needs Python 3.10 or newer; set PYTHON=")'
 	$(PYTHON) -m venv .venv
@@ -37,6 +41,7 @@ SHELL := /bin/bash
 .venv/installed-test: .venv/installed requirements/requirements-test.txt
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --quiet -r requirements/requirements-test.txt
 	touch $@
+endif
 
 in_demo := $(filter $(realpath $(DEMO)) $(abspath $(DEMO)) $(abspath $(DEMO))/%,$(foreach path,$(CORPUS) $(TOKENIZER),$(abspath $(path)) $(realpath $(path))))
 ifneq ($(in_demo),)
@@ -85,10 +90,10 @@ test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -q -m 'slow'
 
 lint: .venv/installed-test
-	$(BIN)/ruff check .
+	$(BIN)/python -m ruff check .
 
 types: .venv/installed-test
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 
 docs: .venv/installed
 	$(BIN)/python tools/config_reference.py
