@@ -3,13 +3,17 @@
 
 One run trains on 60 corpora; of its steps, one is recorded (losses of sources and tiers, speeds, memory, a line in
 ``metrics.jsonl``, the console, TensorBoard), judged for spikes, guarded by the watchdog and asked whether to stop, and
-the next is not. The model is far smaller than real ones, so that what is paid once a step shows.
+the next is not. ``ms around a step`` is what is done outside of it. The model is far smaller than real ones, so that
+what is paid once a step shows.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +24,7 @@ from megatron.data.indexed import ShardWriter
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo, save_manifest
 from megatron.parallel.process import World
 from megatron.train.build import open_metrics
+from megatron.train.step import StepResult
 from megatron.train.trainer import Trainer
 from megatron.utils.files import fingerprint_file
 from megatron.utils.log import setup_logging
@@ -78,13 +83,25 @@ def main() -> None:
         trainer = run_in(folder)
         trainer.metrics = open_metrics(trainer.config, resumed=False)
         bare_step = trainer.train_step
+        inside: list[float] = []
+        outside: list[float] = []
         with trainer.metrics, trainer.stop_requests, trainer.watchdog, trainer._open_batches() as batches:
 
+            def timed(*arguments: Any, **options: Any) -> StepResult:
+                started = time.perf_counter()
+                result = bare_step(*arguments, **options)
+                inside.append(time.perf_counter() - started)
+                return result
+
+            trainer.train_step = timed  # type: ignore[assignment]
+
             def watched(_: int) -> None:
+                started = time.perf_counter()
                 trainer._one_step(batches)
                 trainer.watchdog.beat()
                 trainer._agree()
                 trainer.saver.report()
+                outside.append((time.perf_counter() - started - inside[-1]) * 1e3)
 
             def alone(_: int) -> None:
                 bare_step._num_groups = 0
@@ -93,7 +110,9 @@ def main() -> None:
 
             repetitions = 8 if arguments.quick else 60
             both = alternate(watched, alone, repetitions=repetitions, amount=BATCH * LENGTH)
-    show([Comparison("a step that is watched", *both, "the same step alone", "tokens/s")], as_json=arguments.json)
+    more = {"ms around a step": statistics.median(outside[1:])}
+    line = Comparison("a step that is watched", *both, "the same step alone", "tokens/s", more)
+    show([line], as_json=arguments.json)
 
 
 if __name__ == "__main__":
