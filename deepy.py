@@ -54,14 +54,15 @@ def main() -> int:
     if options.check:
         return check(config)
     if options.simulate or options.suggest:
-        return simulate(config, options, processes=num_processes(config.launch, this_machine(os.environ)))
+        processes = num_processes(config.launch, this_machine(os.environ)) * (config.launch.num_nodes or 1)
+        return simulate(config, options, processes=processes)
     return launch(config, Path(scripts[0]), options)
 
 
 def check(config: Config) -> int:
     """Print what the run amounts to, and every problem."""
     machine = this_machine(os.environ)
-    processes = num_processes(config.launch, machine)
+    processes = num_processes(config.launch, machine) * (config.launch.num_nodes or 1)
     rate = schedule_from(config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters)
     problems = check_run(config, processes=processes)
     data_parallel_size, size = processes, None
@@ -109,6 +110,8 @@ def submit_job(config: Config, script: Path, folder: Path, *, dry_run: bool) -> 
     """Write the job's script beside the resolved configuration, and hand it to Slurm."""
     if config.checkpoint.save is None:
         raise ValueError("save is not set: a job that comes back needs a folder to go on from")
+    if config.launch.launcher not in ("auto", "slurm"):
+        raise ValueError(f"launcher is {config.launch.launcher}, and --submit is Slurm's: leave launcher out")
     resolved = folder / "configs" / resolved_name(config)
     name = folder.name
     text = job_script(

@@ -435,7 +435,7 @@ def read_state(checkpoint: Storage) -> dict[str, Any]:
     try:
         state = json.loads(checkpoint.read(STATE).decode("utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{checkpoint}/{STATE} cannot be read: {error}") from None
+        raise CheckpointError(f"{checkpoint}/{STATE} cannot be read: {error}") from error
     if not isinstance(state, dict) or not isinstance(state.get("step"), int):
         raise CheckpointError(f"{checkpoint}/{STATE} must be a JSON object with an integer `step`")
     return state

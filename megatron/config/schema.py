@@ -396,9 +396,11 @@ class SlurmConfig(Section):
     modules: Texts = ()
     """Environment modules to load."""
     container: Text | None = None
-    """Image that Apptainer runs the processes in."""
+    """Image that Apptainer runs the processes in, in a job of your own as well."""
     container_args: Texts = ()
     """Options of `apptainer exec`, such as `--nv` or `--rocm`, and `--bind` with folders."""
+    container_command: Text = "apptainer"
+    """The program that runs images; `singularity` on some clusters."""
     container_python: Text = "python3"
     """Python inside the image."""
     signal_seconds: Count = 300

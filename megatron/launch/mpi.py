@@ -11,6 +11,7 @@ from megatron.config.schema import LaunchConfig, ParallelConfig
 from megatron.launch.hosts import Hosts
 from megatron.launch.plan import LaunchPlan, Machine, Program, added_environment, num_processes
 from megatron.launch.slurm import master
+from megatron.launch.tasks import port_of
 
 Flavour = Literal["Open MPI", "MPICH"]
 _QUERY_SECONDS = 30
@@ -65,7 +66,14 @@ def plan_mpi(
     cores = None if machine.num_gpus and parallel.distributed_backend != "gloo" else machine.num_cores
     added = added_environment(launch, parallel, environment, cores, per_node)
     if hosts is not None:
+        if moved := [host for host, slots in hosts.items() if slots[:per_node] != list(range(per_node))]:
+            raise ValueError(
+                f"include and exclude leave other slots of {moved[0]} than its first ones, and mpirun does not tell "
+                "processes which GPUs are theirs: choose whole machines, or use launcher: ssh"
+            )
         added["MASTER_ADDR"] = next(iter(hosts))
+        added |= {name: environment[name] for name in launch.environment if name in environment}
+    added["MASTER_PORT"] = str(port_of(f"mpi {program.config_path}"))
     added |= master(launch)
     command = ["mpirun", "-n", str(nodes * per_node)]
     # Processes of several threads must not be bound to one core each, which is what mpirun does by itself.

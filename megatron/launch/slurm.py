@@ -11,10 +11,8 @@ from pathlib import Path
 
 from megatron.config.schema import LaunchConfig, ParallelConfig
 from megatron.launch.plan import LaunchPlan, Program, added_environment
-from megatron.launch.tasks import JOB_STATUS_VARIABLE, first_node, is_known
+from megatron.launch.tasks import JOB_STATUS_VARIABLE, first_node, is_known, port_of
 from megatron.utils.status import EXIT_MISTAKE, EXIT_UNFINISHED
-
-_RENDEZVOUS_PORT = 29_400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,12 +103,13 @@ def plan_srun(
             f"num_gpus = {per_node} exceeds the {allocation.gpus} GPUs that job {allocation.job_id} has on a machine. "
             "Lower num_gpus, or ask for more when the job is submitted."
         )
-    endpoint = f"{launch.master_addr or allocation.first_host()}:{launch.master_port or _RENDEZVOUS_PORT}"
+    port = launch.master_port or port_of(f"agents of {allocation.job_id}")
+    endpoint = f"{launch.master_addr or allocation.first_host()}:{port}"
     cores = allocation.cpus_per_task or (None if allocation.cpus is None else max(1, allocation.cpus // per_node))
     added = added_environment(launch, parallel, environment, None if on_gpus else cores, 1)
     added |= master(launch)
     command = srun(
-        launch, program, nodes=nodes, per_node=per_node, cpus_per_task=allocation.cpus_per_task,
+        launch, _contained(launch, program), nodes=nodes, per_node=per_node, cpus_per_task=allocation.cpus_per_task,
         rendezvous=("--rdzv-id", allocation.job_id, "--rdzv-endpoint", endpoint),
     )  # fmt: skip
     return LaunchPlan(command, added, nodes, per_node, "srun")
@@ -146,6 +145,15 @@ def srun(
         "--nnodes", str(nodes), "--nproc-per-node", str(per_node), "--max-restarts", str(launch.max_restarts),
         "--rdzv-backend", "c10d", *rendezvous,
     )  # fmt: skip
+
+
+def _contained(launch: LaunchConfig, program: Program) -> Program:
+    """Return the program as it is run in the container, where there is one."""
+    slurm = launch.slurm
+    if slurm.container is None:
+        return program
+    start = [slurm.container_command, "exec", *slurm.container_args, slurm.container, slurm.container_python]
+    return dataclasses.replace(program, python=start)
 
 
 def master(launch: LaunchConfig) -> dict[str, str]:
@@ -207,23 +215,21 @@ def job_script(
         if not line.isprintable():
             raise ValueError(f"{line!r} cannot be a line of a job script")
     added = added_environment(launch, parallel, environment, None, launch.num_gpus) | master(launch)
-    if slurm.container is not None:
-        program = dataclasses.replace(
-            program,
-            python=["apptainer", "exec", *slurm.container_args, slurm.container, slurm.container_python],
-        )
     # Names are known when the job runs: ${...} is the job's own.
     command = srun(
-        launch, program, nodes=nodes, per_node=launch.num_gpus, cpus_per_task=slurm.cpus_per_task,
+        launch, _contained(launch, program), nodes=nodes, per_node=launch.num_gpus, cpus_per_task=slurm.cpus_per_task,
         rendezvous=("--rdzv-id", _JOB, "--rdzv-endpoint", _FIRST),
     )  # fmt: skip
     text = shlex.join(command)
     text = text.replace(shlex.quote(_JOB), '"$SLURM_JOB_ID"')
     # The script runs on the first machine.
-    text = text.replace(shlex.quote(_FIRST), f'"$(hostname):{_RENDEZVOUS_PORT}"')
+    host, port = launch.master_addr or "$(hostname)", launch.master_port or "$((10000 + SLURM_JOB_ID % 20000))"
+    text = text.replace(shlex.quote(_FIRST), f'"{host}:{port}"')
     return (_SCRIPT + _COMES_BACK if slurm.requeue else _SCRIPT + "exit $status\n").format(
+        come_back=_COME_BACK if slurm.requeue else "",
+        background=" &\nwait $!" if slurm.requeue else "",
         options="\n".join(f"#SBATCH {shlex.quote(line)}" for line in lines),
-        modules="".join(f"module load {shlex.quote(module)}\n" for module in slurm.modules),
+        modules="".join(f"module load {shlex.quote(module)} || exit {EXIT_MISTAKE}\n" for module in slurm.modules),
         exports="".join(f"export {key}={shlex.quote(value)}\n" for key, value in added.items()),
         folder=shlex.quote(str(folder)),
         command=text,
@@ -240,19 +246,19 @@ _SCRIPT = """\
 #!/bin/bash
 {options}
 # Written by deepy.py --submit. Slurm has its own copy: to change a job that was submitted, submit it again.
-set -u
 {modules}{exports}
+set -u
 run={folder}
 checkpoints() {{ grep -c '"event":"checkpoint"' "$run/metrics.jsonl" 2>/dev/null; }}
 before=$(checkpoints)
-export {variable}=$run/slurm/status-$SLURM_JOB_ID
+{come_back}export {variable}=$run/slurm/status-$SLURM_JOB_ID
 rm -f "${variable}"
 # Slurm 23.02 and later tells by itself when the job's time is over.
 end=$(date -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)" +%s 2>/dev/null)
 export SLURM_JOB_END_TIME="${{SLURM_JOB_END_TIME:-$end}}"
 echo "start ${{SLURM_RESTART_COUNT:-0}} of job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, $(date -Is)"
 
-{command}
+{command}{background}
 status=$?
 """
 
@@ -272,6 +278,25 @@ else
     fi
 fi
 echo "ended with status $status; back into the queue"
-scontrol requeue "$SLURM_JOB_ID"
+come_back
 exit $status
+"""
+
+_COME_BACK = """\
+come_back() {
+    for pause in 10 60 300 0; do
+        scontrol requeue "$SLURM_JOB_ID" && return
+        sleep $pause
+    done
+    echo "Slurm does not take the job back: submit it again"
+}
+# At the end of its time Slurm ends this script, too. Whoever cancels the job does so earlier.
+at_the_end() {
+    if [ -n "$SLURM_JOB_END_TIME" ] && [ "$(date +%s)" -ge $((SLURM_JOB_END_TIME - 30)) ]; then
+        echo "the time is over; back into the queue"
+        come_back
+    fi
+    exit 143
+}
+trap at_the_end TERM
 """

@@ -17,12 +17,13 @@ from megatron.launch.hosts import Hosts
 from megatron.launch.mpi import slots_per_host
 from megatron.launch.plan import LaunchPlan, Program, added_environment
 from megatron.launch.slurm import master
+from megatron.launch.tasks import port_of
 from megatron.utils.log import get_logger
 
-_RENDEZVOUS_PORT = 29_400
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 660.0
 _EXIT_SSH = 255
+_PREFIXES = ("NCCL_", "RCCL_", "GLOO_", "TORCH_", "OMP_", "FI_", "UCX_", "HSA_", "MIOPEN_", "WANDB_")
 
 logger = get_logger(__name__)
 
@@ -45,22 +46,23 @@ def plan_ssh(
         hosts: the machines; their agents meet on the first.
         working_directory: where relative paths begin, on every machine.
         environment: the launcher's variables; a machine gets ``PATH``, ``LD_LIBRARY_PATH``, ``PYTHONPATH`` and
-            those of NCCL and PyTorch.
+            those of NCCL, Gloo, PyTorch and the networks, and those that ``environment`` names.
 
     Raises:
         ValueError: the machines have different numbers of slots.
     """
     per_node = slots_per_host(hosts, launch)
     first = launch.master_addr or next(iter(hosts))
-    endpoint = f"{first}:{launch.master_port or _RENDEZVOUS_PORT}"
-    added = {name: value for name, value in environment.items() if _travels(name)}
+    run = str(program.config_path)
+    endpoint = f"{first}:{launch.master_port or port_of(run)}"
+    added = {name: value for name, value in environment.items() if _travels(name) or name in launch.environment}
     added |= added_environment(launch, parallel, environment, None, per_node) | master(launch)
     plans = {}
     for rank, (host, slots) in enumerate(hosts.items()):
         own = added | ({} if slots == list(range(per_node)) else {"CUDA_VISIBLE_DEVICES": ",".join(map(str, slots))})
         agent = program.under_agent(
             "--nnodes", str(len(hosts)), "--nproc-per-node", str(per_node), "--local-addr", host,
-            "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "emma-neox",
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", f"{port_of(run)}",
             "--rdzv-conf", f"is_host={int(rank == 0)}", "--max-restarts", str(launch.max_restarts),
         )  # fmt: skip
         variables = shlex.join(["env", *(f"{name}={value}" for name, value in own.items())])
@@ -72,7 +74,7 @@ def plan_ssh(
 
 
 def _travels(name: str) -> bool:
-    return name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") or name.startswith(("NCCL_", "TORCH_", "FI_", "UCX_"))
+    return name in ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH") or name.startswith(_PREFIXES)
 
 
 def run_everywhere(commands: Mapping[str, Sequence[str]]) -> int:
@@ -95,7 +97,7 @@ def run_everywhere(commands: Mapping[str, Sequence[str]]) -> int:
         for process in processes.values():
             process.terminate()
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, end)
     status, deadline, told = 0, None, set()
     while True:
@@ -108,7 +110,7 @@ def run_everywhere(commands: Mapping[str, Sequence[str]]) -> int:
                 reason = "ssh could not reach it, or lost it" if lost else f"ended with status {process.returncode}"
                 logger.error("%s: %s%s", host, reason, "; the others are ended" if running and not deadline else "")
         if not running:
-            return status
+            return status if status >= 0 else 128 - status
         if status and deadline is None:
             deadline = time.monotonic() + _PATIENCE_SECONDS
             end()

@@ -14,6 +14,7 @@ from megatron.launch.mpi import installed_mpi, plan_mpi
 from megatron.launch.plan import LaunchPlan, Machine, Program, plan_local
 from megatron.launch.slurm import Allocation, plan_srun
 from megatron.launch.ssh import plan_ssh, run_everywhere
+from megatron.launch.tasks import launched_tasks
 
 Launch = dict[str, LaunchPlan]
 """What to run: one command on this machine, under the name ``""``, or, through ssh, one for each machine."""
@@ -41,12 +42,27 @@ def plan_launch(
     Raises:
         ValueError: the run cannot be started like this.
     """
+    if (tasks := launched_tasks(environment) or 1) > 1:
+        raise ValueError(
+            f"this is one of {tasks} processes that were started together, and each would start all: run deepy.py "
+            "once, or the script itself in each"
+        )
     allocation = Allocation.of(environment)
     launcher = launch.launcher
     if launcher == "auto":
         # A login node has Slurm's programs but no allocation; a laptop has neither.
         inside = allocation is not None and shutil.which("srun") is not None
+        if allocation is not None and allocation.nodes > 1 and not inside and launch.hostfile is None:
+            raise ValueError(
+                f"this is a job of Slurm on {allocation.nodes} machines, but srun is not on the PATH (inside a "
+                "container?): run deepy.py outside, with slurm.container, or set launcher: local for this machine alone"
+            )
         launcher = "ssh" if launch.hostfile is not None else "slurm" if inside else "local"
+    if launcher in ("slurm", "local") and (launch.include or launch.exclude):
+        raise ValueError(
+            "include and exclude choose among the machines of hostfile, which is not used here: under Slurm use "
+            "launcher_args or slurm.sbatch_args with --exclude=...; on one machine set CUDA_VISIBLE_DEVICES"
+        )
     if launcher == "slurm":
         if allocation is None:
             raise ValueError(

@@ -48,11 +48,12 @@ def this_task(environment: Mapping[str, str]) -> Task:
         ValueError: the processes are on several machines, and nothing says which is the first.
     """
     if "RANK" in environment:
-        rank, local_rank = int(environment["RANK"]), int(environment.get("LOCAL_RANK", "0"))
-        return Task(rank, int(environment.get("WORLD_SIZE", "1")), local_rank, None)
-    size = launched_tasks(environment)
-    if size is None or size == 1:
+        size, local = int(environment.get("WORLD_SIZE", "1")), int(environment.get("LOCAL_RANK", "0"))
+        return Task(int(environment["RANK"]), size, local, None)
+    size = launched_tasks(environment) or 1
+    if size == 1:
         return Task(0, 1, 0, None)
+    ranks: tuple[str, ...]
     if _is_slurm_step(environment):
         ranks, host = ("SLURM_PROCID", "SLURM_LOCALID"), _first_slurm_host(environment)
         own = f"slurm {environment.get('SLURM_JOB_ID')} {environment.get('SLURM_STEP_ID')}"
@@ -61,7 +62,7 @@ def this_task(environment: Mapping[str, str]) -> Task:
         host = _LOCALHOST if environment.get("OMPI_COMM_WORLD_LOCAL_SIZE") == str(size) else None
         own = environment.get("PMIX_NAMESPACE", "open mpi")
     else:
-        ranks, own = ("PMI_RANK", "MPI_LOCALRANKID"), "pmi"
+        ranks, own = ("PMI_RANK", "MPI_LOCALRANKID", "PMI_LOCAL_RANK", "PALS_LOCAL_RANKID"), "pmi"
         host = _LOCALHOST if environment.get("MPI_LOCALNRANKS") == str(size) else None
     host = environment.get("MASTER_ADDR", host)
     if host is None:
@@ -69,9 +70,20 @@ def this_task(environment: Mapping[str, str]) -> Task:
             f"{size} processes were started on several machines, and MASTER_ADDR does not say where the first one is: "
             "start them with deepy.py, or export MASTER_ADDR with the name of the first machine"
         )
-    port = environment.get("MASTER_PORT") or str(_FIRST_PORT + zlib.crc32(own.encode()) % _NUM_PORTS)
-    rank, local_rank = (int(environment.get(name, "0")) for name in ranks)
-    return Task(rank, size, local_rank, f"{host}:{port}")
+    port = environment.get("MASTER_PORT") or str(port_of(own))
+    rank, *local_ranks = [environment.get(name) for name in ranks]
+    local_rank = next((number for number in local_ranks if number is not None), None)
+    if rank is None or local_rank is None:
+        raise ValueError(
+            f"{size} processes were started, but {', '.join(ranks)} do not say which of them this is: start them with "
+            "deepy.py, srun, or the mpirun of Open MPI or MPICH"
+        )
+    return Task(int(rank), size, int(local_rank), f"{host}:{port}")
+
+
+def port_of(name: str) -> int:
+    """Return a port for those who know a name, such as that of a job; another name most probably has another one."""
+    return _FIRST_PORT + zlib.crc32(name.encode()) % _NUM_PORTS
 
 
 def launched_tasks(environment: Mapping[str, str]) -> int | None:

@@ -42,17 +42,22 @@ class WandbWriter:
             ) from None
         path = folder / "wandb-id"
         known = path.read_text(encoding="utf-8").strip() if path.exists() else None
-        self._run = wandb.init(
-            project=section.wandb_project,
-            entity=section.wandb_team,
-            group=section.wandb_group,
-            name=section.wandb_run_name or folder.name,
-            dir=str(folder),
-            id=known,
-            resume="allow" if known else None,
-            config=dict(settings),
-            settings=wandb.Settings(base_url=section.wandb_host, console="off"),
-        )
+        arguments = {
+            "project": section.wandb_project,
+            "entity": section.wandb_team,
+            "group": section.wandb_group,
+            "name": section.wandb_run_name or folder.name,
+            "dir": str(folder),
+            "id": known,
+            "resume": "allow" if known else None,
+            "config": dict(settings),
+            "settings": wandb.Settings(base_url=section.wandb_host, console="off"),
+        }
+        try:
+            self._run = wandb.init(**arguments)
+        except Exception as error:  # compute nodes often have no way out
+            logger.warning("Weights & Biases: %s; the run is kept in %s for `wandb sync`", error, folder / "wandb")
+            self._run = wandb.init(**arguments, mode="offline")
         if known is None:
             write_text(path, f"{self._run.id}\n")
         self._run.define_metric("*", step_metric="step")
@@ -69,4 +74,7 @@ class WandbWriter:
 
     def close(self) -> None:
         """Send what is pending."""
-        self._run.finish()
+        try:
+            self._run.finish()
+        except Exception as error:
+            logger.warning("Weights & Biases: %s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import statistics
@@ -66,9 +67,10 @@ def check_nodes(world: World, peers: Peers, folder: Path) -> list[str]:
     Raises:
         NodeError: a machine computes wrongly, or cannot write; in every process alike.
     """
-    own = _measure(world, folder)
-    found = peers.broadcast(peers.gather(own))
-    assert found is not None
+    # Machines that are broken are found before the first message goes over the network that is measured.
+    found = _of_all(peers, _measure(world, folder))
+    if world.size > 1 and not any(one.wrong for one in found):
+        found = _of_all(peers, found[world.rank]._replace(messages=_messages(world)))
     wrong = [f"{one.host}, process {rank}: {one.wrong}" for rank, one in enumerate(found) if one.wrong]
     if world.is_main:
         logger.info("machines:\n%s", _table(found))
@@ -77,6 +79,12 @@ def check_nodes(world: World, peers: Peers, folder: Path) -> list[str]:
         advice = f"Leave {hosts} out (Slurm: --exclude={hosts}; hostfile: exclude) and tell whoever looks after it"
         raise NodeError("\n".join(["these machines are not fit for the run:", *wrong, advice]))
     return [line for name in ("matmul", "memory", "disk", "messages") for line in _slow(found, name)]
+
+
+def _of_all(peers: Peers, own: Measured) -> list[Measured]:
+    found = peers.broadcast(peers.gather(own))
+    assert found is not None
+    return found
 
 
 def _measure(world: World, folder: Path) -> Measured:
@@ -94,10 +102,15 @@ def _measure(world: World, folder: Path) -> Measured:
     try:
         disk = _disk(folder, world.rank)
     except OSError as error:
-        problems.append(f"{folder} cannot be written to: {error.strerror}")
-    messages = _messages(world) if world.size > 1 else None
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return Measured(socket.gethostname(), name, matmul, memory, disk, messages, "; ".join(problems))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # of all machines alike, and saves have their own patience
+            logger.warning("%s: %s", folder, error.strerror)
+        else:
+            problems.append(f"{folder} cannot be written to: {error.strerror}")
+    try:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    except RuntimeError:
+        name = str(device)
+    return Measured(socket.gethostname(), name, matmul, memory, disk, None, "; ".join(problems))
 
 
 def _matmul(device: torch.device) -> tuple[float, bool]:

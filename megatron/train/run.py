@@ -10,9 +10,9 @@ from pathlib import Path
 from megatron.checkpoint.storage import LocalStorage, open_storage
 from megatron.config.schema import Config
 from megatron.parallel.process import Peers, World
-from megatron.train.nodes import check_nodes
+from megatron.train.nodes import NodeError, check_nodes
 from megatron.train.trainer import Trainer
-from megatron.utils.files import exclusive
+from megatron.utils.files import InUseError, exclusive
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
@@ -52,3 +52,13 @@ def _own_folders(config: Config) -> Iterator[Path]:
     checkpoints = None if section.checkpoint_url is None else open_storage(section.checkpoint_url)
     if isinstance(checkpoints, LocalStorage) and checkpoints != open_storage(section.save or "."):
         yield checkpoints.path
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether another try may go better: a disk, a network or a machine is to blame, or another run is still there."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError | InUseError | NodeError):
+            return not isinstance(chain, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        chain = chain.__cause__
+    return False

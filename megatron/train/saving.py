@@ -13,6 +13,8 @@ from megatron.utils.log import get_logger
 logger = get_logger(__name__)
 
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 60.0, 960.0
+_LAST_PAUSES_SECONDS = (5.0, 25.0)
+"""Before the second and the third try of a save after which there is no other."""
 
 
 class Saver:
@@ -43,8 +45,6 @@ class Saver:
         self._failed_at: float | None = None
         self._is_retry = False
         self._reported: Saved | None = None
-        self.last_step: int | None = None
-        """Step of the newest save that was begun and has not failed."""
 
     def is_due(self, step: int) -> bool:
         """Whether the configuration wants a checkpoint of this step."""
@@ -82,13 +82,17 @@ class Saver:
         # With too many failed, the run ends, but not before it has tried to save where it is.
         must_succeed = last or self._failed > self._section.max_failed_saves
         self._is_retry, self._failed_at = retry, None
+        for pause in _LAST_PAUSES_SECONDS if last else ():
+            self._store.save(stopped=stopped, step=step, **content)
+            if self.end():
+                return
+            time.sleep(pause)
         self._store.save(stopped=stopped, step=step, **content)
-        self.last_step = step
         if must_succeed or not self._section.async_checkpoint:
             self.end(must_succeed=must_succeed)
 
-    def end(self, *, must_succeed: bool = False) -> None:
-        """Wait for the save under way, and count those in a row that have failed.
+    def end(self, *, must_succeed: bool = False) -> bool:
+        """Wait for the save under way, and count those in a row that have failed; return False if it has, too.
 
         Raises:
             SaveError: it has failed and must not.
@@ -96,16 +100,16 @@ class Saver:
         try:
             saved = self._store.wait()
         except SaveError as error:
-            self.last_step = None
             self._failed += not self._is_retry
             self._tries += 1
             self._write("checkpoint_failed", reason=str(error))
             if must_succeed:
                 raise
-            return
+            return False
         if saved is not None:
             self._failed = self._tries = 0
             self.report(saved)
+        return True
 
     def report(self, saved: Saved | None = None) -> None:
         """Record the save under way once it is on disk; processes learn of it one by one."""

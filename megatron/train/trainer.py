@@ -35,7 +35,7 @@ from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import Peers, World
 from megatron.train.batches import Batches
 from megatron.train.build import build_data, build_model, carried_files, check_tokenizer, open_metrics
-from megatron.train.faults import REWIND, Faults
+from megatron.train.faults import REWIND, FaultError, Faults
 from megatron.train.identity import check_same_run, run_identity
 from megatron.train.profiling import StepProfiler
 from megatron.train.saving import Saver
@@ -133,7 +133,8 @@ class Trainer:
             self.store, config.checkpoint, write=self._write, record=self._record_checkpoint
         )
         self.faults = Faults(
-            config.survival, batch=self.batch, mesh=self.mesh, peers=self.peers, describe=self._corpora_of,
+            # Their own messages: a thread may be writing a checkpoint at the same time.
+            config.survival, batch=self.batch, mesh=self.mesh, peers=Peers(world), describe=self._corpora_of,
             write=self._write, newest=self._newest_name,
         )  # fmt: skip
         self.stop_requests = StopRequests(config.survival, ends_at=world.ends_at)
@@ -146,14 +147,8 @@ class Trainer:
 
     def _load(self) -> int | None:
         """Take up this run's newest checkpoint, else that of ``load``; return the step that this run resumes from."""
-        own = self.store.newest()
-        while own is not None:
-            try:
-                self._load_from(own)
-                return self.step
-            except DamagedError as error:
-                self.store.pass_over(own, error)
-                own = self.store.newest()
+        if self._load_newest():
+            return self.step
         section = self.config.checkpoint
         other = None if section.load is None else open_storage(section.load)
         # GPT-NeoX's configurations name one folder for both: before the first checkpoint there is nothing to load.
@@ -163,6 +158,18 @@ class Trainer:
         elif section.checkpoint_url is not None:
             self.peers.from_main(self._check_nothing_is_left_behind)
         return None
+
+    def _load_newest(self) -> bool:
+        """Take up this run's newest checkpoint that is whole, if there is one."""
+        own = self.store.newest()
+        while own is not None:
+            try:
+                self._load_from(own)
+                return True
+            except DamagedError as error:
+                self.store.pass_over(own, error)
+                own = self.store.newest()
+        return False
 
     def _check_nothing_is_left_behind(self) -> None:
         """Refuse to begin anew at ``checkpoint_url`` beside checkpoints that were written without it."""
@@ -219,15 +226,15 @@ class Trainer:
             return "already finished"
         self._tell_hang()
         self._write_start()
-        try:
-            with self.stop_requests, self.watchdog:
+        with self.stop_requests, self.watchdog:
+            try:
                 if self.resumed_from is None and evaluation.do_eval_at_start and evaluation.eval_interval:
                     self._evaluate()
                 while (reason := self._train()) == REWIND:
                     self._rewind()
-        finally:
-            self.saver.end()  # also after an error: a checkpoint on its way is worth the wait
-            self.profiler.close()
+            finally:
+                self.saver.end()  # also after an error: a checkpoint on its way is worth the wait
+                self.profiler.close()
         rows = self.data.mixture.rows(self.data.order, samples=self.samples)
         self._write("mixture", kind="used", rows=rows)
         self._write("end", reason=reason)
@@ -243,9 +250,10 @@ class Trainer:
                 self.watchdog.beat()
                 last = self.step == train.train_iters
                 leave = train.exit_interval is not None and self.step % train.exit_interval == 0 and not last
-                if evaluation.eval_interval and (last or self.step % evaluation.eval_interval == 0):
-                    self._evaluate()
                 stop, retry = self._agree()
+                # Whoever is told to stop has minutes, and evaluating may take more.
+                if evaluation.eval_interval and (last or (not stop and self.step % evaluation.eval_interval == 0)):
+                    self._evaluate()
                 if last or leave or stop or retry or self.saver.is_due(self.step):
                     self._save(last=bool(last or leave or stop), retry=retry)
                 self.saver.report()
@@ -262,15 +270,14 @@ class Trainer:
     def _rewind(self) -> None:
         """Go back to the newest checkpoint, and on from there with the samples that nobody has seen yet."""
         samples = self.samples
-        self.saver.end()
-        own = self.store.newest()
-        assert own is not None, "nothing goes back without a checkpoint"
-        self._load_from(own)
+        if not self._load_newest():
+            raise FaultError("the checkpoint to go back to turns out to be damaged, and there is no other one")
         self.samples, self.resumed_from = samples, self.step
         self.faults.forget()
         self._write_start()
 
     def _newest_name(self) -> str | None:
+        self.saver.end()  # its thread sends messages of the store's, and it may be the newest
         own = self.store.newest()
         return None if own is None else own.name
 
@@ -312,10 +319,13 @@ class Trainer:
         tokens, step_tokens = (count * self.config.data.seq_length for count in (self.samples, self.batch.global_size))
         fields = self.record.fields(result, tokens=tokens, step_tokens=step_tokens, seconds=seconds)
         if self.step % self.config.logging.log_interval == 0 and self.world.size > 1:
-            fields["stragglers"] = self.record.stragglers(self.engine.own_seconds)
+            fields["stragglers"] = self.record.stragglers(self.engine.own_seconds / self.config.logging.log_interval)
             self.engine.own_seconds = 0.0
         self._write("train", **fields, data_seconds=batches.waited_seconds - waited)
-        return self.faults.judge(result, step=self.step, first_sample=first)
+        verdict = self.faults.judge(result, step=self.step, first_sample=first)
+        if any(first < phase.first_sample <= self.samples for phase in source_phases(self.data.mixture)):
+            self.faults.forget()  # other text has another loss
+        return verdict
 
     def _corpora_of(self, samples: Iterable[int]) -> dict[str, int]:
         """Return how many of these samples are of which corpus."""

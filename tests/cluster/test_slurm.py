@@ -138,6 +138,21 @@ def test_a_job_whose_time_ends_comes_back(slurm: LocalSlurm, tiny_run: Callable[
     assert starts(run)[1]["resumed_from"] == stopped["step"]
 
 
+@pytest.mark.slow
+def test_a_job_that_outlives_its_time_comes_back(slurm: LocalSlurm, tiny_run: Callable[..., Any]) -> None:
+    """Processes that cannot save in time: Slurm ends them and the script, which goes back into the queue."""
+    run = tiny_run(**{**SETTINGS, "train_iters": 100_000}, slurm={"time": "1", "signal_seconds": 1})
+    job = submit(slurm, run)
+    reach(run, 30)
+    for pid in processes_with(f"SLURM_JOB_ID={job}"):
+        if b"train.py" in command_of(pid) and not command_of(pid).startswith(b"srun"):
+            os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: len(starts(run)) == 2, seconds=240, why=lambda: log_of(run)[-3000:])
+    slurm.run("scancel", job)
+    assert "the time is over; back into the queue" in log_of(run)
+    wait_for(lambda: slurm.state(job) == "CANCELLED", seconds=60, why="a job that is cancelled comes back")
+
+
 def test_a_mistake_does_not_come_back_and_a_fault_only_so_often(
     slurm: LocalSlurm, tiny_run: Callable[..., Any]
 ) -> None:

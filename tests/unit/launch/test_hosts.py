@@ -76,14 +76,16 @@ def test_every_machine_runs_as_many_processes(hostfile: Path) -> None:
 def test_ssh_starts_an_agent_on_each_machine(hostfile: Path) -> None:
     hosts = read_hosts(hostfile, include="n1@n2:2,3", exclude=None)
     plans = plan_ssh(
-        LaunchConfig(num_gpus=2, launcher_args=("-p", "22"), max_restarts=1), ParallelConfig(), PROGRAM, hosts=hosts,
-        working_directory=Path("/a dir"), environment={"PATH": "/bin:/x y", "SECRET": "no", "NCCL_DEBUG": "INFO"},
+        LaunchConfig(num_gpus=2, launcher_args=("-p", "22"), max_restarts=1, environment={"OURS": "x"}),
+        ParallelConfig(), PROGRAM, hosts=hosts,
+        working_directory=Path("/a dir"),
+        environment={"PATH": "/bin:/x y", "SECRET": "no", "NCCL_DEBUG": "INFO", "OURS": "by the user"},
     )  # fmt: skip
     assert list(plans) == ["n1", "n2"] and plans["n1"].world_size == 4
     first, second = (plan.command for plan in plans.values())
     assert first[:7] == ["ssh", "-tt", "-o", "BatchMode=yes", "-p", "22", "n1"]
     assert first[7].startswith("cd '/a dir' && exec env 'PATH=/bin:/x y' NCCL_DEBUG=INFO")
-    assert "SECRET" not in first[7]
+    assert "SECRET" not in first[7] and "'OURS=by the user'" in first[7]
     assert "--nnodes 2 --nproc-per-node 2 --local-addr n1" in first[7] and "is_host=1 --max-restarts 1" in first[7]
     assert "is_host=0" in second[7] and "CUDA_VISIBLE_DEVICES=2,3" in second[7]
     assert first[7].endswith("/a/train.py --config '/runs/x y/resolved.yml'")
@@ -107,3 +109,5 @@ def test_mpirun(hostfile: Path, flavour: str) -> None:
     assert ("-x MASTER_ADDR=n1" if open_mpi else "-genv MASTER_ADDR n1") in there
     with pytest.raises(ValueError, match="max_restarts is torchrun's"):
         planned(None, max_restarts=1)
+    with pytest.raises(ValueError, match="leave other slots of n2 than its first ones"):
+        planned(read_hosts(hostfile, include="n1@n2:2,3"), num_gpus=2)

@@ -64,6 +64,12 @@ def test_several_machines_without_a_first_one() -> None:
         this_task({**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "2"})
 
 
+def test_a_launcher_that_tells_no_local_rank() -> None:
+    with pytest.raises(ValueError, match=r"4 processes were started, but PMI_RANK, MPI_LOCALRANKID.* do not say"):
+        this_task({"PMI_SIZE": "4", "PMI_RANK": "1", "MASTER_ADDR": "n"})
+    assert this_task({"PMI_SIZE": "4", "PMI_RANK": "1", "PALS_LOCAL_RANKID": "3", "MASTER_ADDR": "n"}).local_rank == 3
+
+
 @pytest.mark.parametrize(
     ("nodes", "first"),
     [

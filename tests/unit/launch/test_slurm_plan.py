@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_with_restarts_a_task_is_a_machines_agent() -> None:
     assert command[:5] == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=8"]
     text = " ".join(command)
     assert "-m megatron.launch.agent --nnodes 2 --nproc-per-node 4 --max-restarts 2 --rdzv-backend c10d" in text
-    assert f"--rdzv-id 7 --rdzv-endpoint {socket.gethostname()}:29400" in text, "n3 is not known here"
+    assert re.search(rf"--rdzv-id 7 --rdzv-endpoint {socket.gethostname()}:[12]\d{{4}} ", text), "n3 is not known here"
     assert "--rdzv-endpoint n9:7" in " ".join(planned({}, max_restarts=1, master_addr="n9", master_port=7).command)
 
 
@@ -105,7 +106,7 @@ def test_job_script_has_what_was_asked_for() -> None:
         "'--chdir=/work dir'", "'--output=/runs/x y/slurm/%j.log'", "--open-mode=append", "--signal=USR1@120",
         "--requeue", "--gpus-per-node=4", "--exclusive",
     ]  # fmt: skip
-    assert "module load 'x; rm -rf /'\n" in text
+    assert "module load 'x; rm -rf /' || exit 2\n" in text
     assert "export NCCL_SOCKET_IFNAME=hsn0,hsn1\n" in text
     assert "srun --nodes=2 --ntasks=8 --ntasks-per-node=4 --cpus-per-task=7 " in text
 
@@ -130,10 +131,19 @@ def test_job_scripts_are_right_for_the_shell_and_run_nothing_else(launch: dict[s
     assert not marker.exists()
     slurm = launch.get("slurm", SlurmConfig())
     assert ("scontrol requeue" in text) == slurm.requeue
+    assert ("come_back() {" in text) == ("trap at_the_end TERM" in text) == slurm.requeue
     if slurm.container:
         assert "apptainer exec --nv 'a b.sif' python3 -u /a/train.py" in text
     if "max_restarts" in launch:
-        assert '--rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint "$(hostname):29400"' in text
+        endpoint = '"$(hostname):$((10000 + SLURM_JOB_ID % 20000))"'
+        assert f'--rdzv-id "$SLURM_JOB_ID" --rdzv-endpoint {endpoint}' in text
+
+
+def test_a_container_is_used_in_an_allocation_too() -> None:
+    command = planned({}, slurm=SlurmConfig(container="a.sif", container_command="singularity")).command
+    assert command[-7:] == [
+        "singularity", "exec", "a.sif", "python3", "-u", "/a/train.py", "--config", "/runs/x y/configs/resolved.yml"
+    ][-7:]  # fmt: skip
 
 
 def test_what_a_job_needs() -> None:

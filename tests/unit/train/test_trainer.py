@@ -17,6 +17,7 @@ from megatron.config.load import load
 from megatron.config.schema import Config
 from megatron.monitor.record import read_all_events, read_metrics
 from megatron.parallel.process import World
+from megatron.train import saving
 from megatron.train.faults import FaultError
 from megatron.train.trainer import Trainer
 from tests.s3 import credentials, s3_server
@@ -262,6 +263,7 @@ def test_saves_that_fail_end_a_run_only_after_a_while(tiny_run: MakeRun, monkeyp
 
     run = tiny_run()
     monkeypatch.setattr(LocalStorage, "publish", fail)
+    monkeypatch.setattr(saving, "_LAST_PAUSES_SECONDS", (0.0, 0.0))
     with pytest.raises(SaveError, match="step 6 was not written: OSError: No space left"):
         Trainer(config_of(run, "max_failed_saves=0"), ALONE).run()
     events = read_all_events(run.save / "metrics.jsonl")
