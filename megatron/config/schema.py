@@ -248,7 +248,8 @@ class SurvivalConfig(Section):
     exit_duration_minutes: Positive | None = None
     """Stop, after saving, so long after the start."""
     time_margin_minutes: PositiveOrZero = 5.0
-    """Stop, after saving, so long before the end of a job of Slurm, where Slurm tells when that is."""
+    """Stop, after saving, so long before the end of a job of Slurm, where Slurm tells when that is; of a short job a
+    quarter of its time before."""
     max_skipped_steps: CountOrZero = 5
     """So many steps in a row may be skipped because the loss or the gradient is not a number, or for a spike of the
     loss; one more ends the run."""

@@ -70,9 +70,9 @@ class World:
         if self.size == 1:
             return [value]
         own = torch.tensor([value], dtype=torch.float64, device=self.device)
-        found = own.new_empty(self.size)
-        dist.all_gather_into_tensor(found, own)
-        return found.tolist()
+        found = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(found, own)
+        return torch.cat(found).tolist()
 
     def barrier(self) -> None:
         """Wait until every process is here."""

@@ -16,6 +16,8 @@ logger = get_logger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)
 """Of schedulers and shells that want the machine back: Slurm's own, its announcement, a closed terminal, Ctrl-C."""
+_LARGEST_MARGIN = 0.25
+"""Of the time that is left at the start."""
 _OVER = 1000
 """Numbers from here on stand for ends of the time, those below for signals."""
 
@@ -41,8 +43,9 @@ class StopRequests:
             minutes = section.exit_duration_minutes
             self._ends.append((clock() + minutes * 60, f"exit_duration_minutes = {minutes:g}"))
         if ends_at is not None:
-            margin = section.time_margin_minutes
-            self._ends.append((ends_at - margin * 60, f"{margin:g} minutes are left of the job's time"))
+            # A job that is not much longer than the margin is to get something done all the same.
+            margin = min(section.time_margin_minutes, max(0.0, ends_at - clock()) / 60 * _LARGEST_MARGIN)
+            self._ends.append((ends_at - margin * 60, f"{margin:.3g} minutes are left of the job's time"))
 
     def __enter__(self) -> StopRequests:
         # Only the main thread may; a trainer in another one, as in some tests, is stopped by others.
