@@ -192,8 +192,17 @@ class Llama(nn.Module):
             return hidden
         if targets is None:
             return nn.functional.linear(hidden[:, -1:] if last_only else hidden, self.head_weight.to(hidden.dtype))
-        total, self.losses = self.loss(hidden, self.head_weight, targets, each=each)
-        return self.losses if total is None else total
+        total, losses = self.loss(hidden, self.head_weight, targets, each=each)
+        if total is None:
+            return losses
+        self.losses = losses
+        return total
+
+    def taken_losses(self) -> Tensor:
+        """Return the summed loss of each row of the last call with targets, float64 ``[batch]``, and forget it."""
+        assert self.losses is not None
+        sums, self.losses = self.losses.double().sum(1), None
+        return sums
 
     @torch.no_grad()
     def init_weights(self, *, seed: int, part: Callable[[Tensor], Part] = lambda parameter: (parameter, ())) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from megatron.config.layout import Layout
 from megatron.model.llama import Llama
-from megatron.model.loss import IGNORE
 from megatron.model.micro_batch import MicroBatch
 from megatron.parallel.clock import Clock
 from megatron.parallel.gradients import gradient_norm, sum_gradients
@@ -21,6 +20,7 @@ from megatron.parallel.parts import local
 from megatron.parallel.pipeline import Pipeline, joined
 from megatron.parallel.precision import call_in
 from megatron.parallel.process import World
+from megatron.parallel.row_sums import RowSums, by_group
 from megatron.parallel.sharding import begin_micro_batch, release
 
 
@@ -96,27 +96,24 @@ class Engine:
             num_groups: how many groups their rows may belong to.
         """
         started = self._clock.now()
-        if self._pipeline is not None:
-            losses, batches = self._pipeline.train(micro_batches)
-        else:
-            losses, batches = self._train(micro_batches)
+        rows = self._train(micro_batches) if self._pipeline is None else self._pipeline.train(micro_batches)
         ended = self._clock.now()
         sum_gradients(self.parameters, self.mesh)
         self._sum_tied_gradient()
-        tokens = torch.stack([(batch.targets != IGNORE).sum() for batch in batches]).sum()
+        tokens = torch.stack([row.targets.sum() for row in rows]).sum()
         # The same loss is in every process that has a part of the same matrices, the same targets also in every stage.
         tensor = self.mesh.layout.tensor
-        nothing = torch.zeros(0, dtype=torch.float64, device=tokens.device)
-        micro_losses = torch.stack([each.double().sum() for each in losses]) if losses else nothing
-        groups = _by_group(losses, batches, num_groups, device=tokens.device) / tensor
+        known = [row.nats.sum() for row in rows if row.nats is not None]
+        micro_losses = torch.stack(known) if known else torch.zeros(0, dtype=torch.float64, device=tokens.device)
+        groups = by_group(rows, num_groups, device=tokens.device) / tensor
         both = torch.stack((micro_losses.sum() / tensor, tokens.double() / (tensor * self.mesh.layout.pipeline)))
         loss_sum, num_tokens, *rest = self.mesh.world.sum(torch.cat((both, groups.flatten()))).tolist()
         # The device has done all of it: its answer is here.
         self.own_seconds += self._clock.between(started, ended)
         return StepSums(loss_sum, round(num_tokens), micro_losses, list(zip(rest[::2], rest[1::2], strict=True)))
 
-    def _train(self, micro_batches: Iterable[MicroBatch]) -> tuple[list[Tensor], list[MicroBatch]]:
-        losses, batches = [], []
+    def _train(self, micro_batches: Iterable[MicroBatch]) -> list[RowSums]:
+        rows = []
         for number, batch in enumerate(micro_batches, start=1):
             begin_micro_batch(self.model, stage=self.mesh.layout.stage, last=number == self._micro_batches)
             loss = call_in(
@@ -128,10 +125,8 @@ class Engine:
                 pattern=batch.pattern,
             )
             loss.backward()
-            assert self.model.losses is not None
-            losses.append(self.model.losses)
-            batches.append(batch)
-        return losses, batches
+            rows.append(RowSums.of(self.model.taken_losses(), batch))
+        return rows
 
     def _sum_tied_gradient(self) -> None:
         """Add up what the first stage says about tied embeddings and what the last stage says about them."""
@@ -180,16 +175,3 @@ class Engine:
         """Drop the whole weights that a forward pass without a backward pass has left here."""
         for stage in self._stages:
             release(stage)
-
-
-def _by_group(
-    losses: Sequence[Tensor], batches: Sequence[MicroBatch], num_groups: int, *, device: torch.device
-) -> Tensor:
-    """Return each group's summed loss and number of targets in this process, float64 ``[groups, 2]``."""
-    table = torch.zeros(num_groups, 2, dtype=torch.float64, device=device)
-    if num_groups and losses:
-        for each, batch in zip(losses, batches, strict=True):
-            assert batch.groups is not None
-            valid = batch.targets != IGNORE
-            table.index_add_(0, batch.groups, torch.stack((each.double().sum(1), valid.double().sum(1)), dim=1))
-    return table

@@ -29,6 +29,7 @@ from megatron.model.micro_batch import MicroBatch
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.pipeline_stage import LeanStage
 from megatron.parallel.precision import call_in
+from megatron.parallel.row_sums import RowSums
 
 _SCHEDULES: Mapping[str, Any] = MappingProxyType(
     {
@@ -104,7 +105,7 @@ class Pipeline:
         last = number == self._mesh.layout.stages - 1
         if last:
             model.loss = _RowLoss(model.loss)
-            model.register_forward_hook(lambda *_: self._keep(model.losses))
+            model.register_forward_hook(lambda *_: self._keep(model))
         between = _hidden(model.architecture, self._mesh, shape, dtype=self._dtype).requires_grad_()
         ids = torch.empty(shape, dtype=torch.int64, device="meta")
         loss = torch.empty(1, device="meta", requires_grad=True)
@@ -121,22 +122,18 @@ class Pipeline:
             group=self._mesh.pipeline.group,
         )
 
-    def _keep(self, losses: Tensor | None) -> None:
-        if losses is not None and torch.is_grad_enabled():  # of training, not of an evaluation
-            self._losses.append(losses)
+    def _keep(self, model: Llama) -> None:
+        if model.losses is not None and torch.is_grad_enabled():  # of training, not of an evaluation
+            self._losses.append(model.taken_losses())
 
     def _with_pattern(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Replace the number of a micro-batch by its pattern: PyTorch hands nothing but tensors to single ones."""
         number = kwargs.pop("number", None)
         return args, kwargs if number is None else {**kwargs, "pattern": self._patterns[int(number)]}
 
-    def train(self, micro_batches: Iterable[MicroBatch]) -> tuple[list[Tensor], list[MicroBatch]]:
-        """Run forward and backward passes; return the losses of each micro-batch's positions, and the micro-batches.
-
-        Losses are float32 ``[rows, tokens]``, and none but in the process with the last stage.
-        """
+    def train(self, micro_batches: Iterable[MicroBatch]) -> list[RowSums]:
+        """Run forward and backward passes; return the sums of each micro-batch."""
         batches = list(micro_batches)
-        self._losses = []
         self._patterns = [batch.pattern for batch in batches]
         device = self._mesh.world.device
         inputs: dict[str, Any] = {
@@ -149,7 +146,9 @@ class Pipeline:
             self._schedule.step(*arguments, target=torch.empty(len(batches), device=device), losses=[], **inputs)
         else:
             self._schedule.step(*arguments, **inputs)
-        return self._losses, batches
+        known: Sequence[Tensor | None] = self._losses or [None] * len(batches)
+        self._losses = []
+        return [RowSums.of(nats, batch) for nats, batch in zip(known, batches, strict=True)]
 
     @torch.no_grad()
     def score(self, inputs: Tensor, targets: Tensor) -> Tensor | None:
