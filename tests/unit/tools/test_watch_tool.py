@@ -84,6 +84,8 @@ def test_a_terminal_is_drawn_on_until_ctrl_c(folder: Path) -> None:
         [sys.executable, "tools/watch.py", str(folder), "--interval", "0.1"],
         cwd=ROOT, env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"}, stdin=other_side, stdout=other_side,
         stderr=subprocess.PIPE,
+        # A shell's background jobs ignore it, and what they start does, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     os.close(other_side)
     try:
