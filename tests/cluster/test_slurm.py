@@ -142,17 +142,21 @@ def test_a_job_whose_time_ends_comes_back(slurm: LocalSlurm, tiny_run: Callable[
 
 @pytest.mark.slow
 def test_a_job_that_outlives_its_time_comes_back(slurm: LocalSlurm, tiny_run: Callable[..., Any]) -> None:
-    """Processes that cannot save in time: Slurm ends them and the script, which goes back into the queue."""
-    times = {"time_margin_minutes": 0, "slurm": {"time": "2", "signal_seconds": 1}}
-    run = tiny_run(**{**SETTINGS, "train_iters": 100_000}, **times)
-    job = submit(slurm, run)
-    reach(run, 30)
-    for pid in processes_with(f"SLURM_JOB_ID={job}"):
-        if b"train.py" in command_of(pid) and not command_of(pid).startswith(b"srun"):
-            os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: len(starts(run)) == 2, seconds=240, why=lambda: log_of(run)[-3000:])
-    slurm.run("scancel", job)
+    """Slurm ends the job's script as well, which goes back into the queue; not when somebody cancels the job."""
+    run = tiny_run(**SETTINGS, slurm={"time": "1", "signal_seconds": 1})
+    script = subprocess.run(
+        [sys.executable, "deepy.py", "train.py", str(run.config), "--submit", "--dry-run"], cwd=ROOT,
+        env=slurm.environment, capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    # Processes that hear nothing in place of those that save in time.
+    deaf, count = re.subn(r"(?m)^srun .* &$", """srun --ntasks=2 bash -c "trap '' USR1 TERM; sleep 300" &""", script)
+    assert count == 1
+    (run.save / "slurm").mkdir(parents=True)
+    (run.folder / "job.sh").write_text(deaf)
+    job = slurm.run("sbatch", "--parsable", str(run.folder / "job.sh")).strip()
+    wait_for(lambda: "start 1 of job" in log_of(run), seconds=240, why=lambda: log_of(run)[-3000:])
     assert "the time is over; back into the queue" in log_of(run)
+    slurm.run("scancel", job)
     wait_for(lambda: slurm.state(job) == "CANCELLED", seconds=60, why="a job that is cancelled comes back")
 
 
