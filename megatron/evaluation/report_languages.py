@@ -101,21 +101,33 @@ def _over_steps(run: Run, tiers: Mapping[str, str]) -> str:
     return f'<div class="charts">{chart}</div>'
 
 
-def _change_dots(changes: Sequence[Change], tiers: Mapping[str, str]) -> str:
-    ranked = sorted((change for change in changes if math.isfinite(change.relative)), key=lambda c: c.relative)
-    if not ranked:
-        return ""
+def ranked_changes(changes: Sequence[Change]) -> list[Change]:
+    """Return the changes that are known, from the largest gain to the largest loss."""
+    return sorted((change for change in changes if math.isfinite(change.relative)), key=lambda c: c.relative)
+
+
+def change_chart(
+    ranked: Sequence[Change], tiers: Mapping[str, str], *, title: str, note: str, between: str
+) -> str:
+    """Draw a dot for every corpus, in the colour of its tier; the two values are told with ``between`` between them."""
     dots = [
         Dot(
-            f"{corpus_label(change)}  {change.before:.3f} → {change.after:.3f}", change.relative * 100,
+            f"{corpus_label(change)}  {change.before:.3f}{between}{change.after:.3f}", change.relative * 100,
             tiers.get(change.tier, "t0"),
         )
         for change in ranked
     ]  # fmt: skip
     present = {dot.css for dot in dots}
     groups = [(name, css) for name, css in tiers.items() if css in present]
+    return dot_chart(dots, groups, title=title, note=note, form=signed_points)
+
+
+def _change_dots(changes: Sequence[Change], tiers: Mapping[str, str]) -> str:
+    ranked = ranked_changes(changes)
+    if not ranked:
+        return ""
     hint = "Every dot is one corpus, from the largest gain to the largest loss. Below zero is better."
-    chart = dot_chart(dots, groups, title="Change per corpus", note=hint, form=signed_points)
+    chart = change_chart(ranked, tiers, title="Change per corpus", note=hint, between=" → ")
     if len(ranked) < 2 * _EXTREMES:
         return chart
     best = [change for change in ranked[:_EXTREMES] if change.relative < 0]

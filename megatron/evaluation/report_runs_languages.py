@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from megatron.evaluation.report_charts import Dot, dot_chart
 from megatron.evaluation.report_data import Run, language_name
 from megatron.evaluation.report_drawing import line_key
-from megatron.evaluation.report_languages import change_cell, corpus_label, extremes, signed_points
+from megatron.evaluation.report_languages import change_cell, change_chart, extremes, ranked_changes
 from megatron.evaluation.report_runs import Joined, Means, Runs, join, tier_means
 from megatron.evaluation.report_tables import Column, cell, name_cell, note, section, table, tier_cell
 from megatron.monitor.summary import Change, scores
@@ -112,21 +111,10 @@ def _first_and_second(joined: Sequence[Joined], runs: Sequence[Run], tiers: Mapp
         Change(entry.score.corpus, entry.score.code, entry.score.tier, entry.score.source, *entry.values[:2])
         for entry in joined
     ]
-    ranked = sorted((change for change in changes if math.isfinite(change.relative)), key=lambda c: c.relative)
+    ranked = ranked_changes(changes)
     first, second = runs[0].name, runs[1].name
-    dots = [
-        Dot(
-            f"{corpus_label(change)}  {change.before:.3f}, {change.after:.3f}", change.relative * 100,
-            tiers.get(change.tier, "t0"),
-        )
-        for change in ranked
-    ]  # fmt: skip
-    present = {dot.css for dot in dots}
     hint = f"Every dot is one corpus: {second} against {first}. Below zero {second} is better."
-    chart = dot_chart(
-        dots, [(name, css) for name, css in tiers.items() if css in present], title="Difference per corpus", note=hint,
-        form=signed_points,
-    )  # fmt: skip
+    chart = change_chart(ranked, tiers, title="Difference per corpus", note=hint, between=", ")
     better = [change for change in ranked if change.relative < 0][:_EXTREMES]
     worse = [change for change in reversed(ranked) if change.relative > 0][:_EXTREMES]
     lists = extremes(f"Gained most in {second}", better) + extremes(f"Lost most in {second}", worse)

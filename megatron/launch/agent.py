@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -23,7 +23,7 @@ _SHUTDOWN_SECONDS = "120"
 """How long processes may take to save when the agent is told to end; whoever kills it sooner kills them as well."""
 
 
-def leave(status: int, environment: MutableMapping[str, str]) -> int:
+def leave(status: int, environment: Mapping[str, str]) -> int:
     """Return the status to end with: the agent hears by a file that work is left, and sees a success.
 
     Args:
@@ -58,8 +58,13 @@ def main(arguments: Sequence[str]) -> int:
             status = error.get_first_failure()[1].exitcode
             return 128 - status if status < 0 else status
         except SignalException as error:
-            return int(told.read_text(encoding="ascii")) if told.exists() else 128 + error.sigval
-        return int(told.read_text(encoding="ascii")) if told.exists() else 0
+            return _told(told, otherwise=128 + error.sigval)
+        return _told(told, otherwise=0)
+
+
+def _told(path: Path, *, otherwise: int) -> int:
+    """Return the status that a process has left, if one has."""
+    return int(path.read_text(encoding="ascii")) if path.exists() else otherwise
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:

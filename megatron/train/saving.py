@@ -8,9 +8,6 @@ from typing import Any
 
 from megatron.checkpoint.store import CheckpointStore, Saved, SaveError
 from megatron.config.schema import CheckpointConfig
-from megatron.utils.log import get_logger
-
-logger = get_logger(__name__)
 
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 60.0, 960.0
 _LAST_PAUSES_SECONDS = (5.0, 25.0)

@@ -323,7 +323,7 @@ class Trainer:
             self.engine.own_seconds = 0.0
         self._write("train", **fields, data_seconds=batches.waited_seconds - waited)
         verdict = self.faults.judge(result, step=self.step, first_sample=first)
-        if any(first < phase.first_sample <= self.samples for phase in source_phases(self.data.mixture)):
+        if any(first < start <= self.samples for start in self._phase_starts):
             self.faults.forget()  # other text has another loss
         return verdict
 
@@ -385,6 +385,11 @@ class Trainer:
         )
         phases = [phase._asdict() for phase in source_phases(self.data.mixture)]
         self._write("mixture", kind="planned", rows=self._planned_rows, phases=phases)
+
+    @functools.cached_property
+    def _phase_starts(self) -> list[int]:
+        """The first sample of every phase of the mixture."""
+        return [phase.first_sample for phase in source_phases(self.data.mixture)]
 
     @functools.cached_property
     def _planned_rows(self) -> list[Row]:
