@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from megatron.monitor.record import read_metrics
 from megatron.utils.status import EXIT_UNFINISHED
 from tests.cluster.slurm import wait_for
+from tests.records import losses
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(
@@ -26,10 +26,6 @@ ENVIRONMENT = {
     **os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMP_NUM_THREADS": "1",
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
 }  # fmt: skip
-
-
-def losses(save: Path) -> dict[int, float]:
-    return {event["step"]: event["loss"] for event in read_metrics(save / "metrics.jsonl") if event["event"] == "train"}
 
 
 def start(*command: str) -> subprocess.Popen[str]:

@@ -18,6 +18,7 @@ import pytest
 
 from megatron.monitor.record import read_all_events, read_metrics
 from tests.cluster.slurm import LocalSlurm, command_of, processes_with, wait_for, why_not
+from tests.records import losses
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.skipif(why_not() != "", reason=why_not()), pytest.mark.timeout(400)]
@@ -50,11 +51,6 @@ def steps_done(run: Any) -> int:
 def starts(run: Any) -> list[dict[str, Any]]:
     path = run.save / "metrics.jsonl"
     return [event for event in read_all_events(path) if event["event"] == "start"] if path.exists() else []
-
-
-def losses(run: Any) -> dict[int, float]:
-    events = read_metrics(run.save / "metrics.jsonl")
-    return {event["step"]: event["loss"] for event in events if event["event"] == "train"}
 
 
 def reach(run: Any, step: int) -> None:
@@ -101,7 +97,7 @@ def test_a_disturbed_job_comes_back_by_itself(
     steps = 70 * len(disturbances) + 40
     run = tiny_run(**{**SETTINGS, "train_iters": steps})
     finish(slurm, run, submit(slurm, run))
-    whole = losses(run)
+    whole = losses(run.save)
     assert len(whole) == steps and len(starts(run)) == 1 and starts(run)[0]["world_size"] == 4
     shutil.rmtree(run.save)
 
@@ -115,7 +111,7 @@ def test_a_disturbed_job_comes_back_by_itself(
         )  # fmt: skip
     finish(slurm, run, job)
     # Bit for bit: == on floats is meant.
-    assert losses(run) == whole
+    assert losses(run.save) == whole
     events = read_all_events(run.save / "metrics.jsonl")
     stopped = next(event for event in events if event["event"] == "end")
     assert stopped["reason"] == "stopped: SIGUSR1"

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from megatron.monitor.record import read_metrics
 from tests.cluster.slurm import processes_with, wait_for
+from tests.records import losses
 
 ROOT = Path(__file__).resolve().parents[2]
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -55,12 +55,6 @@ def start(run: Any, *settings: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def losses(run: Any) -> dict[int, float]:
-    path = run.save / "metrics.jsonl"
-    events = read_metrics(path) if path.exists() else []
-    return {event["step"]: event["loss"] for event in events if event["event"] == "train"}
-
-
 @pytest.fixture
 def hostfile(tmp_path: Path) -> Path:
     path = tmp_path / "hosts"
@@ -71,20 +65,20 @@ def hostfile(tmp_path: Path) -> Path:
 def test_two_machines(tiny_run: Callable[..., Any], hostfile: Path, ssh_args: str) -> None:
     run = tiny_run(hostfile=str(hostfile), launcher_args=ssh_args)
     assert start(run, "num_gpus=4", "launcher=local").wait(timeout=120) == 0
-    expected = losses(run)
+    expected = losses(run.save)
     shutil.rmtree(run.save)
     process = start(run, "exclude=127.0.0.3")
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, out + errors
     assert "ssh: 2 processes on each of 2 machines: 4 in all" in errors
     assert "[127.0.0.1] step " in out or "[127.0.0.2] step " in out, "what the machines print has their names before it"
-    assert losses(run) == expected
+    assert losses(run.save) == expected
 
 
 def test_when_one_ends_all_do(tiny_run: Callable[..., Any], hostfile: Path, ssh_args: str) -> None:
     run = tiny_run(**LONG, hostfile=str(hostfile), launcher_args=ssh_args)
     process = start(run, "include=127.0.0.1@127.0.0.2")
-    wait_for(lambda: len(losses(run)) > 3, seconds=90, why="the run does not advance")
+    wait_for(lambda: len(losses(run.save)) > 3, seconds=90, why="the run does not advance")
     ranks = processes_with("LOCAL_WORLD_SIZE=2")
     assert len(ranks) == 4
     os.kill(ranks[-1], signal.SIGKILL)
@@ -107,7 +101,7 @@ def test_a_machine_that_is_not_there(tiny_run: Callable[..., Any], tmp_path: Pat
 def test_a_run_that_is_ended_saves_first(tiny_run: Callable[..., Any], hostfile: Path, ssh_args: str) -> None:
     run = tiny_run(**LONG, hostfile=str(hostfile), launcher_args=ssh_args)
     process = start(run, "exclude=127.0.0.3")
-    wait_for(lambda: len(losses(run)) > 3, seconds=90, why="the run does not advance")
+    wait_for(lambda: len(losses(run.save)) > 3, seconds=90, why="the run does not advance")
     process.terminate()
     out, errors = process.communicate(timeout=120)
     assert process.returncode != 0

@@ -17,7 +17,8 @@ import pytest
 
 from megatron.checkpoint.seal import verify
 from megatron.checkpoint.storage import LocalStorage
-from megatron.monitor.record import read_all_events, read_metrics
+from megatron.monitor.record import read_all_events
+from tests.records import losses
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 160
@@ -57,13 +58,6 @@ def finish(run: Any, processes: int, *settings: str) -> None:
     process = start(run, processes, *settings)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors.decode()
-
-
-def losses(save: Path) -> dict[int, float]:
-    path = save / "metrics.jsonl"
-    if not path.exists():
-        return {}
-    return {event["step"]: event["loss"] for event in read_metrics(path) if event["event"] == "train"}
 
 
 def num_starts(save: Path) -> int:

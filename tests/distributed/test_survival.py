@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from megatron.monitor.record import read_all_events, read_metrics
+from megatron.monitor.record import read_all_events
 from megatron.utils.status import EXIT_MISTAKE, EXIT_UNFINISHED
+from tests.records import losses
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"train_iters": 200, "checkpoint_factor": 20, "eval_interval": 0}
@@ -33,15 +34,9 @@ def events(run: Any, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_all_events(path) if event["event"] == kind] if path.exists() else []
 
 
-def losses(run: Any) -> dict[int, float]:
-    path = run.save / "metrics.jsonl"
-    found = read_metrics(path) if path.exists() else []
-    return {event["step"]: event["loss"] for event in found if event["event"] == "train"}
-
-
 def reach(run: Any, step: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
-    while max(losses(run), default=0) < step:
+    while max(losses(run.save), default=0) < step:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "the run does not advance"
         time.sleep(0.02)
@@ -57,7 +52,7 @@ def whole(run: Any) -> dict[int, float]:
     process = start(run)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
-    expected = losses(run)
+    expected = losses(run.save)
     shutil.rmtree(run.save)
     return expected
 
@@ -102,7 +97,7 @@ def test_a_process_that_stands_still_is_noticed_and_the_run_goes_on(tiny_run: Ca
     text = Path(hang["stacks"][0]).read_text()
     assert "Timeout" in text and "trainer.py" in text, "the stacks say where it stood"
     assert len(events(run, "start")) == 2 and events(run, "start")[1]["resumed_from"] >= 40
-    assert losses(run) == expected
+    assert losses(run.save) == expected
     assert not list((run.save / "stacks").glob("rank-*")), "what is over leaves nothing"
 
 
@@ -115,7 +110,7 @@ def test_a_killed_process_is_started_again_with_the_others(tiny_run: Callable[..
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert len(events(run, "start")) == 2
-    assert losses(run) == expected
+    assert losses(run.save) == expected
 
 
 def test_a_truncated_shard_in_mid_run_ends_it_as_a_mistake(tiny_run: Callable[..., Any]) -> None:

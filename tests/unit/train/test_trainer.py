@@ -20,6 +20,7 @@ from megatron.parallel.process import World
 from megatron.train import saving
 from megatron.train.faults import FaultError
 from megatron.train.trainer import Trainer
+from tests.records import losses
 from tests.s3 import credentials, s3_server
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
@@ -29,10 +30,6 @@ OTHER_TIERS = "mixture={unit: tokens, tiers: {big: {above: 400, rate: 0.1}, smal
 
 def config_of(run: Any, *overrides: str) -> Config:
     return load([run.config], list(overrides))
-
-
-def losses(save: Path) -> dict[int, float]:
-    return {event["step"]: event["loss"] for event in read_metrics(save / "metrics.jsonl") if event["event"] == "train"}
 
 
 def test_learns_and_leaves_its_record(tiny_run: MakeRun) -> None:
