@@ -3,8 +3,9 @@
 
 One run trains on 60 corpora; of its steps, one is recorded (losses of sources and tiers, speeds, memory, a line in
 ``metrics.jsonl``, the console, TensorBoard), judged for spikes, guarded by the watchdog and asked whether to stop, and
-the next is not. ``ms around a step`` is what is done outside of it. The model is far smaller than real ones, so that
-what is paid once a step shows.
+the next is not. ``ms around a step`` is what is done outside of it; ``ms inside`` is what the sums of the rows' losses
+take within it, measured by themselves, because the times of whole steps differ by more. The model is far smaller than
+real ones, so that what is paid once a step shows.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from common import Comparison, alternate, parse_arguments, show
 
+import megatron.parallel.engine
 from megatron.config.load import config_from
 from megatron.data.indexed import ShardWriter
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo, save_manifest
 from megatron.parallel.process import World
+from megatron.parallel.row_sums import RowSums, by_group
 from megatron.train.build import open_metrics
-from megatron.train.step import StepResult
 from megatron.train.trainer import Trainer
 from megatron.utils.files import fingerprint_file
 from megatron.utils.log import setup_logging
@@ -73,6 +77,29 @@ def run_in(folder: Path) -> Trainer:
     )  # fmt: skip
 
 
+class Stopwatch:
+    """Adds up the time that functions take."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def on(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function, timed."""
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            result = function(*arguments, **options)
+            self.seconds += time.perf_counter() - started
+            return result
+
+        return timed
+
+    def read(self) -> float:
+        """Return milliseconds since the last call."""
+        milliseconds, self.seconds = self.seconds * 1e3, 0.0
+        return milliseconds
+
+
 def main() -> None:
     """Run the benchmark."""
     arguments = parse_arguments(__doc__ or "")
@@ -83,17 +110,19 @@ def main() -> None:
         trainer = run_in(folder)
         trainer.metrics = open_metrics(trainer.config, resumed=False)
         bare_step = trainer.train_step
+        whole, sums = Stopwatch(), Stopwatch()
         inside: list[float] = []
         outside: list[float] = []
-        with trainer.metrics, trainer.stop_requests, trainer.watchdog, trainer._open_batches() as batches:
-
-            def timed(*arguments: Any, **options: Any) -> StepResult:
-                started = time.perf_counter()
-                result = bare_step(*arguments, **options)
-                inside.append(time.perf_counter() - started)
-                return result
-
-            trainer.train_step = timed  # type: ignore[assignment]
+        with (
+            patch.object(trainer.model, "taken_losses", sums.on(trainer.model.taken_losses)),
+            patch.object(RowSums, "of", sums.on(RowSums.of)),
+            patch.object(megatron.parallel.engine, "by_group", sums.on(by_group)),
+            trainer.metrics,
+            trainer.stop_requests,
+            trainer.watchdog,
+            trainer._open_batches() as batches,
+        ):
+            trainer.train_step = whole.on(bare_step)  # type: ignore[assignment]
 
             def watched(_: int) -> None:
                 started = time.perf_counter()
@@ -101,16 +130,18 @@ def main() -> None:
                 trainer.watchdog.beat()
                 trainer._agree()
                 trainer.saver.report()
-                outside.append((time.perf_counter() - started - inside[-1]) * 1e3)
+                outside.append((time.perf_counter() - started) * 1e3 - whole.read())
+                inside.append(sums.read())
 
             def alone(_: int) -> None:
                 bare_step._num_groups = 0
                 bare_step(batches.step(), step=trainer.step)
                 bare_step._num_groups = len(trainer.loss_groups.names)
+                sums.read()
 
             repetitions = 8 if arguments.quick else 60
             both = alternate(watched, alone, repetitions=repetitions, amount=BATCH * LENGTH)
-    more = {"ms around a step": statistics.median(outside[1:])}
+    more = {"ms around a step": statistics.median(outside[1:]), "ms inside": statistics.median(inside[1:])}
     line = Comparison("a step that is watched", *both, "the same step alone", "tokens/s", more)
     show([line], as_json=arguments.json)
 

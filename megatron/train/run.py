@@ -11,6 +11,7 @@ from megatron.checkpoint.storage import LocalStorage, open_storage
 from megatron.config.schema import Config
 from megatron.parallel.process import Peers, World
 from megatron.train.nodes import NodeError, check_nodes
+from megatron.train.stop import StopRequests
 from megatron.train.trainer import Trainer
 from megatron.utils.files import InUseError, exclusive
 from megatron.utils.log import get_logger
@@ -27,10 +28,12 @@ def train(config: Config, world: World) -> str:
     """
     if config.checkpoint.save is None:
         raise ValueError("save is not set: give the folder for this run's checkpoints and metrics")
-    with ExitStack() as locks:
+    with ExitStack() as stack:
+        # Whoever is told to stop while the model is loaded does so before the first step, and not in the middle.
+        requests = stack.enter_context(StopRequests(config.survival, ends_at=world.ends_at))
         if world.is_main:
             for folder in _own_folders(config):
-                locks.enter_context(exclusive(folder / ".lock"))
+                stack.enter_context(exclusive(folder / ".lock"))
         # Nobody looks for a checkpoint before it is certain that no other run is still writing one.
         world.barrier()
         peers = Peers(world)
@@ -43,7 +46,7 @@ def train(config: Config, world: World) -> str:
             for line in check_nodes(world, peers, Path(config.checkpoint.save)):
                 if world.is_main:
                     logger.warning("slow: %s", line)
-        return Trainer(config, world, peers=peers).run()
+        return Trainer(config, world, peers=peers, requests=requests).run()
 
 
 def _own_folders(config: Config) -> Iterator[Path]:

@@ -58,12 +58,15 @@ class Trainer:
         config: the resolved configuration.
         world: the processes of the run.
         peers: the same, for small objects; made when absent.
+        requests: to stop, which the caller has entered; when absent, signals are not heard.
 
     Raises:
         ValueError: configuration, data, weights and checkpoint do not fit together.
     """
 
-    def __init__(self, config: Config, world: World, *, peers: Peers | None = None) -> None:
+    def __init__(
+        self, config: Config, world: World, *, peers: Peers | None = None, requests: StopRequests | None = None
+    ) -> None:
         self.config, self.world = config, world
         self.folder = Path(config.checkpoint.save or ".")
         layout = Layout.of(config.parallel, processes=world.size)
@@ -137,7 +140,7 @@ class Trainer:
             config.survival, batch=self.batch, mesh=self.mesh, peers=Peers(world), describe=self._corpora_of,
             write=self._write, newest=self._newest_name,
         )  # fmt: skip
-        self.stop_requests = StopRequests(config.survival, ends_at=world.ends_at)
+        self.stop_requests = requests or StopRequests(config.survival, ends_at=world.ends_at)
         self.profiler = StepProfiler(
             config.logging, rank=world.rank, folder=self.folder / "profile", device=world.device
         )
@@ -226,8 +229,10 @@ class Trainer:
             return "already finished"
         self._tell_hang()
         self._write_start()
-        with self.stop_requests, self.watchdog:
+        with self.watchdog:
             try:
+                if stop := self._agree()[0]:
+                    return self._end(f"{STOPPED}: {stop}")
                 if self.resumed_from is None and evaluation.do_eval_at_start and evaluation.eval_interval:
                     self._evaluate()
                 while (reason := self._train()) == REWIND:
@@ -235,6 +240,10 @@ class Trainer:
             finally:
                 self.saver.end()  # also after an error: a checkpoint on its way is worth the wait
                 self.profiler.close()
+        return self._end(reason)
+
+    def _end(self, reason: str) -> str:
+        """Record that and why the run ends, and return why."""
         rows = self.data.mixture.rows(self.data.order, samples=self.samples)
         self._write("mixture", kind="used", rows=rows)
         self._write("end", reason=reason)

@@ -84,6 +84,23 @@ def test_a_run_that_is_told_to_stop_saves_and_says_so(
     assert events(run, "start")[-1]["resumed_from"] == end["step"]
 
 
+def test_a_run_that_is_told_to_stop_while_it_is_loaded_does_so_before_the_first_step(
+    tiny_run: Callable[..., Any],
+) -> None:
+    run = tiny_run(**SETTINGS)
+    # The run's folder is locked when the handlers are there already, and long before the first step.
+    process = start(run, processes=1)
+    deadline = time.monotonic() + 60
+    while not (run.save / ".lock").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGUSR1)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == EXIT_UNFINISHED, errors
+    [end] = events(run, "end")
+    assert end["reason"] == "stopped: SIGUSR1" and end["step"] == 0
+
+
 def test_a_process_that_stands_still_is_noticed_and_the_run_goes_on(tiny_run: Callable[..., Any]) -> None:
     run = tiny_run(**SETTINGS)
     expected = whole(run)
