@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from megatron.evaluation.report import before_after_table, comparison_table, write_comparison, write_report
+from megatron.evaluation.report.write import before_after_table, comparison_table, write_comparison, write_report
 from megatron.utils.log import setup_logging
 
 

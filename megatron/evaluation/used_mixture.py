@@ -6,7 +6,7 @@ from pathlib import Path
 
 from megatron.data.planning.plan import Plan
 from megatron.data.planning.plan_groups import SourcePhase
-from megatron.evaluation.report_data import load_run
+from megatron.evaluation.report.data import load_run
 from megatron.monitor.record import MetricsError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from megatron.evaluation.report_scale import Axis, Bounds, Format, nice_ticks, percent_x, percent_y, x_of, y_of
+from megatron.evaluation.report.scale import Axis, Bounds, Format, nice_ticks, percent_x, percent_y, x_of, y_of
 
 Points = Sequence[tuple[float, float | None]]
 

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from html import escape
 
-from megatron.evaluation.report_curve import Curve, notes_on
-from megatron.evaluation.report_drawing import (
+from megatron.evaluation.report.curve import Curve, notes_on
+from megatron.evaluation.report.drawing import (
     Mark,
     dots_path,
     grid,
@@ -21,7 +21,7 @@ from megatron.evaluation.report_drawing import (
     x_labels,
     y_labels,
 )
-from megatron.evaluation.report_scale import (
+from megatron.evaluation.report.scale import (
     STEPS,
     Axis,
     Bounds,

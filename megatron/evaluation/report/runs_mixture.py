@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from megatron.evaluation.report_data import Run
-from megatron.evaluation.report_mixture import Part, corpus_parts, group_parts
-from megatron.evaluation.report_runs import Runs
-from megatron.evaluation.report_runs_header import run_columns
-from megatron.evaluation.report_tables import Column, cell, note, percent, section, table, tier_cell
+from megatron.evaluation.report.data import Run
+from megatron.evaluation.report.mixture import Part, corpus_parts, group_parts
+from megatron.evaluation.report.runs import Runs
+from megatron.evaluation.report.runs_header import run_columns
+from megatron.evaluation.report.tables import Column, cell, note, percent, section, table, tier_cell
 
 
 def mixtures_section(runs: Runs, colours: Sequence[str], tiers: Mapping[str, str]) -> str:

@@ -7,14 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from megatron.evaluation.report_charts import Line, lines_chart
-from megatron.evaluation.report_data import Run, language_name
-from megatron.evaluation.report_scale import compact
-from megatron.evaluation.report_tables import Column, cell, name_cell, percent, table, tier_cell
+from megatron.evaluation.report.charts import Line, lines_chart
+from megatron.evaluation.report.data import Run, language_name
+from megatron.evaluation.report.scale import compact
+from megatron.evaluation.report.tables import Column, cell, name_cell, percent, table, tier_cell
 from megatron.monitor.mixture_plot import course
 from megatron.monitor.summary import NO_TIER, Row
 
-_COLOURS = 8  # of lines in report.css
+_COLOURS = 8  # of lines in page.css
 
 
 @dataclasses.dataclass

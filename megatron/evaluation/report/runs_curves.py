@@ -6,14 +6,14 @@ import bisect
 import dataclasses
 from collections.abc import Sequence
 
-from megatron.evaluation.report_charts import Line, figure
-from megatron.evaluation.report_curve import SMOOTHING, Curve, curve, notes_on
-from megatron.evaluation.report_data import Run
-from megatron.evaluation.report_drawing import dots_path, line_legend, path, tick_path
-from megatron.evaluation.report_incidents import happenings
-from megatron.evaluation.report_runs import Runs, join, mean_over
-from megatron.evaluation.report_scale import Format, compact, decimal, small, span_of, value_bounds
-from megatron.evaluation.report_tables import note, section
+from megatron.evaluation.report.charts import Line, figure
+from megatron.evaluation.report.curve import SMOOTHING, Curve, curve, notes_on
+from megatron.evaluation.report.data import Run
+from megatron.evaluation.report.drawing import dots_path, line_legend, path, tick_path
+from megatron.evaluation.report.incidents import happenings
+from megatron.evaluation.report.runs import Runs, join, mean_over
+from megatron.evaluation.report.scale import Format, compact, decimal, small, span_of, value_bounds
+from megatron.evaluation.report.tables import note, section
 
 _FEW, _SHORT = 3, 32  # runs, and characters of a name, that the legend of a small chart has room for
 

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
-from megatron.evaluation.report_scale import Format
+from megatron.evaluation.report.scale import Format
 
 SMOOTHING = 0.02
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from megatron.evaluation.report_charts import Dot, Line, dot_chart, lines_chart
-from megatron.evaluation.report_data import Run, language_name
-from megatron.evaluation.report_scale import decimal
-from megatron.evaluation.report_tables import Column, cell, name_cell, note, section, signed_percent, table, tier_cell
+from megatron.evaluation.report.charts import Dot, Line, dot_chart, lines_chart
+from megatron.evaluation.report.data import Run, language_name
+from megatron.evaluation.report.scale import decimal
+from megatron.evaluation.report.tables import Column, cell, name_cell, note, section, signed_percent, table, tier_cell
 from megatron.monitor.summary import (
     NO_TIER,
     UNTIERED,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from megatron.evaluation.report_data import Sample, language_name, language_tag
-from megatron.evaluation.report_tables import note, section
+from megatron.evaluation.report.data import Sample, language_name, language_tag
+from megatron.evaluation.report.tables import note, section
 
 _MAX_SAMPLES = 300
 _MAX_SAMPLE_CHARACTERS = 1500

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from megatron.evaluation.report_data import Run, language_name
-from megatron.evaluation.report_drawing import line_key
-from megatron.evaluation.report_languages import change_cell, change_chart, extremes, ranked_changes
-from megatron.evaluation.report_runs import Joined, Means, Runs, join, tier_means
-from megatron.evaluation.report_tables import Column, cell, name_cell, note, section, table, tier_cell
+from megatron.evaluation.report.data import Run, language_name
+from megatron.evaluation.report.drawing import line_key
+from megatron.evaluation.report.languages import change_cell, change_chart, extremes, ranked_changes
+from megatron.evaluation.report.runs import Joined, Means, Runs, join, tier_means
+from megatron.evaluation.report.tables import Column, cell, name_cell, note, section, table, tier_cell
 from megatron.monitor.summary import Change, scores
 
 _EXTREMES = 8

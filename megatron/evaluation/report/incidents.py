@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from html import escape
 
-from megatron.evaluation.report_data import Run
-from megatron.evaluation.report_drawing import Mark
-from megatron.evaluation.report_tables import Column, cell, note, section, table
+from megatron.evaluation.report.data import Run
+from megatron.evaluation.report.drawing import Mark
+from megatron.evaluation.report.tables import Column, cell, note, section, table
 from megatron.monitor.console import incident_text
 from megatron.monitor.record import KEPT, Event
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from megatron.evaluation.report_data import SAMPLES_NAME, load_run, load_samples
-from megatron.evaluation.report_page import render
-from megatron.evaluation.report_runs import join, load_runs, tier_means
-from megatron.evaluation.report_runs_page import render_comparison
+from megatron.evaluation.report.data import SAMPLES_NAME, load_run, load_samples
+from megatron.evaluation.report.page import render
+from megatron.evaluation.report.runs import join, load_runs, tier_means
+from megatron.evaluation.report.runs_page import render_comparison
 from megatron.monitor.summary import format_table, tier_table
 from megatron.utils.files import write_text
 from megatron.utils.table import text_table

@@ -7,8 +7,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from megatron.evaluation.report_data import ReportError, Run, load_run
-from megatron.evaluation.report_scale import STEPS, TOKENS, Axis
+from megatron.evaluation.report.data import ReportError, Run, load_run
+from megatron.evaluation.report.scale import STEPS, TOKENS, Axis
 from megatron.monitor.record import Event
 from megatron.monitor.summary import Row, Score, macro_mean, scores
 

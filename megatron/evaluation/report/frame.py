@@ -20,15 +20,15 @@ def page(*, title: str, header: str, sections: Sequence[tuple[str, str, str]], s
         sections: (anchor, name in the list of sections, HTML).
         style: CSS beside that of every report.
     """
-    files = importlib.resources.files("megatron.evaluation")
-    script = files.joinpath("report.js").read_text(encoding="utf-8")
+    files = importlib.resources.files("megatron.evaluation.report")
+    script = files.joinpath("page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    frame = string.Template(files.joinpath("report.html").read_text(encoding="utf-8"))
+    frame = string.Template(files.joinpath("page.html").read_text(encoding="utf-8"))
     return frame.substitute(
         # Only our own script may run, and nothing may be fetched: a text that slipped through could do nothing.
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         title=escape(title),
-        style=files.joinpath("report.css").read_text(encoding="utf-8") + style,
+        style=files.joinpath("page.css").read_text(encoding="utf-8") + style,
         script=script,
         header=header,
         links="".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name, _ in sections),

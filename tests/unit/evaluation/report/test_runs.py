@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from megatron.evaluation.report import comparison_table, write_comparison
-from megatron.evaluation.report_data import ReportError
-from megatron.evaluation.report_runs import join, load_runs, tier_means, unique_names
+from megatron.evaluation.report.data import ReportError
+from megatron.evaluation.report.runs import join, load_runs, tier_means, unique_names
+from megatron.evaluation.report.write import comparison_table, write_comparison
 from megatron.monitor.record import MetricsError, MetricsWriter
-from tests.unit.evaluation.test_report import Page, corpora, write_run
+from tests.unit.evaluation.report.test_write import Page, corpora, write_run
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 HOSTILE = "<script>alert(1)<img src=x onerror=alert(1)>\"'&"  # without a slash: it names a folder, too
 START = {"parameters": 1000, "world_size": 1, "train_iters": 40, "device": "cpu", "precision": "fp32"}
 

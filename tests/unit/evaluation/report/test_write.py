@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from iso639 import ALL_LANGUAGES
 
-from megatron.evaluation.report import before_after_table, write_report
-from megatron.evaluation.report_data import ReportError, language_name, language_tag, load_run, load_samples
+from megatron.evaluation.report.data import ReportError, language_name, language_tag, load_run, load_samples
+from megatron.evaluation.report.write import before_after_table, write_report
 from megatron.monitor.record import MetricsError, MetricsWriter
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 TIERS = ("high", "medium-high", "medium", "medium-low", "low")
 VOID = {"meta", "input", "path"}
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from megatron.config.compare import settings_side_by_side
-from megatron.evaluation.report_data import Run
-from megatron.evaluation.report_drawing import line_key
-from megatron.evaluation.report_facts import run_facts, run_state
-from megatron.evaluation.report_frame import facts_list
-from megatron.evaluation.report_runs import Runs
-from megatron.evaluation.report_tables import Column, note, section, table
+from megatron.evaluation.report.data import Run
+from megatron.evaluation.report.drawing import line_key
+from megatron.evaluation.report.facts import run_facts, run_state
+from megatron.evaluation.report.frame import facts_list
+from megatron.evaluation.report.runs import Runs
+from megatron.evaluation.report.tables import Column, note, section, table
 from megatron.monitor.run_steps import configuration_path
 
 _MAX_CHARACTERS = 400

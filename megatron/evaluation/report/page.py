@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from megatron.evaluation.report_charts import curve_chart
-from megatron.evaluation.report_curve import SMOOTHING, curve
-from megatron.evaluation.report_data import Run, Sample
-from megatron.evaluation.report_facts import run_facts, run_state
-from megatron.evaluation.report_frame import facts_list, page
-from megatron.evaluation.report_incidents import incidents_section, loss_marks
-from megatron.evaluation.report_languages import languages_section
-from megatron.evaluation.report_mixture import mixture_section
-from megatron.evaluation.report_samples import samples_section
-from megatron.evaluation.report_scale import compact, decimal, small
-from megatron.evaluation.report_tables import note, section, signed_percent
+from megatron.evaluation.report.charts import curve_chart
+from megatron.evaluation.report.curve import SMOOTHING, curve
+from megatron.evaluation.report.data import Run, Sample
+from megatron.evaluation.report.facts import run_facts, run_state
+from megatron.evaluation.report.frame import facts_list, page
+from megatron.evaluation.report.incidents import incidents_section, loss_marks
+from megatron.evaluation.report.languages import languages_section
+from megatron.evaluation.report.mixture import mixture_section
+from megatron.evaluation.report.samples import samples_section
+from megatron.evaluation.report.scale import compact, decimal, small
+from megatron.evaluation.report.tables import note, section, signed_percent
 from megatron.monitor.summary import compare, macro_mean, tier_table
 
 _TIER_CLASSES = 8

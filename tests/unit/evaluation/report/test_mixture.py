@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from megatron.evaluation.report_data import load_run
-from megatron.evaluation.report_mixture import corpus_parts, mixture_section
+from megatron.evaluation.report.data import load_run
+from megatron.evaluation.report.mixture import corpus_parts, mixture_section
 from megatron.evaluation.used_mixture import used_plan
 from megatron.monitor.record import MetricsError, MetricsWriter
 

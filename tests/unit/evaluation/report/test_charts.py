@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron.evaluation.report_curve import curve
-from megatron.evaluation.report_mixture import corpus_parts, group_parts
-from megatron.evaluation.report_scale import compact, nice_ticks, small, value_bounds
-from megatron.evaluation.report_tables import percent, signed_percent
+from megatron.evaluation.report.curve import curve
+from megatron.evaluation.report.mixture import corpus_parts, group_parts
+from megatron.evaluation.report.scale import compact, nice_ticks, small, value_bounds
+from megatron.evaluation.report.tables import percent, signed_percent
 
 _VALUES = st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf)), max_size=200)
 

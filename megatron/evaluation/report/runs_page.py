@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from megatron.evaluation.report_drawing import line_key
-from megatron.evaluation.report_frame import page
-from megatron.evaluation.report_incidents import happenings, incidents_of
-from megatron.evaluation.report_page import tier_classes
-from megatron.evaluation.report_runs import Runs
-from megatron.evaluation.report_runs_curves import curves_section
-from megatron.evaluation.report_runs_header import differences_section, run_columns, runs_header
-from megatron.evaluation.report_runs_languages import run_languages_section
-from megatron.evaluation.report_runs_mixture import mixtures_section
-from megatron.evaluation.report_tables import Column, cell, section, table
+from megatron.evaluation.report.drawing import line_key
+from megatron.evaluation.report.frame import page
+from megatron.evaluation.report.incidents import happenings, incidents_of
+from megatron.evaluation.report.page import tier_classes
+from megatron.evaluation.report.runs import Runs
+from megatron.evaluation.report.runs_curves import curves_section
+from megatron.evaluation.report.runs_header import differences_section, run_columns, runs_header
+from megatron.evaluation.report.runs_languages import run_languages_section
+from megatron.evaluation.report.runs_mixture import mixtures_section
+from megatron.evaluation.report.tables import Column, cell, section, table
 
 # Neighbours are far apart in hue; dashes tell the runs apart without any colour.
 _COLOURS = ("--t0", "--t4", "--t2", "--t5", "--t3", "--t6", "--t1", "--t7")

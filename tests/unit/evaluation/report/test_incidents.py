@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from megatron.evaluation.report import write_report
-from megatron.evaluation.report_data import load_run
-from megatron.evaluation.report_drawing import Mark, mark_labels
-from megatron.evaluation.report_incidents import happenings, incidents_of, loss_marks
+from megatron.evaluation.report.data import load_run
+from megatron.evaluation.report.drawing import Mark, mark_labels
+from megatron.evaluation.report.incidents import happenings, incidents_of, loss_marks
+from megatron.evaluation.report.write import write_report
 from megatron.monitor.record import MetricsWriter
-from tests.unit.evaluation.test_report import Page
+from tests.unit.evaluation.report.test_write import Page
 
 START = {"parameters": 10, "world_size": 1, "tokens_per_step": 8, "train_iters": 9, "device": "cpu",
          "precision": "fp32"}  # fmt: skip

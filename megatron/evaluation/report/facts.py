@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from megatron.evaluation.report_data import Run
-from megatron.evaluation.report_scale import compact
-from megatron.evaluation.report_tables import percent
+from megatron.evaluation.report.data import Run
+from megatron.evaluation.report.scale import compact
+from megatron.evaluation.report.tables import percent
 from megatron.monitor.console import format_duration
 from megatron.monitor.summary import macro_mean
 
