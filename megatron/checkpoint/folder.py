@@ -13,10 +13,11 @@ import torch
 
 from megatron.checkpoint import hf
 from megatron.checkpoint.restore import load
-from megatron.checkpoint.storage import Storage, fetched, open_storage
+from megatron.checkpoint.storage import LocalStorage, Storage, fetched, open_storage
 from megatron.checkpoint.store import CheckpointError, find_checkpoint, read_state
 from megatron.config.architecture import Architecture, RopeScaling
 from megatron.model.llama import Llama
+from megatron.parallel.process import Peers
 from megatron.tokenizer.base import Tokenizer
 from megatron.tokenizer.load import load_model_file, load_tokenizer
 
@@ -42,7 +43,42 @@ class TrainedModel:
     place: Storage
 
 
-def open_model(place: str | Path, *, device: torch.device) -> TrainedModel:
+@dataclasses.dataclass(frozen=True)
+class ModelFolder:
+    """What is known of a model before its weights are read.
+
+    Attributes:
+        architecture: its shape.
+        tokenizer: as in :class:`TrainedModel`, like all that follow.
+        first_id: see there.
+        end_ids: see there.
+        prepend_bos: see there.
+        place: see there.
+        step: optimizer steps of a checkpoint; None of a Hugging Face folder.
+    """
+
+    architecture: Architecture
+    tokenizer: Tokenizer
+    first_id: int
+    end_ids: tuple[int, ...]
+    prepend_bos: bool
+    place: Storage
+    step: int | None
+
+    def load_into(self, model: Llama, *, peers: Peers | None = None) -> None:
+        """Fill a model, or this process's part of one, with the weights; every process must call this.
+
+        Raises:
+            ValueError: the weights are incomplete or damaged.
+        """
+        if self.step is not None:
+            load(self.place, model=model, optimizer=None, peers=peers)
+        else:
+            assert isinstance(self.place, LocalStorage)
+            hf.load_weights(model, self.place.path)
+
+
+def open_folder(place: str | Path) -> ModelFolder:
     """Open a Hugging Face folder, a checkpoint, or the newest checkpoint of a run's ``save`` folder.
 
     Checkpoints and runs may also lie in an object store (``s3://bucket/run``).
@@ -55,25 +91,31 @@ def open_model(place: str | Path, *, device: torch.device) -> TrainedModel:
         if not folder.is_dir():
             raise CheckpointError(f"{folder} is no folder")
         if (folder / "config.json").exists():
-            return _open_hf(folder, device)
-    return open_checkpoint(place, device=device)
-
-
-def open_checkpoint(place: str | Path, *, device: torch.device) -> TrainedModel:
-    """Open a checkpoint, or the newest one of a run's ``save`` folder.
-
-    Raises:
-        ValueError: there is none, it is incomplete or damaged.
-    """
+            return _open_hf(folder)
     checkpoint = find_checkpoint(open_storage(place))
     state = read_state(checkpoint)
     with stored_tokenizer(checkpoint, state) as tokenizer:
         info: dict[str, Any] = state["tokenizer"]
-    model = Llama.empty(stored_architecture(state), device=device).eval()
-    load(checkpoint, model=model, optimizer=None)
     prepend_bos = bool(info["prepend_bos"])
     first_id = info["bos_id"] if prepend_bos else info["eod_id"]
-    return TrainedModel(model, tokenizer, first_id, (info["eod_id"],), prepend_bos, checkpoint)
+    ends = (int(info["eod_id"]),)
+    return ModelFolder(
+        stored_architecture(state), tokenizer, first_id, ends, prepend_bos, checkpoint, int(state["step"])
+    )
+
+
+def open_model(place: str | Path, *, device: torch.device) -> TrainedModel:
+    """Open a model of any of the kinds that :func:`open_folder` takes, in one process.
+
+    Raises:
+        ValueError: as there.
+    """
+    folder = open_folder(place)
+    model = Llama.empty(folder.architecture, device=device).eval()
+    folder.load_into(model)
+    return TrainedModel(
+        model, folder.tokenizer, folder.first_id, folder.end_ids, folder.prepend_bos, folder.place
+    )
 
 
 @contextmanager
@@ -94,13 +136,19 @@ def stored_tokenizer(checkpoint: Storage, state: dict[str, Any]) -> Iterator[Tok
         yield tokenizer
 
 
-def _open_hf(folder: Path, device: torch.device) -> TrainedModel:
-    model = Llama.empty(Architecture.from_folder(folder), device=device).eval()
-    hf.load_weights(model, folder)
+def _open_hf(folder: Path) -> ModelFolder:
     tokenizer, prepend_bos = hf_tokenizer(folder)
     bos_id = tokenizer.bos_id
     first_id = bos_id if prepend_bos and bos_id is not None else tokenizer.eod_id
-    return TrainedModel(model, tokenizer, first_id, _end_ids(folder, tokenizer), prepend_bos, open_storage(folder))
+    return ModelFolder(
+        Architecture.from_folder(folder),
+        tokenizer,
+        first_id,
+        _end_ids(folder, tokenizer),
+        prepend_bos,
+        LocalStorage(folder),
+        None,
+    )
 
 
 def hf_tokenizer(folder: Path) -> tuple[Tokenizer, bool]:

@@ -313,6 +313,13 @@ class EvaluationConfig(Section):
     """
     do_eval_at_start: Switch = True
     """Also score it before the first step, so that gains have something to be measured from."""
+    pivots: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()
+    """Languages and sources that must not be forgotten, such as `[eng_Latn, code]`: names or codes of corpora, or
+    sources. What they have lost is shown with every validation."""
+    max_forgetting_percent: Positive | None = None
+    """How much more bits per byte one of the `pivots` may take than before the first step, in percent."""
+    on_forgetting: Literal["warn", "stop"] = "warn"
+    """When one takes more: `warn` and go on, or save and `stop`."""
 
 
 class LoggingConfig(Section):

@@ -169,7 +169,7 @@ class Llama(nn.Module):
         Args:
             inputs: int64 ids ``[batch, sequence]``; or hidden states ``[batch, sequence, hidden]`` of earlier blocks.
             targets: int64 ids ``[batch, sequence]`` that each position should predict; ``IGNORE`` (-100) for none.
-            each: with targets, return the loss of every position instead of their sum (without gradients).
+            each: with targets, return the losses of every position instead of their sum (without gradients).
             first_position: position of the first token, for text that is continued.
             cache: keys and values of the earlier positions.
             last_only: without targets, return the logits of the last position alone.
@@ -179,8 +179,8 @@ class Llama(nn.Module):
 
         Returns:
             Without targets: logits ``[batch, sequence or 1, vocabulary]`` in the dtype of the hidden states.
-            With targets: the summed cross-entropy in nats, a float32 scalar; with ``each``, float32
-            ``[batch, sequence]``.
+            With targets: the summed cross-entropy in nats, a float32 scalar; with ``each``, that of every position's
+            target and of its likeliest token, float32 ``[batch, sequence, 2]``.
 
         Raises:
             ValueError: positions or pattern do not fit the tokens, or a pattern comes with a cache.

@@ -108,28 +108,32 @@ def linear_cross_entropy(
         each: only every position's loss is wanted.
 
     Returns:
-        The sum, a float32 scalar, or None with ``each``; and every position's loss, float32 ``[batch, sequence]``, 0
-        where the target is ignored, without gradients.
+        The sum, a float32 scalar, and every position's loss, float32 ``[batch, sequence]``, 0 where the target is
+        ignored, without gradients. With ``each`` None, and float32 ``[batch, sequence, 2]``: every position's loss,
+        and the loss that its likeliest token would have.
     """
     flat, wanted = hidden.flatten(0, 1), targets.flatten()
     if each:
-        return None, linear_cross_entropy_each(flat, weight, wanted).view(targets.shape)
+        return None, linear_cross_entropy_each(flat, weight, wanted).view(*targets.shape, 2)
     total, losses = _LinearCrossEntropySum.apply(flat, weight, wanted)
     return total, losses.view(targets.shape)
 
 
 @torch.no_grad()
 def linear_cross_entropy_each(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Return every token's cross-entropy in nats, float32 ``[tokens]``; 0 where the target is ignored.
+    """Return every target's cross-entropy, and that of the likeliest token, in nats, float32 ``[tokens, 2]``.
 
-    Arguments are those of :func:`linear_cross_entropy_sum`. No gradient flows.
+    The first is 0 where the target is ignored. Arguments are those of :func:`linear_cross_entropy_sum`. No gradient
+    flows.
     """
     cast = weight.to(hidden.dtype)
-    losses = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
+    losses = torch.empty(hidden.shape[0], 2, dtype=torch.float32, device=hidden.device)
     rows = chunk_rows(weight.shape[0], hidden.device)
     for start in range(0, hidden.shape[0], rows):
         logits = (hidden[start : start + rows] @ cast.t()).float()
-        losses[start : start + rows] = torch.nn.functional.cross_entropy(
-            logits, targets[start : start + rows], ignore_index=IGNORE, reduction="none"
-        )
+        wanted = targets[start : start + rows]
+        normaliser = torch.logsumexp(logits, dim=1)
+        own = normaliser - logits.gather(1, wanted.clamp(min=0).unsqueeze(1)).squeeze(1)
+        losses[start : start + rows, 0] = torch.where(wanted == IGNORE, 0.0, own)
+        losses[start : start + rows, 1] = normaliser - logits.amax(dim=1)
     return losses

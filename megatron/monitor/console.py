@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from megatron.monitor.record import Event
 from megatron.monitor.summary import Row, format_table, macro_means, num_unscored, order_tiers, tier_table
@@ -78,6 +79,8 @@ class Console:
             self._first_validation = rows
         title = f"step {event['step']:,}: validation in {event['seconds']:.1f} s, bits per byte"
         logger.info("%s\n%s", title, validation_table(self._first_validation, rows, tiers=self._tiers))
+        if told := retention_line(event.get("forgetting")):
+            logger.info("%s", told)
 
 
 def start_line(event: Event) -> str:
@@ -100,6 +103,9 @@ def incident_text(event: Event) -> str:
         return f"{event['processes']} processes of an earlier start stood still and were ended: {event['stacks'][0]}"
     if kind == "node_test":
         return str(event["problem"])
+    if kind == "forgetting":
+        lost = ", ".join(f"{name} {percent:+.1f} %" for name, percent in event["corpora"].items())
+        return f"{event['action']}: more than {event['limit']:g} % of bits per byte lost: {lost}"
     what = "the loss or the gradient is not a number" if kind == "not_finite" else f"spike above {event['limit']:.4f}"
     samples = ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in event["samples"][:5])
     corpora = ", ".join(list(event["corpora"])[:5]) + (", ..." if len(event["corpora"]) > 5 else "")
@@ -150,6 +156,20 @@ def validation_table(
             return format_table(lines)
     counts = {name: f"{value:.4f}" for name, value in macro_means(rows, by="tier", tiers=tiers).items()}
     return text_table([("tier", "bits per byte"), *counts.items()], ruled=True)
+
+
+def retention_line(forgetting: Mapping[str, Any] | None) -> str:
+    """Say in one line what has been lost since the beginning; an empty string when nothing has and nobody watches.
+
+    Args:
+        forgetting: that part of a ``validation`` event.
+    """
+    if not forgetting or not (forgetting["worse"] or forgetting["pivots"]):
+        return ""
+    worst = ", ".join(f"{name} {percent:+.1f} %" for name, percent in forgetting["worst"].items())
+    watched = ", ".join(f"{name} {percent:+.1f} %" for name, percent in forgetting["pivots"].items())
+    parts = [f"{forgetting['worse']} corpora are worse than at the beginning" + (f": {worst}" if worst else "")]
+    return "; ".join([*parts, f"watched: {watched}"] if watched else parts)
 
 
 def format_duration(seconds: float) -> str:

@@ -16,8 +16,8 @@ def scalars(event: Event) -> dict[str, float]:
 
     Tags: ``train/loss`` ..., ``train_source/<source>`` and ``train_tier/<tier>`` in nats per token;
     ``validation/bits_per_byte`` (macro mean over all corpora), ``validation_tier/<tier>``,
-    ``validation_source/<source>`` and ``validation_language/<code>`` in bits per byte; ``checkpoint/seconds`` and
-    ``checkpoint/waited_seconds``.
+    ``validation_source/<source>`` and ``validation_language/<code>`` in bits per byte; ``forgetting/percent``,
+    ``forgetting/corpora_worse`` and ``forgetting/<pivot>``; ``checkpoint/seconds`` and ``checkpoint/waited_seconds``.
     """
     kind = event["event"]
     if kind == "train":
@@ -37,6 +37,9 @@ def _of_validation(event: Event) -> dict[str, float]:
     if num_unscored(rows) == len(rows):
         return {}
     values = {"validation/bits_per_byte": macro_mean(score.bits_per_byte for score in scores(rows))}
+    if lost := event.get("forgetting"):
+        values["forgetting/percent"], values["forgetting/corpora_worse"] = lost["percent"], float(lost["worse"])
+        values.update({f"forgetting/{name}": percent for name, percent in lost["pivots"].items()})
     groupings: tuple[tuple[str, Grouping], ...] = (("tier", "tier"), ("source", "source"), ("language", "code"))
     for tag, by in groupings:
         values.update({f"validation_{tag}/{name}": value for name, value in macro_means(rows, by=by).items()})

@@ -156,14 +156,14 @@ class Engine:
 
     @torch.no_grad()
     def score(self, inputs: Tensor, targets: Tensor) -> Tensor | None:
-        """Return the loss of every position of whole rows, or None where it is not known: in stages but the last.
+        """Return how likely the targets of whole rows are, or None where it is not known: in stages but the last.
 
         Args:
             inputs: int64 ``[rows, tokens]``; with sequence parallelism tokens are a multiple of ``tensor``.
             targets: as ``inputs``; ``IGNORE`` for none.
 
         Returns:
-            Nats, float32 ``[rows, tokens]``.
+            Nats of every position's target, and of the model's likeliest token there, float32 ``[rows, tokens, 2]``.
         """
         # Rows of all lengths come here: compiled code would be compiled anew for each.
         with torch.compiler.set_stance("force_eager") if self._execution.compiled else nullcontext():

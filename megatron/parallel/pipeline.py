@@ -152,7 +152,7 @@ class Pipeline:
 
     @torch.no_grad()
     def score(self, inputs: Tensor, targets: Tensor) -> Tensor | None:
-        """Return the loss of every position, float32 ``[rows, tokens]``, in the last process; None in the others."""
+        """Return what :meth:`Engine.score` returns, in the last process; None in the others."""
         mesh, stages = self._mesh, self._mesh.layout.stages
         positions = torch.arange(inputs.shape[1], device=inputs.device).expand(inputs.shape)
         out: Tensor | None = None

@@ -83,9 +83,10 @@ class VocabularyLoss:
         with torch.no_grad():
             flat = (self._axis.gather(hidden, 1) if self._sequence else hidden).flatten(0, 1)
             cast, wanted, losses = rows.to(flat.dtype), targets.flatten(), []
-            for piece, ids in zip(*_pieces(flat, wanted, rows), strict=True):
-                losses.append(torch.where(ids == IGNORE, 0.0, _Piece(piece, cast, ids, self._axis).losses))
-            return None, torch.cat(losses).view(targets.shape)
+            for states, ids in zip(*_pieces(flat, wanted, rows), strict=True):
+                piece = _Piece(states, cast, ids, self._axis)
+                losses.append(torch.stack((torch.where(ids == IGNORE, 0.0, piece.losses), piece.least), dim=1))
+            return None, torch.cat(losses).view(*targets.shape, 2)
 
 
 def _pieces(hidden: Tensor, targets: Tensor, rows: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -98,6 +99,7 @@ class _Piece:
 
     Attributes:
         losses: float32 ``[tokens]``; any number where the target is ignored.
+        least: float32 ``[tokens]``: what they would be for the likeliest tokens.
     """
 
     def __init__(self, hidden: Tensor, rows: Tensor, targets: Tensor, axis: Axis) -> None:
@@ -111,6 +113,7 @@ class _Piece:
         both = axis.sum(torch.stack((sums, wanted)))
         self._normaliser = largest + both[0].log().unsqueeze(1)
         self.losses = self._normaliser.squeeze(1) - both[1]
+        self.least = (self._normaliser - largest).squeeze(1)
 
     def delta(self) -> Tensor:
         """Return the gradient of the sum of losses for this process's logits: softmax - one_hot; 0 if ignored."""

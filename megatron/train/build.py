@@ -8,7 +8,6 @@ from pathlib import Path
 
 from megatron.checkpoint.hf import load_weights
 from megatron.config.derive import architecture_of
-from megatron.config.layout import stage_layers
 from megatron.config.load import effective_settings
 from megatron.config.schema import Config, DataConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from megatron.data.check import tokenizer_problem
@@ -23,10 +22,11 @@ from megatron.monitor.console import Console
 from megatron.monitor.record import Listener, MetricsWriter, read_metrics
 from megatron.monitor.tensorboard import TensorBoardWriter
 from megatron.monitor.wandb import WandbWriter
+from megatron.parallel.build import build_stages
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.parallelize import Execution, parallelize
+from megatron.parallel.parallelize import Execution
 from megatron.parallel.parts import local_part
-from megatron.parallel.pipeline import joined, own_stages, take_stage
+from megatron.parallel.pipeline import joined
 from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.log import get_logger
 
@@ -172,21 +172,7 @@ def build_model(
         The whole model, or the stages of a pipeline that belong to this process.
     """
     architecture = architecture_of(section, vocab_size=vocab_size)
-    if architecture.vocab_size % mesh.layout.tensor:
-        raise ValueError(
-            f"model_parallel_size = {mesh.layout.tensor} does not divide vocab_size = {architecture.vocab_size}. "
-            "Change model_parallel_size, or set a larger vocab_size that is a multiple of it."
-        )
-    layers = stage_layers(architecture, stages=mesh.layout.stages, seq_length=seq_length)
-
-    def stage(number: int) -> Llama:
-        def prepare(model: Llama) -> None:
-            take_stage(model, layers[number], first=number == 0, last=number == len(layers) - 1)
-            parallelize(model, mesh, execution)
-
-        return Llama.empty(architecture, device=mesh.world.device, prepare=prepare)
-
-    stages = [stage(number) for number in own_stages(mesh)]
+    stages = build_stages(architecture, mesh, execution, seq_length=seq_length)
     model = joined(stages)
     if section.hf_model is not None and section.load_weights:
         load_weights(model, Path(section.hf_model))

@@ -23,9 +23,9 @@ from megatron.config.derive import derive_batch
 from megatron.config.layout import Layout
 from megatron.config.load import dump, resolved_name
 from megatron.config.schema import Config
-from megatron.data.mixture import UNTIERED, Row, RunSize
+from megatron.data.mixture import Row, RunSize
 from megatron.data.planning.plan_groups import source_phases
-from megatron.monitor.record import MetricsWriter
+from megatron.monitor.record import MetricsWriter, read_metrics
 from megatron.optim.adamw import build_adamw
 from megatron.optim.schedule import schedule_from
 from megatron.parallel.engine import Engine
@@ -42,6 +42,7 @@ from megatron.train.saving import Saver
 from megatron.train.step import TrainStep
 from megatron.train.step_record import LossGroups, StepRecord
 from megatron.train.stop import StopRequests
+from megatron.train.validation import Validation
 from megatron.train.watchdog import Watchdog, left_stacks
 from megatron.utils.log import get_logger, progress
 
@@ -147,6 +148,10 @@ class Trainer:
         self.watchdog = Watchdog(self.folder / "stacks", rank=world.rank, minutes=config.survival.hang_minutes)
         self.step, self.samples = 0, 0
         self.resumed_from = self._load()
+        self.validation = Validation(
+            config.evaluation, self.data.held_out, self.data.mixture, earlier=self._earlier_validations(),
+            write=self._write,
+        )  # fmt: skip
 
     def _load(self) -> int | None:
         """Take up this run's newest checkpoint, else that of ``load``; return the step that this run resumes from."""
@@ -215,7 +220,7 @@ class Trainer:
 
         Raises:
             ValueError: the data turns out to be damaged.
-            FaultError: too many steps in a row had to be skipped.
+            FaultError: too many steps in a row had to be skipped, or too much was forgotten.
         """
         metrics = open_metrics(self.config, resumed=self.resumed_from is not None) if self.world.is_main else None
         with metrics or nullcontext() as self.metrics:
@@ -261,11 +266,14 @@ class Trainer:
                 leave = train.exit_interval is not None and self.step % train.exit_interval == 0 and not last
                 stop, retry = self._agree()
                 # Whoever is told to stop has minutes, and evaluating may take more.
+                forgotten = None
                 if evaluation.eval_interval and (last or (not stop and self.step % evaluation.eval_interval == 0)):
-                    self._evaluate()
-                if last or leave or stop or retry or self.saver.is_due(self.step):
-                    self._save(last=bool(last or leave or stop), retry=retry)
+                    forgotten = self._evaluate()
+                if last or leave or stop or retry or forgotten or self.saver.is_due(self.step):
+                    self._save(last=bool(last or leave or stop or forgotten), retry=retry)
                 self.saver.report()
+                if forgotten:
+                    raise FaultError(forgotten)
                 if leave or (stop and not last):
                     return "exit_interval" if leave else f"{STOPPED}: {stop}"
         return "finished"
@@ -341,15 +349,20 @@ class Trainer:
         corpora = (self.data.mixture.trained[self.data.order.sample(number).corpus] for number in samples)
         return dict(Counter(corpus.shard.name for corpus in corpora))
 
-    def _evaluate(self) -> None:
-        if self.data.held_out is None:
-            return
-        started = time.perf_counter()
+    def _evaluate(self) -> str | None:
+        """Score the held-out text; return why the run is to stop for what it has forgotten, None when it is not."""
         tokens = self.batch.micro_size * self.config.data.seq_length
-        scores = self.data.held_out.score(self.engine, batch_tokens=tokens, after_batch=self.watchdog.beat)
-        tiers = {corpus.shard.name: corpus.tier for corpus in self.data.mixture.corpora}
-        rows = [{**dataclasses.asdict(score), "tier": tiers.get(score.corpus, UNTIERED)} for score in scores]
-        self._write("validation", rows=rows, seconds=time.perf_counter() - started)
+        return self.validation.run(self.engine, batch_tokens=tokens, after_batch=self.watchdog.beat)
+
+    def _earlier_validations(self) -> list[list[Row]]:
+        """Return what the run that is resumed has recorded."""
+        path = self.folder / "metrics.jsonl"
+
+        def read() -> list[list[Row]]:
+            events = read_metrics(path) if path.exists() else []
+            return [event["rows"] for event in events if event["event"] == "validation"]
+
+        return [] if self.resumed_from is None else self.peers.from_main(read)
 
     def _save(self, *, last: bool, retry: bool) -> None:
         """Begin a save.

@@ -13,7 +13,13 @@ from megatron.evaluation.report.tables import Column, cell, note, section, table
 from megatron.monitor.console import incident_text
 from megatron.monitor.record import KEPT, Event
 
-_KINDS = {"not_finite": "not a number", "spike": "spike", "hang": "hang", "node_test": "machine test"}
+_KINDS = {
+    "not_finite": "not a number",
+    "spike": "spike",
+    "hang": "hang",
+    "node_test": "machine test",
+    "forgetting": "forgetting",
+}
 _MAX_ROWS = 300
 
 

@@ -16,6 +16,7 @@ from megatron.data.indexed import ShardWriter
 from megatron.data.manifest import ShardInfo, TokenizerInfo
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
+from megatron.model.loss import IGNORE
 from megatron.parallel.engine import Engine
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
@@ -78,19 +79,23 @@ class Uniform(nn.Module):
     def forward(self, tokens: Tensor, *, targets: Tensor, each: bool) -> Tensor:
         assert each
         for row, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
-            kept = [target for target in wanted if target >= 0]
-            self.seen.append((row[: len(kept)], kept))
-        return torch.where(targets >= 0, math.log(64), 0.0)
+            end = max(at for at, target in enumerate(wanted) if target >= 0) + 1
+            self.seen.append((row[:end], wanted[:end]))
+        return torch.where(targets >= 0, math.log(64), 0.0).unsqueeze(-1).expand(*targets.shape, 2)
 
 
 @pytest.mark.parametrize("prepend_bos", [True, False])
 def test_every_token_of_the_text_is_scored_once_after_the_right_start(tmp_path: Path, prepend_bos: bool) -> None:
     model = Uniform()
     rows = held_out(tmp_path, prepend_bos=prepend_bos).score(Engine.alone(cast(Llama, model)), batch_tokens=25)
-    scored = sorted(target for _, targets in model.seen for target in targets)
+    scored = sorted(target for _, targets in model.seen for target in targets if target >= 0)
     assert scored == sorted(token for documents in DOCUMENTS.values() for text in documents for token in text)
     first = BOS if prepend_bos else EOD
-    assert all(inputs[0] == first and inputs[1:] == targets[:-1] for inputs, targets in model.seen)
+    for inputs, targets in model.seen:
+        assert inputs[0] == first
+        assert all(
+            target in (IGNORE, token) for token, target in zip(inputs[1:], targets[:-1], strict=True)
+        )
     assert [row.tokens for row in rows] == [4, 37]
     assert [row.nats for row in rows] == pytest.approx([4 * math.log(64), 37 * math.log(64)])
     assert [row.bytes for row in rows] == [50, 50]

@@ -1,0 +1,143 @@
+"""A model of ours for evaluation: from any folder, at any layout."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from megatron.checkpoint.folder import ModelFolder, open_folder
+from megatron.evaluation.language_model import Likelihood, Request
+from megatron.evaluation.windows import cut, longest_first, score_windows
+from megatron.parallel.build import build_stages
+from megatron.parallel.engine import Engine
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
+from megatron.parallel.process import Peers
+from megatron.tokenizer.base import Tokenizer
+
+_MOST_WINDOW_TOKENS = 4096
+_LOOKED_AT_BYTES = 1 << 16
+
+
+class EngineModel:
+    """A :class:`megatron.evaluation.language_model.LanguageModel` of any number of processes.
+
+    Args:
+        engine: with the weights.
+        tokenizer: of the model.
+        first_id: the id that begins a text.
+        end_ids: the ids that end one.
+        batch_tokens: most tokens, padding included, in one forward pass.
+        window_tokens: longest window; the model's positions, and at most 4,096, by default.
+
+    Attributes:
+        tokenizer: as given.
+        max_tokens: longest window.
+        is_main: whether this is the first process.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        *,
+        first_id: int,
+        end_ids: Sequence[int],
+        batch_tokens: int = 8192,
+        window_tokens: int | None = None,
+    ) -> None:
+        positions = engine.model.architecture.max_position_embeddings
+        if window_tokens is not None and not 1 <= window_tokens <= positions:
+            raise ValueError(
+                f"window_tokens = {window_tokens} must be from 1 to {positions}, the model's max_position_embeddings"
+            )
+        self.engine, self.tokenizer = engine, tokenizer
+        self.first_id, self.end_ids = first_id, tuple(end_ids)
+        self.max_tokens = window_tokens or min(positions, _MOST_WINDOW_TOKENS)
+        self.is_main = engine.mesh.world.is_main
+        self._batch_tokens = batch_tokens
+
+    def likelihoods(self, requests: Sequence[Request]) -> list[Likelihood]:
+        """As :meth:`LanguageModel.likelihoods`; a continuation that is longer than a window is read in several."""
+        windows = longest_first(
+            window
+            for number, (context, continuation) in enumerate(requests)
+            for window in cut(
+                np.array([*context, *continuation], dtype=np.int64),
+                group=number,
+                first_id=self.first_id,
+                length=self.max_tokens,
+                start=len(context),
+            )
+        )
+        sums = score_windows(
+            self.engine,
+            windows,
+            num_groups=len(requests),
+            batch_tokens=self._batch_tokens,
+            description="scoring",
+        )
+        return [Likelihood(nats, likeliest == ids) for nats, ids, likeliest in sums.tolist()]
+
+
+def open_engine_model(
+    place: str | Path,
+    *,
+    mesh: Mesh,
+    peers: Peers,
+    execution: Execution,
+    batch_tokens: int = 8192,
+    window_tokens: int | None = None,
+) -> EngineModel:
+    """Open a Hugging Face folder, a checkpoint or a run; every process of the layout calls this.
+
+    Weights are kept in the dtype that is computed in.
+
+    Args:
+        place: as :func:`megatron.checkpoint.folder.open_folder` takes it.
+        mesh: how the processes divide it. Text is divided among those that hold the same part of the model.
+        peers: the same processes.
+        execution: how each of them computes its part.
+        batch_tokens: see :class:`EngineModel`.
+        window_tokens: see there.
+
+    Raises:
+        ValueError: there is no such model, it is damaged, or it cannot be divided so.
+    """
+    folder = open_folder(place)
+    stages = build_stages(
+        folder.architecture, mesh, execution, seq_length=_MOST_WINDOW_TOKENS, dtype=execution.dtype
+    )
+    engine = Engine(stages, mesh, execution=execution, shape=(1, 1), micro_batches=1)
+    folder.load_into(engine.model.eval(), peers=peers)
+    return EngineModel(
+        engine,
+        folder.tokenizer,
+        first_id=folder.first_id,
+        end_ids=folder.end_ids,
+        batch_tokens=batch_tokens,
+        window_tokens=window_tokens,
+    )
+
+
+def identity_of(folder: ModelFolder, *, name: str) -> dict[str, Any]:
+    """Return what tells a model from others in a folder of results, whatever the way to it.
+
+    Args:
+        folder: the model. Of large files size, beginning and end are looked at, which two models hardly share.
+        name: what people call it.
+    """
+    place, found = folder.place, hashlib.sha256()
+    for file, size in sorted(place.sizes().items()):
+        found.update(f"{file} {size}\n".encode())
+        for start in sorted({0, max(0, size - _LOOKED_AT_BYTES)}):
+            buffer = bytearray(min(size - start, _LOOKED_AT_BYTES))
+            place.read_into(file, start, memoryview(buffer))
+            found.update(buffer)
+    return {
+        "name": name, "step": folder.step, "files": found.hexdigest(), "tokenizer": folder.tokenizer.fingerprint
+    }

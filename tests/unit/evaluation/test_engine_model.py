@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from megatron.checkpoint.folder import open_folder
+from megatron.config.layout import Layout
+from megatron.evaluation.engine_model import EngineModel, identity_of, open_engine_model
+from megatron.evaluation.language_model import Request
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
+from megatron.parallel.process import Peers, World
+
+
+def opened(folder: Path, dtype: torch.dtype = torch.float32, **options: int) -> EngineModel:
+    mesh = Mesh(Layout(), World(rank=0, size=1, device=torch.device("cpu")))
+    return open_engine_model(folder, mesh=mesh, peers=Peers(), execution=Execution(dtype), **options)
+
+
+def requests(model: EngineModel, texts: list[str]) -> list[Request]:
+    encoded = [model.tokenizer.encode(text) for text in texts]
+    return [Request(ids[: len(ids) // 3], ids[len(ids) // 3 :]) for ids in encoded]
+
+
+def test_likelihoods_are_those_of_transformers(small_hf: Path, texts: list[str]) -> None:
+    transformers = pytest.importorskip("transformers")
+    ours = opened(small_hf)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(small_hf, dtype=torch.float64)
+    wanted = [request for request in requests(ours, texts) if len(request.context) + len(request.continuation) < 64]
+    assert len(wanted) > 5
+    for request, found in zip(wanted, ours.likelihoods(wanted), strict=True):
+        ids = torch.tensor([[ours.first_id, *request.context, *request.continuation]])
+        with torch.no_grad():
+            chances = torch.log_softmax(theirs(ids).logits[0, :-1], -1)[len(request.context) :]
+        answer = torch.tensor(request.continuation)
+        assert found.nats == pytest.approx(-chances.gather(1, answer[:, None]).sum().item(), rel=1e-5)
+        assert found.is_greedy == bool((chances.argmax(1) == answer).all())
+
+
+def test_batches_change_no_score_and_order_is_kept(small_hf: Path, texts: list[str]) -> None:
+    wanted = requests(opened(small_hf), texts)
+    whole = [found.nats for found in opened(small_hf).likelihoods(wanted)]
+    one_by_one = [found.nats for found in opened(small_hf, batch_tokens=1).likelihoods(wanted)]
+    backwards = [found.nats for found in opened(small_hf).likelihoods(wanted[::-1])][::-1]
+    assert one_by_one == pytest.approx(whole, rel=1e-6) and backwards == pytest.approx(whole, rel=1e-6)
+    assert len(set(whole)) == len(whole)
+
+
+def test_a_model_that_knows_nothing_takes_the_logarithm_of_its_vocabulary(small_hf: Path, texts: list[str]) -> None:
+    model = opened(small_hf)
+    torch.nn.init.zeros_(model.engine.model.head_weight)
+    wanted = requests(model, texts)
+    for request, found in zip(wanted, model.likelihoods(wanted), strict=True):
+        bits = found.nats / math.log(2) / len(request.continuation)
+        assert bits == pytest.approx(math.log2(model.tokenizer.vocab_size), rel=1e-6)
+
+
+def test_what_is_longer_than_a_window_is_scored_whole(small_hf: Path, texts: list[str]) -> None:
+    model = opened(small_hf, window_tokens=16)
+    torch.nn.init.zeros_(model.engine.model.head_weight)
+    ids = model.tokenizer.encode(" ".join(texts))
+    assert len(ids) > 200
+    [long, short] = model.likelihoods([Request(ids[:7], ids[7:]), Request(ids[:-2], ids[-2:])])
+    unit = math.log(model.tokenizer.vocab_size)
+    assert long.nats == pytest.approx((len(ids) - 7) * unit) and short.nats == pytest.approx(2 * unit)
+    with pytest.raises(ValueError, match=r"window_tokens = 65 must be from 1 to 64"):
+        opened(small_hf, window_tokens=65)
+
+
+def test_weights_are_kept_in_the_dtype_that_is_computed_in(small_hf: Path, texts: list[str]) -> None:
+    exact, rounded = opened(small_hf), opened(small_hf, torch.bfloat16)
+    assert {parameter.dtype for parameter in rounded.engine.model.parameters()} == {torch.bfloat16}
+    assert rounded.engine.model.model.rotation_cos.dtype == torch.float32
+    wanted = requests(exact, texts)
+    pairs = zip(exact.likelihoods(wanted), rounded.likelihoods(wanted), strict=True)
+    assert all(one.nats != other.nats and other.nats == pytest.approx(one.nats, rel=0.05) for one, other in pairs)
+
+
+def test_identity_is_that_of_the_files(small_hf: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(small_hf, tmp_path / "copy")
+    same = identity_of(open_folder(small_hf), name="x")
+    assert identity_of(open_folder(copy), name="x") == same and json.dumps(same)
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert identity_of(open_folder(copy), name="x") != same
