@@ -13,6 +13,7 @@ from megatron.corpus.manifest_table import summary_table
 from megatron.corpus.tokenise import TokeniseOptions, TokenizerFile, tokenise_corpora
 from megatron.tokenizer.load import TOKENIZER_TYPES
 from megatron.utils.log import setup_logging
+from megatron.utils.tool import counts_by_name
 
 _SHORT = 15
 
@@ -30,6 +31,10 @@ def parse() -> argparse.Namespace:
     add("--eod-token", help="the token that ends documents, instead of the tokenizer's own")
     add("--prepend-bos", action="store_true", help="begin every document with the beginning-of-text id")
     add("--valid-bytes", type=int, default=16384, help="text to hold out of each corpus for validation; 0 for none")
+    add(
+        "--valid-bytes-for", nargs="+", default=[], metavar="NAME=BYTES",
+        help="the same for some: a corpus, a code or a source, such as eng_Latn=262144 code=262144",
+    )  # fmt: skip
     add("--valid-fraction", type=float, default=0.1, help="hold out at most about this part of a corpus")
     add("--jsonl-keys", nargs="+", default=["text"], help="the JSON field that holds the text")
     add("--dataset-impl", default="mmap", choices=["mmap"])
@@ -59,6 +64,7 @@ def main() -> int:
             options=TokeniseOptions(
                 args.jsonl_keys[0], args.prepend_bos, args.valid_bytes, args.valid_fraction, args.ftfy
             ),
+            valid_bytes_for=counts_by_name(args.valid_bytes_for, option="--valid-bytes-for"),
             workers=args.workers,
             show_progress=args.log_interval > 0,
         )

@@ -240,6 +240,9 @@ class SplitConfig(Section):
 
     valid_bytes: CountOrZero = 16384
     """Text of every corpus to hold out for validation, at least, as far as `max_fraction` allows; 0 for none."""
+    valid_bytes_for: dict[Text, CountOrZero] = Field(default_factory=dict)
+    """The same for some: `{eng_Latn: 262144, code: 262144}`. By the name of a corpus, its code or its source; the name
+    counts before the code, and the code before the source. Give more to what must not be forgotten."""
     test_bytes: CountOrZero = 0
     """Text of every corpus to hold out for a test, likewise."""
     max_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1

@@ -11,6 +11,8 @@ from typing import Literal
 
 import xxhash
 
+from megatron.corpus.pieces import CorpusName
+
 #: Key of the hash when nothing else is asked for.
 KEY = 0x5EED
 
@@ -22,6 +24,23 @@ _SPARE_ENTRIES = 1024
 def text_hash(data: bytes, *, key: int = KEY) -> int:
     """Return the keyed 64-bit hash of a text's UTF-8 bytes."""
     return xxhash.xxh3_64_intdigest(data, seed=key)
+
+
+def bytes_for(corpus: CorpusName, wanted: Mapping[str, int], *, default: int) -> int:
+    """Return how much text of a corpus is to be held out.
+
+    Args:
+        corpus: the corpus.
+        wanted: bytes by name, code or source, of which the first that is there counts.
+        default: bytes for all others.
+    """
+    return next((wanted[key] for key in (corpus.name, corpus.code, corpus.source) if key in wanted), default)
+
+
+def names_of_nothing(wanted: Iterable[str], corpora: Iterable[CorpusName]) -> list[str]:
+    """Return the names that are neither name nor code nor source of any corpus."""
+    known = {key for corpus in corpora for key in (corpus.name, corpus.code, corpus.source)}
+    return sorted(set(wanted) - known)
 
 
 class HeldOutChooser:

@@ -25,6 +25,7 @@ from megatron.config.corpus_schema import CorpusConfig, TokenizerConfig
 from megatron.corpus.document import CorpusError
 from megatron.corpus.engine.run import Runner, unfinished
 from megatron.corpus.engine.task import TaskRecord
+from megatron.corpus.held_out import names_of_nothing
 from megatron.corpus.passes import clean, dedup, read, split
 from megatron.corpus.passes.tokenise import SPLITS, ShardJob, finished, made_from, tokenise_jobs
 from megatron.corpus.pieces import CorpusName, Piece, by_corpus, pieces_of, read_piece
@@ -220,6 +221,8 @@ class Pipeline:
     def _split(self, pieces: list[Piece]) -> list[Piece]:
         config, folder = self.config, self._deduplicated
         candidates, chosen = self._work / "candidates", self._work / "held-out"
+        if names := names_of_nothing(config.split.valid_bytes_for, (piece.corpus for piece in pieces)):
+            _logger.warning("split.valid_bytes_for: no corpus here is %s", ", ".join(names))
         tasks = split.candidates_tasks(folder, pieces, config.split)
         records = self._runner.run("candidates", candidates, tasks)
         choices = split.choose_tasks(candidates, pieces, records, config.split)

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from megatron.corpus.document import CorpusError
 from megatron.corpus.engine.backend import Backend, Here, Pool
 from megatron.corpus.engine.run import Runner
 from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
-from megatron.corpus.held_out import HeldOutChooser, text_hash
+from megatron.corpus.held_out import HeldOutChooser, bytes_for, names_of_nothing, text_hash
 from megatron.corpus.passes.files import HashWork
 from megatron.corpus.passes.tokenise import (
     SPLITS,
@@ -153,6 +154,7 @@ def tokenise_corpora(
     *,
     tokenizer: TokenizerFile,
     options: TokeniseOptions | None = None,
+    valid_bytes_for: Mapping[str, int] = MappingProxyType({}),
     workers: int = 1,
     show_progress: bool = True,
 ) -> Manifest:
@@ -167,6 +169,8 @@ def tokenise_corpora(
             it is the folder of the shards ``<corpus>_<key>_document.*``. The manifest lies in the same folder.
         tokenizer: the tokenizer.
         options: what else decides the shards; None for the defaults.
+        valid_bytes_for: other ``valid_bytes`` for corpora of these names, codes or sources (see
+            :func:`megatron.corpus.held_out.bytes_for`).
         workers: processes; a file is the unit of work.
         show_progress: draw a progress bar on standard error.
 
@@ -182,7 +186,7 @@ def tokenise_corpora(
     if workers < 1:
         raise TokeniseError(f"--workers {workers}: must be at least 1")
     info = TokenizerInfo.of(tokenizer.plain(), prepend_bos=options.prepend_bos)
-    folder, corpora, problems = _plan(inputs, output_prefix, options)
+    folder, corpora, problems = _plan(inputs, output_prefix, options, valid_bytes_for)
     _refuse_other_tokenizers(folder, corpora, options, info)
     if corpora:
         # Runs of several files, side by side, may write into one folder.
@@ -294,7 +298,7 @@ def _scanned(
 
 
 def _plan(
-    inputs: Sequence[Path], output_prefix: Path, options: TokeniseOptions
+    inputs: Sequence[Path], output_prefix: Path, options: TokeniseOptions, valid_bytes_for: Mapping[str, int]
 ) -> tuple[Path, list[_Corpus], list[str]]:
     """Return the folder of the shards, the corpora, and what is wrong with inputs that cannot be used."""
     one_file = len(inputs) == 1 and inputs[0].is_file()
@@ -310,8 +314,11 @@ def _plan(
     owners: dict[Path, Path] = {}
     for files in found:
         name = output_prefix.name if one_file else files.name
-        raw = tuple(RawFile(path, number, options) for number, path in enumerate(files.paths))
-        corpora.append(_Corpus(CorpusName(name, files.source, files.code), raw))
+        corpus = CorpusName(name, files.source, files.code)
+        wanted = bytes_for(corpus, valid_bytes_for, default=options.valid_bytes)
+        own = replace(options, valid_bytes=wanted)
+        raw = tuple(RawFile(path, number, own) for number, path in enumerate(files.paths))
+        corpora.append(_Corpus(corpus, raw))
         for split in reversed(SPLITS):
             prefix = shard_prefix(folder, name, options.text_key, split)
             if prefix in owners:
@@ -320,6 +327,8 @@ def _plan(
                     "tokenise them into different folders"
                 )
             owners[prefix] = files.paths[0]
+    if names := names_of_nothing(valid_bytes_for, (corpus.name for corpus in corpora)):
+        _logger.warning("--valid-bytes-for: no corpus here is %s", ", ".join(names))
     return folder, corpora, problems
 
 

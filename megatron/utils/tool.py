@@ -7,6 +7,24 @@ import sys
 from collections.abc import Callable, Iterable
 
 
+def counts_by_name(arguments: Iterable[str], *, option: str) -> dict[str, int]:
+    """Read ``NAME=COUNT`` arguments.
+
+    Raises:
+        ValueError: listing every argument that is none.
+    """
+    counts, wrong = {}, []
+    for argument in arguments:
+        name, _, count = argument.partition("=")
+        if name and count.isdecimal():
+            counts[name] = int(count)
+        else:
+            wrong.append(argument)
+    if wrong:
+        raise ValueError(f"{option} {' '.join(wrong)}: give NAME=COUNT, such as eng_Latn=262144")
+    return counts
+
+
 def print_lines(answer: Callable[[], Iterable[str]]) -> int:
     """Print the lines of an answer, and return the exit status.
 

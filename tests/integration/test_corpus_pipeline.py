@@ -270,6 +270,11 @@ def test_a_changed_setting_does_only_what_depends_on_it(
     assert not any(done_with().values())
     changed = done_with("split.valid_bytes=1000")
     assert {name for name, count in changed.items() if count} == {"candidates", "held out", "split"}
+    done_with()
+    whole = sum(done_with("split.valid_bytes=1500").values())
+    done_with()
+    name = min(path.name for path in (output / "text").iterdir() if not path.name.startswith("."))
+    assert 0 < sum(done_with(f"split.valid_bytes_for={{{name}: 1500}}").values()) < whole / 2
     changed = done_with("parallel.separator='\\n\\n\\n'")
     assert {name for name, count in changed.items() if count} == {"candidates", "held out", "split"}  # as before
     changed = done_with("filters.limits={min_characters: 100}")

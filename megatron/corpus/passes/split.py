@@ -18,7 +18,7 @@ from megatron.config.corpus_schema import DedupConfig, ParallelConfig, SplitConf
 from megatron.corpus.dedup.closeness import HeldOutGuard
 from megatron.corpus.document import Document
 from megatron.corpus.engine.task import Outputs, Report, Task, TaskRecord, fingerprint_of
-from megatron.corpus.held_out import HeldOutChooser, text_hash
+from megatron.corpus.held_out import HeldOutChooser, bytes_for, text_hash
 from megatron.corpus.pairs.templates import PairTemplate
 from megatron.corpus.pieces import CorpusName, Piece, PieceWriter, by_corpus, read_piece
 from megatron.corpus.tally import Key, Tally
@@ -205,6 +205,12 @@ class _SplitWriter:
         self._writer.add(self._corpus, document, prefix=f"{split}-", size_bytes=counted[1])
 
 
+def settings_of(corpus: CorpusName, settings: SplitConfig) -> SplitConfig:
+    """Return the settings of one corpus, so that those of others do not make it anew."""
+    wanted = bytes_for(corpus, settings.valid_bytes_for, default=settings.valid_bytes)
+    return settings.model_copy(update={"valid_bytes": wanted, "valid_bytes_for": {}})
+
+
 def _chooser(settings: SplitConfig) -> HeldOutChooser:
     return HeldOutChooser(
         valid_bytes=settings.valid_bytes, test_bytes=settings.test_bytes, max_fraction=settings.max_fraction
@@ -222,13 +228,15 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def candidates_tasks(folder: Path, pieces: Sequence[Piece], settings: SplitConfig) -> list[Task]:
     """Return a task for each piece."""
-    fields = settings.model_dump(exclude={"near_held_out"})
+    def fields(piece: Piece) -> Mapping[str, Any]:
+        return settings_of(piece.corpus, settings).model_dump(exclude={"near_held_out", "valid_bytes_for"})
+
     return [
         Task(
             f"{piece.corpus.name}/{piece.stem}",
-            fingerprint_of("candidates", _RECIPE, fields, piece.hash, asdict(piece.corpus)),
+            fingerprint_of("candidates", _RECIPE, fields(piece), piece.hash, asdict(piece.corpus)),
             piece.text_bytes,
-            CandidatesWork(folder, piece, settings),
+            CandidatesWork(folder, piece, settings_of(piece.corpus, settings)),
         )
         for piece in pieces
     ]
@@ -252,7 +260,8 @@ def choose_tasks(
         files = tuple((file, record.result["total_bytes"]) for record in of_pieces for file in record.files)
         size_bytes = sum(size for record in of_pieces for size, _ in record.files.values())
         fingerprint = fingerprint_of("choose", _RECIPE, [record.fingerprint for record in of_pieces])
-        tasks.append(Task(corpus.name, fingerprint, size_bytes, ChooseWork(folder, corpus, files, settings)))
+        work = ChooseWork(folder, corpus, files, settings_of(corpus, settings))
+        tasks.append(Task(corpus.name, fingerprint, size_bytes, work))
     return tasks
 
 
@@ -284,9 +293,11 @@ def split_tasks(
     tasks = []
     for piece in pieces:
         language = tuple(corpus.name for corpus in corpora if corpus.group == piece.corpus.group)
-        fields = [settings.model_dump(), dedup.model_dump(exclude={"scope"}), parallel.model_dump(), explain]
+        own = settings_of(piece.corpus, settings)
+        of_split = own.model_dump(exclude={"valid_bytes_for"})
+        fields = [of_split, dedup.model_dump(exclude={"scope"}), parallel.model_dump(), explain]
         same = [(name, choice_of[name]) for name in language]
         fingerprint = fingerprint_of("split", _RECIPE, fields, same, piece.path, piece.hash, asdict(piece.corpus))
-        work = SplitWork(folder, piece, chosen, language, settings, dedup, parallel, explain)
+        work = SplitWork(folder, piece, chosen, language, own, dedup, parallel, explain)
         tasks.append(Task(f"{piece.corpus.name}/{piece.stem}", fingerprint, piece.text_bytes, work))
     return tasks

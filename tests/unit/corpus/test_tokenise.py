@@ -185,6 +185,26 @@ def test_finished_corpora_are_skipped(
     assert "finished already" not in caplog.text
 
 
+def test_some_corpora_hold_more_out_and_the_others_stay_as_they_are(
+    tmp_path: Path, tokenizer: TokenizerFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="megatron")
+    source, out = corpora(tmp_path / "in"), tmp_path / "out"
+
+    def held_out(**wanted: int) -> dict[str, int]:
+        manifest = tokenise_corpora(
+            [source], out, tokenizer=tokenizer, options=TokeniseOptions(valid_bytes=1, valid_fraction=0.5),
+            valid_bytes_for=wanted, show_progress=False,
+        )  # fmt: skip
+        return {shard.name: shard.documents for shard in manifest.split("valid")}
+
+    few = held_out()
+    more = held_out(eng_Latn=10_000, xyz_Latn=5)
+    assert "3 of 4 corpora are finished already" in caplog.text and "no corpus here is xyz_Latn" in caplog.text
+    assert more["eng_Latn"] > few["eng_Latn"]
+    assert {**more, "eng_Latn": 0} == {**few, "eng_Latn": 0}
+
+
 def test_a_killed_run_leaves_no_manifest_of_what_was_there_before(tmp_path: Path, tokenizer: TokenizerFile) -> None:
     root, out = corpora(tmp_path / "in"), tmp_path / "out"
     run(root, out, tokenizer)
