@@ -83,7 +83,10 @@ def score_windows(
     table = torch.zeros(num_groups, 3, dtype=torch.float64, device=world.device)
     batches = _batches(windows, batch_tokens)
     mine = batches[mesh.scorers.rank :: mesh.scorers.size]
-    for batch in progress(mine, description=description, unit="batch", disable=not world.is_main):
+    bar = progress(
+        mine, description=description, unit="batch", disable=not world.is_main, only_on_a_terminal=True
+    )
+    for batch in bar:
         _score_batch(engine, batch, table)
         after_batch()
     if mesh.layout.stage and len(mine) * mesh.scorers.size < len(batches):
