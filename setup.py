@@ -34,6 +34,11 @@ setup(
         "s3": ["s3fs==2026.9.0"],
         "wandb": ["wandb==0.31.0"],
         "perplexity": ["kenlm==0.3.0"],
+        "bertscore": [
+            "bert-score==0.3.13",
+            'transformers==5.20.2; python_version < "3.11"',
+            'transformers==5.23.0; python_version >= "3.11"',
+        ],
         "test": pinned("requirements-test.txt"),
     },
 )
