@@ -94,10 +94,10 @@ def repetition_4(texts: Texts) -> float:
     if not len(found.number):
         return math.nan
     total = np.bincount(found.text, minlength=len(texts.outputs))
-    different = np.unique(np.stack((found.text, found.number), axis=1), axis=0)[:, 0]
+    numbers = int(found.number.max()) + 1
+    different = np.bincount(np.unique(found.text * numbers + found.number) // numbers, minlength=len(total))
     has_any = total > 0
-    shares = 1 - np.bincount(different, minlength=len(total))[has_any] / total[has_any]
-    return float(shares.mean())
+    return float((1 - different[has_any] / total[has_any]).mean())
 
 
 def self_bleu_signature(script: str | None, settings: MetricSettings) -> str:

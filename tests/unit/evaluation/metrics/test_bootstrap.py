@@ -49,7 +49,7 @@ def test_values_are_ratios_of_sums() -> None:
     assert found == pytest.approx((math.log(0.5),) * 3)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(POSITIVE, POSITIVE), min_size=2, max_size=40), st.integers(1, 100))
 def test_drawing_in_pieces_changes_nothing(pairs: list[tuple[float, float]], size: int) -> None:
     ours, base = zip(*pairs, strict=True)
@@ -99,6 +99,15 @@ def test_what_is_drawn_again_decides_how_wide_the_macro_mean_is() -> None:
     assert width["languages"] == pytest.approx(2 * 1.96 * 0.2 / math.sqrt(40), rel=0.3)
     assert found["languages"] == mean_interval([math.log(ours.sum() / base.sum()) for ours, base in many])
     assert macro_log_ratio_interval(many) == found["both"] != macro_log_ratio_interval(many, seed=1)
+
+
+def test_draws_of_documents_and_languages_are_independent() -> None:
+    rng = np.random.default_rng(6)
+    noisy = [(rng.gamma(1, 1, size=4), rng.gamma(1, 1, size=4)) for _ in range(30)]
+    found = [macro_log_ratio_interval(noisy, seed=seed) for seed in range(8)]
+    middles = [(interval.low + interval.high) / 2 for interval in found]
+    # Were the same draws of documents used in every resample, middles would lie as far apart as the bounds do.
+    assert np.std(middles) < 0.05 * (found[0].high - found[0].low)
 
 
 def test_one_item_says_nothing_about_others() -> None:

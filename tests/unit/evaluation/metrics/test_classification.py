@@ -4,7 +4,7 @@ import math
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.evaluation.metrics.classification import accuracy, exact_match, macro_f1
@@ -33,12 +33,14 @@ def macro_f1_by_definition(chosen: list[str], wanted: list[str]) -> float:
     return sum(scores) / len(scores)
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_macro_f1_is_its_definition(pairs: list[tuple[str, str]]) -> None:
     ours = macro_f1(texts(*((chosen, [wanted]) for chosen, wanted in pairs)))
     assert ours == pytest.approx(macro_f1_by_definition(*map(list, zip(*pairs, strict=True))))
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_labels_agree_with_scikit_learn(peer: ModuleType, pairs: list[tuple[str, str]]) -> None:
     given_texts = texts(*((chosen, [wanted]) for chosen, wanted in pairs))

@@ -4,7 +4,7 @@ import math
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.evaluation.metrics.rouge import f_measure, longest_common_subsequence, rouge_l
@@ -50,6 +50,7 @@ def table_of_common_subsequences(first: list[str], second: list[str]) -> int:
     return row[-1]
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS)
 def test_the_longest_common_subsequence_is_that_of_the_usual_table(first: list[str], second: list[str]) -> None:
     assert longest_common_subsequence(first, second) == table_of_common_subsequences(first, second)
@@ -87,6 +88,7 @@ def test_every_script_without_blanks_is_split() -> None:
     assert {script: len(tokenise(text)) for script, text in letters.items()} == dict.fromkeys(letters, 2)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100))
 def test_tokens_are_lower_case_letters_marks_and_digits(text: str) -> None:
     tokens = tokenise(text)
@@ -97,6 +99,7 @@ def test_tokens_are_lower_case_letters_marks_and_digits(text: str) -> None:
 WORDS = st.lists(st.sampled_from(["the", "cat", "Sat", "on", "mat.", "a", "dog", "—", "ไทย", "кот", "x9"]), max_size=25)
 
 
+@settings(deadline=None)
 @given(WORDS, st.lists(WORDS, min_size=1, max_size=3))
 def test_agrees_with_rouge_score(
     rouge_scorer: ModuleType, output: list[str], references: list[list[str]]
@@ -107,6 +110,7 @@ def test_agrees_with_rouge_score(
     assert rouge_l(Texts([text], [answers], "eng_Latn")) == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="abcXYZ019 .,'-\n", max_size=60))
 def test_ascii_tokens_are_those_of_rouge_score(rouge_scorer: ModuleType, text: str) -> None:
     assert tokenise(text) == rouge_scorer.RougeScorer([])._tokenizer.tokenize(text)

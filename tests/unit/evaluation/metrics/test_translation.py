@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sacrebleu
 import sentencepiece
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.evaluation.metrics import translation
@@ -37,6 +37,7 @@ def spm_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     translation._flores200.cache_clear()
 
 
+@settings(deadline=None)
 @given(ITEMS)
 def test_values_are_those_of_sacrebleu(items: list[tuple[str, list[str]]]) -> None:
     outputs = [output for output, _ in items]
