@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from html import escape
 
 
-def page(*, title: str, header: str, sections: Sequence[tuple[str, str, str]], style: str = "") -> str:
+def page(
+    *, title: str, header: str, sections: Sequence[tuple[str, str, str]], style: str = "", footer: str = ""
+) -> str:
     """Put a page together.
 
     Args:
@@ -19,7 +21,9 @@ def page(*, title: str, header: str, sections: Sequence[tuple[str, str, str]], s
         header: HTML above the sections.
         sections: (anchor, name in the list of sections, HTML).
         style: CSS beside that of every report.
+        footer: last sentence of the page; by default when it was written, and that a run's record is behind it.
     """
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     files = importlib.resources.files("megatron.evaluation.report")
     script = files.joinpath("page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -33,7 +37,7 @@ def page(*, title: str, header: str, sections: Sequence[tuple[str, str, str]], s
         header=header,
         links="".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name, _ in sections),
         sections="\n".join(html for _, _, html in sections),
-        written=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        footer=escape(footer or f"Written {now} from metrics.jsonl. Bits per byte = nats / (ln 2 × UTF-8 bytes)."),
     )
 
 

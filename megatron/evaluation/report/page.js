@@ -50,6 +50,7 @@
     const tiers = Array.from(new Set(Array.from(document.querySelectorAll(".tiername"), (cell) => cell.textContent)));
     const present = new Set(rows.map((entry) => entry.tier));
     tiers.filter((tier) => present.has(tier)).forEach((tier) => select.add(new Option(tier, tier)));
+    select.hidden = select.options.length < 3;
     const filter = () => {
       const words = plain(input.value).split(/\s+/);
       let shown = 0;
@@ -62,6 +63,27 @@
     };
     input.addEventListener("input", filter);
     select.addEventListener("change", filter);
+    // Columns: a narrow screen has no room for values and changes of several models at once.
+    const show = box.querySelector("select.show");
+    if (!show) return;
+    const scroll = box.querySelector(".scroll");
+    const set = () => ["values", "changes"].forEach((name) => scroll.classList.toggle(name, show.value === name));
+    show.hidden = false;
+    if (window.innerWidth < 760) show.value = "changes";
+    show.addEventListener("change", set);
+    set();
+  });
+
+  // Choices: of several parts of the page one is shown.
+  document.querySelectorAll(".choice").forEach((choice) => {
+    const label = choice.querySelector(":scope > .choose");
+    const select = label.querySelector("select");
+    const options = Array.from(choice.querySelectorAll(":scope > .option"));
+    const set = () => options.forEach((option, index) => option.classList.toggle("shown", index === select.selectedIndex));
+    label.hidden = false;
+    choice.classList.add("chosen");
+    select.addEventListener("change", set);
+    set();
   });
 
   // Charts: a line at the pointer and the values there. Charts over the same steps move together.
@@ -119,9 +141,20 @@
     const cross = plot.querySelector(".cross");
     const tip = plot.querySelector(".tip");
     const count = data.labels.length;
-    follow(plot, (at) => {
-      const index = Math.min(count - 1, Math.max(0, Math.floor((at / 100) * count)));
-      const percent = ((index + 0.5) / count) * 100;
+    const ratio = () => plot.clientHeight / plot.clientWidth;
+    // Where dots have places of their own, the nearest on the screen counts.
+    const closest = (at, height) => {
+      let best = 0;
+      let least = Infinity;
+      data.x.forEach((x, index) => {
+        const distance = Math.hypot(x - at, (data.at[index] - height) * ratio());
+        if (distance < least) { least = distance; best = index; }
+      });
+      return best;
+    };
+    if (count) follow(plot, (at, height) => {
+      const index = data.x ? closest(at, height) : Math.min(count - 1, Math.max(0, Math.floor((at / 100) * count)));
+      const percent = data.x ? data.x[index] : ((index + 0.5) / count) * 100;
       cross.style.display = "block";
       cross.style.left = percent + "%";
       tip.textContent = data.labels[index] + "\n" + data.y[index];

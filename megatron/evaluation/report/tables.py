@@ -20,7 +20,7 @@ class Column:
 
 
 def table(
-    columns: Sequence[Column], rows: Sequence[tuple[str, str]], *, searchable: str = "", css: str = ""
+    columns: Sequence[Column], rows: Sequence[tuple[str, str]], *, searchable: str = "", css: str = "", extra: str = ""
 ) -> str:
     """Lay out rows of ready-made cells.
 
@@ -29,6 +29,7 @@ def table(
         rows: (class of the row, its cells as HTML). A row of class ``total`` stays last however the table is sorted.
         searchable: what the rows are, e.g. ``languages``: adds a search box, and lets a long table scroll.
         css: ``long`` lets a long table scroll without one; ``stack`` makes every row a block of text on a phone.
+        extra: HTML behind the search box.
     """
     heads = []
     for column in columns:
@@ -43,7 +44,7 @@ def table(
         search = (
             f'<div class="search"><input type="search" placeholder="Filter {len(rows):,} {escape(searchable)}" '
             f'aria-label="Filter {escape(searchable)}"><select aria-label="Tier"><option value="">all tiers</option>'
-            "</select><output></output></div>"
+            f"</select>{extra}<output></output></div>"
         )
     boxes = f"scroll long {css}".strip() if searchable else f"scroll {css}".strip()
     return (

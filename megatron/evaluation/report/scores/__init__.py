@@ -1,0 +1,1 @@
+"""The report of scores: benchmarks, languages and tiers, models side by side."""

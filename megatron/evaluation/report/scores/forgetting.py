@@ -1,0 +1,90 @@
+"""What a model has forgotten: the pivot languages, the languages that lost most, and how many lost in each tier."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from megatron.evaluation.report.scores.statistics import ALL
+from megatron.evaluation.report.scores.values import UNMAPPED, Language, Row, Table
+
+MOST_LOSERS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A language's value with the base and with a model, and the change between them (:meth:`Table.change`)."""
+
+    language: Language
+    base: float
+    value: float
+    change: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LostShare:
+    """How many languages of a tier, or of all, a model is worse in than the base."""
+
+    name: str
+    languages: int
+    worse: int
+
+    @property
+    def share(self) -> float:
+        """Worse of all."""
+        return self.worse / self.languages
+
+
+@dataclasses.dataclass(frozen=True)
+class Forgetting:
+    """One model against the base, over every language that both can be compared in.
+
+    Attributes:
+        model: its place among the models.
+        pivots: the pivot languages, those that were asked for first, then those of the first tier by code.
+        missing: codes of pivots that were asked for and that one of the two has no comparable value of.
+        losers: the languages that lost most, the worst first, at most :data:`MOST_LOSERS`.
+        shares: by tier, all languages last.
+    """
+
+    model: int
+    pivots: tuple[Pair, ...]
+    missing: tuple[str, ...]
+    losers: tuple[Pair, ...]
+    shares: tuple[LostShare, ...]
+
+
+def forgetting_of(table: Table, model: int, *, pivots: Sequence[str], tiers: Sequence[str]) -> Forgetting:
+    """Compare a model with the base.
+
+    Args:
+        table: of a benchmark.
+        model: place among the models, above 0.
+        pivots: codes of languages that must not get worse.
+        tiers: in their order; the languages of the first are pivots, too.
+    """
+    pairs = {row.language.code: _pair(table, row, model) for row in table.compared([0, model])}
+    first = [name for name in tiers if name != UNMAPPED][:1]
+    chosen = dict.fromkeys([
+        *(code for code in pivots if code in pairs),
+        *(code for code, pair in pairs.items() if pair.language.tier in first),
+    ])  # fmt: skip
+    worse = [pair for pair in pairs.values() if table.is_worse(pair.change)]
+    worse.sort(key=lambda pair: (-abs(pair.change), pair.language.code))
+    groups = [(name, [pair for pair in pairs.values() if pair.language.tier == name]) for name in tiers]
+    shares = [_share(table, name, group) for name, group in [*groups, (ALL, list(pairs.values()))] if group]
+    return Forgetting(
+        model,
+        tuple(pairs[code] for code in chosen),
+        tuple(code for code in pivots if code not in pairs),
+        tuple(worse[:MOST_LOSERS]),
+        tuple(shares),
+    )
+
+
+def _pair(table: Table, row: Row, model: int) -> Pair:
+    return Pair(row.language, row.values[0], row.values[model], table.change(row, model))
+
+
+def _share(table: Table, name: str, pairs: Sequence[Pair]) -> LostShare:
+    return LostShare(name, len(pairs), sum(table.is_worse(pair.change) for pair in pairs))

@@ -1,0 +1,66 @@
+"""The table of all languages of a benchmark: values of every model, and changes against the base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from megatron.evaluation.report.data import language_name
+from megatron.evaluation.report.scale import compact
+from megatron.evaluation.report.scores.forms import change_cell, digits_of, language_cell, value_text
+from megatron.evaluation.report.scores.summary import TableSummary
+from megatron.evaluation.report.scores.values import Row, Table
+from megatron.evaluation.report.tables import Column, cell, table, tier_cell
+
+_COLUMNS = (
+    '<select class="show" aria-label="Columns" hidden><option value="">values and changes</option>'
+    '<option value="changes">changes</option><option value="values">values</option></select>'
+)
+
+
+def language_table(entry: TableSummary, names: Sequence[str], tiers: Mapping[str, str]) -> str:
+    """Lay out a row for each language that any model has; what is in no mean stands aside, in grey.
+
+    Args:
+        entry: the values.
+        names: of the models.
+        tiers: name to class; empty where no tiers are known.
+    """
+    values, present = entry.table, entry.table.present()
+    with_tokens = any(row.language.tokens is not None for row in values.rows)
+    others = [model for model in present if model] if 0 in present else []
+    columns = [Column("Language")]
+    columns += [Column("Tier", "lesser")] if tiers else []
+    columns += [Column("Training tokens", "n lesser")] if with_tokens else []
+    for model in present:
+        columns.append(Column(names[model], "n run val" if model in others else "n run"))
+        columns += [Column("Change", "n dif", hint=f"{names[model]} against {names[0]}")] if model in others else []
+    found = [values.change(row, model) for row in values.rows for model in others]
+    largest = max((abs(change) for change in found if math.isfinite(change)), default=0.0)
+    rows = []
+    for row in sorted(values.rows, key=lambda row: (language_name(row.language.code) or row.language.code)):
+        cells = language_cell(row.language, language_name(row.language.code), row.all_flags)
+        cells += tier_cell(row.language.tier, tiers.get(row.language.tier, "")) if tiers else ""
+        cells += _tokens(row.language.tokens) if with_tokens else ""
+        cells += _values(values, row, present, others, largest)
+        rows.append(("" if values.is_usable(row, present) else "aside", cells))
+    return table(columns, rows, searchable="languages", css="scores", extra=_COLUMNS if others else "")
+
+
+def _values(values: Table, row: Row, present: Sequence[int], others: Sequence[int], largest: float) -> str:
+    digits, cells = digits_of(values), ""
+    for model in present:
+        text = cell(value_text(row.values[model], digits))
+        cells += _also(text, "val") if model in others else text
+        if model in others:
+            cells += _also(change_cell(values, values.change(row, model), digits, largest), "dif")
+    return cells
+
+
+def _tokens(tokens: int | None) -> str:
+    return _also(cell("–") if tokens is None else cell(compact(tokens), tokens), "lesser")
+
+
+def _also(html: str, css: str) -> str:
+    """Give a cell one more class."""
+    return html.replace('class="n', f'class="n {css}', 1)

@@ -1,0 +1,74 @@
+"""All benchmarks and models at a glance, and what is known of the models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from megatron.evaluation.report.scores.forms import change_cell, digits_of, title_of, value_text
+from megatron.evaluation.report.scores.summary import Summary, TableSummary
+from megatron.evaluation.report.tables import Column, cell, note, section, table
+
+_MAX_CHARACTERS = 200
+
+
+def overview_section(summary: Summary) -> str:
+    """Return the table of benchmarks and models: means over the languages that all models can be compared in."""
+    names = summary.evaluation.names
+    columns = [Column("Benchmark"), Column("Metric"), Column("Languages", "n"), Column("Left out", "n")]
+    columns.append(Column(names[0], "n run", hint="the base"))
+    for name in names[1:]:
+        columns += [Column(name, "n run"), Column("Change", "n", hint=f"{name} against {names[0]}")]
+    rows = [("", _overview_cells(entry)) for entry in summary.main]
+    lead = (
+        f"Means over the languages that all models can be compared in, each with the same weight. Changes are against "
+        f"{names[0]}: for losses (bits per byte, NLL) the geometric mean of the languages' ratios, for all else the "
+        "mean difference. An arrow points to where a metric is better."
+    )
+    ignored = summary.evaluation.ignored
+    passed = note("Passed over in tables, being no language: " + "; ".join(ignored) + ".") if ignored else ""
+    return section("overview", "Overview", lead, table(columns, rows, css="overview") + passed)
+
+
+def models_section(summary: Summary) -> str:
+    """Return what tells the models apart."""
+    rows = []
+    for number, model in enumerate(summary.evaluation.models):
+        told = "; ".join(f"{key}: {value}" for key, value in model.facts.items() if key != "name")
+        cut = told if len(told) <= _MAX_CHARACTERS else f"{told[:_MAX_CHARACTERS]} …"
+        role = ' <span class="flag">base</span>' if not number else ""
+        rows.append((
+            "",
+            f'<td class="setting"><bdi>{escape(model.name)}</bdi>{role}</td><td class="setting"><bdi>'
+            f'{escape(model.origin)}</bdi></td><td class="value"><bdi>{escape(cut) or "–"}</bdi></td>',
+        ))  # fmt: skip
+    columns = [Column("Model", sortable=False), Column("From", sortable=False), Column("What it is", sortable=False)]
+    return section("models", "Models", "", table(columns, rows))
+
+
+def _overview_cells(entry: TableSummary) -> str:
+    values, total, digits = entry.table, entry.total, digits_of(entry.table)
+    cells = (
+        f'<td class="setting"><a href="#{anchor(values.benchmark)}"><bdi>{escape(values.benchmark)}</bdi></a></td>'
+        f"<td><bdi>{escape(title_of(values))}</bdi></td>"
+        + cell(f"{total.languages:,}") + cell(f"{total.left_out:,}") + mean_cells(entry, total.means[:1])
+    )  # fmt: skip
+    changes = [change.change for change in total.changes if change is not None and math.isfinite(change.change)]
+    largest = max(map(abs, changes), default=0.0)
+    for mean, change in zip(total.means[1:], total.changes[1:], strict=True):
+        cells += cell(value_text(mean, digits))
+        cells += change_cell(values, math.nan if change is None else change.change, digits, largest)
+    return cells
+
+
+def mean_cells(entry: TableSummary, means: Sequence[float]) -> str:
+    """Return a cell for each mean of a metric."""
+    digits = digits_of(entry.table)
+    return "".join(cell(value_text(mean, digits)) for mean in means)
+
+
+def anchor(benchmark: str) -> str:
+    """Return the anchor of a benchmark's section; whatever its name is, the anchor is harmless."""
+    safe = (letter if letter.isascii() and letter.isalnum() else f"-{ord(letter):x}-" for letter in benchmark)
+    return "b-" + "".join(safe)
