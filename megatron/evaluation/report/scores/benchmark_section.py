@@ -143,8 +143,8 @@ def _change_columns(entry: TableSummary) -> list[Column]:
         changes = [
             Column("Change", "n", hint="geometric mean of the languages' ratios, less 1"),
             Column("95% interval", "n", sortable=False, hint="of the change, over languages"),
-            Column("Geometric mean ratio", "n", hint="exp of the mean over languages of the log-ratio"),
-            Column("Mean ratio", "n", hint="mean over languages of the ratio"),
+            Column("Ratio, geometric mean", "n", hint="exp of the mean over languages of the log-ratio"),
+            Column("Ratio, mean", "n", hint="mean over languages of the ratio"),
             Column("Ratio of sums", "n", hint="languages with large losses count most"),
         ]
     else:

@@ -53,6 +53,7 @@ def scores_json(summary: Summary) -> bytes:
         "tiers": {"from": evaluation.tiers_origin, "order": evaluation.tiers},
         "pivots": summary.pivots,
         "ignored": evaluation.ignored,
+        "other_scripts": evaluation.other_scripts,
         "tables": [_table(summary, entry) for entry in summary.tables],
     }
     return orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from megatron.evaluation.report.data import language_name
-from megatron.evaluation.report.scores.forgetting import MOST_LOSERS, Forgetting, Pair
+from megatron.evaluation.report.scores.forgetting import MOST_LOSERS, Forgetting, LostShare, Pair
 from megatron.evaluation.report.scores.forms import (
     change_cell,
     change_text,
@@ -16,10 +16,9 @@ from megatron.evaluation.report.scores.forms import (
     title_of,
     value_text,
 )
-from megatron.evaluation.report.scores.statistics import ALL
 from megatron.evaluation.report.scores.summary import Summary, TableSummary
 from megatron.evaluation.report.scores.values import Table
-from megatron.evaluation.report.tables import Column, cell, note, percent, section, table, tier_cell
+from megatron.evaluation.report.tables import Column, cell, note, section, table, tier_cell
 
 
 def forgetting_section(summary: Summary, tiers: Mapping[str, str]) -> str:
@@ -48,20 +47,14 @@ def _shares(entries: Sequence[TableSummary], names: Sequence[str]) -> str:
     models = sorted({found.model for entry in entries for found in entry.forgetting})
     columns = [Column("Benchmark")]
     for model in models:
-        columns += [Column(f"Worse: {names[model]}", "n run"), Column("of", "n"), Column("Share", "n")]
+        columns += [Column(names[model], "n run"), Column("Share", "n")]
     rows = []
     for entry in entries:
         cells = f'<td class="setting"><bdi>{escape(entry.table.benchmark)}</bdi></td>'
         by_model = {found.model: found for found in entry.forgetting}
         for model in models:
-            total = next((share for share in by_model[model].shares if share.name == ALL), None) if (
-                model in by_model
-            ) else None  # fmt: skip
-            cells += (
-                cell("–") * 3
-                if total is None
-                else cell(f"{total.worse:,}") + cell(f"{total.languages:,}") + cell(percent(total.share), total.share)
-            )
+            found = by_model.get(model)
+            cells += _share_cells(found.shares[-1] if found and found.shares else None)
         rows.append(("", cells))
     return f"<h3>Languages that got worse</h3>{table(columns, rows, css='tight')}"
 
@@ -106,7 +99,7 @@ def _pair_cells(values: Table, pair: Pair, digits: int, largest: float) -> str:
 def _tier_shares(entry: TableSummary, names: Sequence[str], tiers: Mapping[str, str]) -> str:
     columns = [Column("Tier")]
     for found in entry.forgetting:
-        columns += [Column(f"Worse: {names[found.model]}", "n run"), Column("of", "n"), Column("Share", "n")]
+        columns += [Column(names[found.model], "n run"), Column("Share", "n")]
     by_model = [{share.name: share for share in found.shares[:-1]} for found in entry.forgetting]
     shared = list(dict.fromkeys(name for of in by_model for name in of))
     ordered = [name for name in tiers if name in shared]
@@ -114,14 +107,15 @@ def _tier_shares(entry: TableSummary, names: Sequence[str], tiers: Mapping[str, 
     for name in ordered:
         cells = tier_cell(name, tiers[name])
         for of in by_model:
-            share = of.get(name)
-            cells += (
-                cell("–") * 3
-                if share is None
-                else cell(f"{share.worse:,}") + cell(f"{share.languages:,}") + cell(percent(share.share), share.share)
-            )
+            cells += _share_cells(of.get(name))
         rows.append(("", cells))
     return f"<h3>Languages that got worse, by tier</h3>{table(columns, rows, css='tight')}"
+
+
+def _share_cells(share: LostShare | None) -> str:
+    if share is None:
+        return cell("–") * 2
+    return cell(f"{share.worse:,} of {share.languages:,}", share.worse) + cell(f"{share.share:.1%}", share.share)
 
 
 def _losers(values: Table, found: Forgetting, names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from megatron.evaluation.report.scores.alike import unlike_settings
 from megatron.evaluation.report.scores.directions import is_loss, known_direction
 from megatron.evaluation.report.scores.published import read_published
 from megatron.evaluation.report.scores.tiers import Tiers
-from megatron.evaluation.report.scores.values import UNMAPPED, Evaluation, Model, Row, Table
+from megatron.evaluation.report.scores.values import UNMAPPED, Evaluation, Model, Row, Table, subject_of
 from megatron.evaluation.results import Score, read_model, read_scores
 
 _TABLES = (".csv", ".tsv")
@@ -154,8 +154,18 @@ def _join(found: _Found, chosen: Sequence[str], tiers: Tiers) -> Evaluation:
         order.append(UNMAPPED)
     return Evaluation(
         tuple(found.models[name] for name in chosen), tuple(tables), tuple(dict.fromkeys(order)), tiers.origin, notes,
-        dict(found.ignored),
+        dict(found.ignored), _other_scripts(tables, tiers),
     )  # fmt: skip
+
+
+def _other_scripts(tables: Sequence[Table], tiers: Tiers) -> dict[str, list[str]]:
+    """Return the codes without a tier whose language has one in another script: one of the two may be a mistake."""
+    by_language: dict[str, list[str]] = {}
+    for code in sorted(tiers.languages):
+        by_language.setdefault(code.partition("_")[0], []).append(code)
+    codes = {row.language.code for table in tables for row in table.rows if row.language.tier == UNMAPPED}
+    near = {code: by_language.get(subject_of(code).partition("_")[0], []) for code in sorted(codes)}
+    return {code: others for code, others in near.items() if others and code not in tiers.languages}
 
 
 def _tables(benchmark: str, columns: Sequence[Mapping[str, Score]], tiers: Tiers) -> list[Table]:

@@ -28,6 +28,9 @@ def overview_section(summary: Summary) -> str:
     )
     ignored = summary.evaluation.ignored
     passed = note("Passed over in tables, being no language: " + "; ".join(ignored) + ".") if ignored else ""
+    near = summary.evaluation.other_scripts
+    told = ", ".join(f"{code} ({', '.join(others)})" for code, others in near.items())
+    passed += note(f"Without a tier, though their language has one in another script: {told}.") if near else ""
     return section("overview", "Overview", lead, table(columns, rows, css="overview") + passed)
 
 

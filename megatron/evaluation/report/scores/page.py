@@ -52,7 +52,7 @@ def _header(summary: Summary, others: str) -> str:
     ]
     if evaluation.tiers:
         unmapped = sum(language.tier == UNMAPPED for language in languages.values())
-        facts.append(("Tiers", f"{evaluation.tiers_origin}; {unmapped:,} languages without one"))
+        facts += [("Tiers", evaluation.tiers_origin), ("Languages without a tier", f"{unmapped:,}")]
     return (
         f'<p class="kicker">Evaluation</p><h1><bdi>{escape(others)}</bdi> against '
         f"<bdi>{escape(evaluation.models[0].name)}</bdi></h1>{facts_list(facts)}"

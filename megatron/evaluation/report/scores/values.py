@@ -128,6 +128,7 @@ class Evaluation:
         tiers_origin: the name of that file; empty likewise.
         notes: what a reader must know of a benchmark, such as settings that differ between models.
         ignored: what was found in tables and is no language, with its count.
+        other_scripts: codes without a tier, with the codes of the same language that have one.
     """
 
     models: tuple[Model, ...]
@@ -136,6 +137,7 @@ class Evaluation:
     tiers_origin: str = ""
     notes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     ignored: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    other_scripts: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
