@@ -44,16 +44,17 @@ def bits(language: str, value: float, **changes: object) -> Score:
     return Score("texts", language, {"bits_per_byte": value}, "bits_per_byte", False, 9, **changes)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two models: in ours English got worse, Amharic is lossy and Tibetan is missing; of texts, all is there."""
+    folder = tmp_path_factory.mktemp("results")
     base = write_results(
-        tmp_path / "base", [accuracy(code, 0.4) for code in CODES] + [bits(code, 2.0) for code in CODES]
+        folder / "base", [accuracy(code, 0.4) for code in CODES] + [bits(code, 2.0) for code in CODES]
     )
     ours = [accuracy(code, 0.3 if code == "eng_Latn" else 0.6) for code in CODES[:4]]
     ours += [accuracy("amh_Ethi", 0.9, flags=("lossy",))]
     ours += [bits(code, 2.5 if code == "eng_Latn" else 1.0) for code in CODES]
-    return base, write_results(tmp_path / "ours", ours)
+    return base, write_results(folder / "ours", ours)
 
 
 def test_the_page_the_csv_the_json_and_the_markdown_tell_the_same(tmp_path: Path, folders: tuple[Path, Path]) -> None:
@@ -182,7 +183,8 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, folders: tuple[Path
     made = []
     for number in range(2):
         out = tmp_path / str(number)
-        write_scores_report(folders, output=out / "r.html", csv=out / "r.csv", json=out / "r.json", markdown=out / "r.md")
+        files = {name: out / f"r.{name}" for name in ("csv", "json", "markdown")}
+        write_scores_report(folders, output=out / "r.html", **files)
         made.append([path.read_bytes() for path in sorted(out.iterdir())])
     assert made[0] == made[1]
 
@@ -248,10 +250,11 @@ def test_the_command_line_says_what_is_wrong(
 def test_mistakes_are_told_in_words(
     tmp_path: Path, folders: tuple[Path, Path], inputs: list[str], options: dict, message: str
 ) -> None:
+    known = dict(zip(("base", "ours"), folders, strict=True))
     (tmp_path / "strange.csv").write_text("code,a\neng_Latn,1\n", encoding="utf-8")
     write_results(tmp_path / "odd", [Score("texts", "eng_Latn", {"nll": 1.0}, "nll", False, 1)])
     with pytest.raises(ValueError, match=message):
-        write_scores_report([tmp_path / name for name in inputs], output=tmp_path / "r.html", **options)
+        write_scores_report([known.get(n, tmp_path / n) for n in inputs], output=tmp_path / "r.html", **options)
     assert not (tmp_path / "r.html").exists()
 
 
