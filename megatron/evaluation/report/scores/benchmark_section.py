@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from megatron.evaluation.report.scores.forms import (
+    also,
     change_cell,
     choice,
     codes_text,
@@ -97,13 +98,14 @@ def _means_table(
     digits, largest, present = digits_of(entry.table), _largest(lines), entry.table.present()
     columns = [Column(label), Column("Languages", "n")]
     for model in present:
-        columns.append(Column(names[model], "n run"))
+        columns.append(Column(names[model], "n run lesser" if model and 0 in present else "n run"))
         columns += [Column("Change", "n", hint=f"{names[model]} against {names[0]}")] if model and 0 in present else []
     rows = []
     for line in lines:
         cells = tier_cell(line.name, _dot(line, entry, tiers)) + cell(f"{line.languages:,}")
         for model in present:
-            cells += cell(value_text(line.means[model], digits))
+            text = cell(value_text(line.means[model], digits))
+            cells += also(text, "lesser") if model and 0 in present else text
             change = line.changes[model]
             if model and 0 in present:
                 cells += change_cell(entry.table, math.nan if change is None else change.change, digits, largest)
@@ -118,19 +120,19 @@ def _by(
     compared = [model for model, change in enumerate(entry.total.changes) if change is not None]
     if not compared:
         return ""
-    digits, largest = digits_of(entry.table), _largest(lines)
+    largest = _largest(lines)
     options = []
     for model in compared:
         columns = [
-            Column(label), Column("Languages", "n"), Column("Left out", "n"), Column(names[0], "n run"),
-            Column(names[model], "n run"), *_change_columns(entry),
+            Column(label), Column("Languages", "n"), Column("Left out", "n lesser"), *_change_columns(entry)[:1],
+            Column(names[0], "n run"), Column(names[model], "n run"), *_change_columns(entry)[1:],
         ]  # fmt: skip
         rows = [
             (
                 "total" if line is entry.total else "",
                 tier_cell(line.name, _dot(line, entry, tiers)) + cell(f"{line.languages:,}")
-                + cell(f"{line.left_out:,}") + cell(value_text(line.means[0], digits))
-                + cell(value_text(line.means[model], digits)) + _change_cells(entry, line.changes[model], largest),
+                + also(cell(f"{line.left_out:,}"), "lesser")
+                + _change_cells(entry, line.changes[model], largest, means=(line.means[0], line.means[model])),
             )
             for line in lines
         ]  # fmt: skip
@@ -155,11 +157,15 @@ def _change_columns(entry: TableSummary) -> list[Column]:
     return [*changes, Column("Improved", "n"), Column("Worse", "n")]
 
 
-def _change_cells(entry: TableSummary, change: Change | None, largest: float) -> str:
-    if change is None:
-        return cell("–") * len(_change_columns(entry))
+def _change_cells(
+    entry: TableSummary, change: Change | None, largest: float, *, means: Sequence[float] = ()
+) -> str:
+    """Return the cells of :func:`_change_columns`, with those of means behind the first."""
     digits = digits_of(entry.table)
-    cells = change_cell(entry.table, change.change, digits, largest)
+    values = "".join(cell(value_text(mean, digits)) for mean in means)
+    if change is None:
+        return cell("–") + values + cell("–") * (len(_change_columns(entry)) - 1)
+    cells = change_cell(entry.table, change.change, digits, largest) + values
     cells += cell(interval_text(entry.table, change, digits))
     if entry.table.is_loss:
         ratios = (math.exp(change.change), change.mean_ratio, change.ratio_of_sums)

@@ -12,6 +12,7 @@ from megatron.evaluation.report.scale import Bounds, Format, compact, percent_x,
 
 _MARGIN = 0.08  # of a lane, on both sides
 _BINS = 12
+_LEAST = 20  # dots behind a median
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _box(number: int, css: str, ys: Sequence[float], span: Bounds, bounds: Bound
 
 def _medians(points: Sequence[tuple[float, float]]) -> list[tuple[float, float | None]]:
     """Return the medians of equally many neighbours each; nothing where there are too few to say anything."""
-    bins = min(_BINS, len(points) // 5)
+    bins = min(_BINS, len(points) // _LEAST)
     if bins < 2:
         return []
     ends = [(number + 1) * len(points) // bins for number in range(bins)]

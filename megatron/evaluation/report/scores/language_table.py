@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from megatron.evaluation.report.data import language_name
 from megatron.evaluation.report.scale import compact
-from megatron.evaluation.report.scores.forms import change_cell, digits_of, language_cell, value_text
+from megatron.evaluation.report.scores.forms import also, change_cell, digits_of, language_cell, value_text
 from megatron.evaluation.report.scores.summary import TableSummary
 from megatron.evaluation.report.scores.values import Row, Table
 from megatron.evaluation.report.tables import Column, cell, table, tier_cell
@@ -51,16 +51,11 @@ def _values(values: Table, row: Row, present: Sequence[int], others: Sequence[in
     digits, cells = digits_of(values), ""
     for model in present:
         text = cell(value_text(row.values[model], digits))
-        cells += _also(text, "val") if model in others else text
+        cells += also(text, "val") if model in others else text
         if model in others:
-            cells += _also(change_cell(values, values.change(row, model), digits, largest), "dif")
+            cells += also(change_cell(values, values.change(row, model), digits, largest), "dif")
     return cells
 
 
 def _tokens(tokens: int | None) -> str:
-    return _also(cell("–") if tokens is None else cell(compact(tokens), tokens), "lesser")
-
-
-def _also(html: str, css: str) -> str:
-    """Give a cell one more class."""
-    return html.replace('class="n', f'class="n {css}', 1)
+    return also(cell("–") if tokens is None else cell(compact(tokens), tokens), "lesser")

@@ -47,7 +47,7 @@ def models_section(summary: Summary) -> str:
             f'{escape(model.origin)}</bdi></td><td class="value"><bdi>{escape(cut) or "–"}</bdi></td>',
         ))  # fmt: skip
     columns = [Column("Model", sortable=False), Column("From", sortable=False), Column("What it is", sortable=False)]
-    return section("models", "Models", "", table(columns, rows))
+    return section("models", "Models", "", table(columns, rows, css="stack"))
 
 
 def _overview_cells(entry: TableSummary) -> str:

@@ -12,7 +12,7 @@ from megatron.evaluation.report.scores.gains_section import gains_section
 from megatron.evaluation.report.scores.intervals import RESAMPLES
 from megatron.evaluation.report.scores.overview_section import anchor, models_section, overview_section
 from megatron.evaluation.report.scores.summary import Summary
-from megatron.evaluation.report.scores.values import UNMAPPED
+from megatron.evaluation.report.scores.values import UNMAPPED, subject_of
 
 _FOOTER = (
     "Means give every language the same weight. Intervals: 95%, percentile bootstrap over languages, "
@@ -43,7 +43,7 @@ def render_scores(summary: Summary) -> str:
 
 def _header(summary: Summary, others: str) -> str:
     evaluation = summary.evaluation
-    languages = {row.language.code: row.language for table in evaluation.tables for row in table.rows}
+    languages = {subject_of(row.language.code): row.language for table in evaluation.tables for row in table.rows}
     facts = [
         ("Models", f"{len(evaluation.models):,}"),
         ("Benchmarks", f"{len(evaluation.main_tables):,}"),
