@@ -9,8 +9,8 @@ from megatron.evaluation.report.page import tier_classes
 from megatron.evaluation.report.scores.benchmark_section import benchmark_section
 from megatron.evaluation.report.scores.forgetting_section import forgetting_section
 from megatron.evaluation.report.scores.gains_section import gains_section
-from megatron.evaluation.report.scores.intervals import RESAMPLES
 from megatron.evaluation.report.scores.overview_section import anchor, models_section, overview_section
+from megatron.evaluation.report.scores.statistics import RESAMPLES
 from megatron.evaluation.report.scores.summary import Summary
 from megatron.evaluation.report.scores.values import UNMAPPED, subject_of
 

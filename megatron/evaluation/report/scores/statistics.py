@@ -6,11 +6,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
-from megatron.evaluation.report.scores.intervals import Interval
+from megatron.evaluation.metrics.bootstrap import mean_interval
 from megatron.evaluation.report.scores.values import Language, Row, Table
 from megatron.monitor.summary import macro_mean
 
 ALL = "all"
+
+RESAMPLES = 1000
+"""How often the languages of a group are drawn again for the interval of a mean over them."""
 
 GroupBy = Callable[[Language], str]
 
@@ -58,7 +61,7 @@ class Line:
 
 
 def group_lines(
-    table: Table, *, by: GroupBy, order: Sequence[str] = (), interval: Interval | None = None
+    table: Table, *, by: GroupBy, order: Sequence[str] = (), intervals: bool = False
 ) -> list[Line]:
     """Summarise every group of languages.
 
@@ -66,18 +69,18 @@ def group_lines(
         table: of a benchmark and metric.
         by: gives the group of a language.
         order: of the groups; others follow, those with most languages first.
-        interval: of the mean change; None makes none.
+        intervals: whether to make confidence intervals of the mean changes.
     """
     groups: dict[str, list[Row]] = {name: [] for name in order}
     for row in table.rows:
         groups.setdefault(by(row.language), []).append(row)
     rest = sorted((name for name in groups if name not in order), key=lambda name: (-len(groups[name]), name))
-    return [_line(table, name, groups[name], interval) for name in [*order, *rest] if groups[name]]
+    return [_line(table, name, groups[name], intervals) for name in [*order, *rest] if groups[name]]
 
 
-def total_line(table: Table, *, interval: Interval | None = None) -> Line:
+def total_line(table: Table, *, intervals: bool = False) -> Line:
     """Summarise all languages."""
-    return _line(table, ALL, table.rows, interval)
+    return _line(table, ALL, table.rows, intervals)
 
 
 def mean_ranks(table: Table) -> list[float]:
@@ -93,7 +96,7 @@ def mean_ranks(table: Table) -> list[float]:
     return [macro_mean(ranks.get(model, ())) for model in range(len(table.rows[0].values))]
 
 
-def _line(table: Table, name: str, rows: Sequence[Row], interval: Interval | None) -> Line:
+def _line(table: Table, name: str, rows: Sequence[Row], intervals: bool) -> Line:
     present = table.present()
     compared = [row for row in rows if table.is_usable(row, present)]
     models = range(len(rows[0].values))
@@ -101,15 +104,17 @@ def _line(table: Table, name: str, rows: Sequence[Row], interval: Interval | Non
         macro_mean(row.values[model] for row in compared) if model in present else math.nan for model in models
     )
     changes = tuple(
-        _change(table, compared, model, interval) if model and compared and {0, model} <= set(present) else None
+        _change(table, compared, model, intervals) if model and compared and {0, model} <= set(present) else None
         for model in models
     )
     return Line(name, len(compared), len(rows) - len(compared), means, changes)
 
 
-def _change(table: Table, rows: Sequence[Row], model: int, interval: Interval | None) -> Change:
+def _change(table: Table, rows: Sequence[Row], model: int, intervals: bool) -> Change:
     changes = [table.change(row, model) for row in rows]
-    low, high = interval(changes) if interval else (math.nan, math.nan)
+    low = high = math.nan
+    if intervals:
+        _, low, high = mean_interval(changes, resamples=RESAMPLES)
     ratio = sums = math.nan
     if table.is_loss:
         ratio = macro_mean(row.values[model] / row.values[0] for row in rows)

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 
 from megatron.evaluation.report.scores.forgetting import Forgetting, forgetting_of
-from megatron.evaluation.report.scores.intervals import Interval
 from megatron.evaluation.report.scores.statistics import Line, group_lines, mean_ranks, total_line
 from megatron.evaluation.report.scores.values import LOSSY, Evaluation, Table
 
@@ -54,36 +53,35 @@ class Summary:
         return [summary for summary in self.tables if summary.table.is_main]
 
 
-def summarise(evaluation: Evaluation, *, pivots: Sequence[str], interval: Interval) -> Summary:
+def summarise(evaluation: Evaluation, *, pivots: Sequence[str]) -> Summary:
     """Make every number of the report.
 
     Args:
         evaluation: the values.
         pivots: codes of languages that must not get worse. The languages of the first tier are pivots, too.
-        interval: makes the confidence interval of a mean over languages.
     """
     return Summary(
-        evaluation, tuple(_summary(evaluation, table, pivots, interval) for table in evaluation.tables), tuple(pivots)
+        evaluation, tuple(_summary(evaluation, table, pivots) for table in evaluation.tables), tuple(pivots)
     )
 
 
-def _summary(evaluation: Evaluation, table: Table, pivots: Sequence[str], interval: Interval) -> TableSummary:
+def _summary(evaluation: Evaluation, table: Table, pivots: Sequence[str]) -> TableSummary:
     models = range(len(evaluation.models))
     with_source = any(row.language.source for row in table.rows)
     tiers = (
-        group_lines(table, by=lambda language: language.tier, order=evaluation.tiers, interval=interval)
+        group_lines(table, by=lambda language: language.tier, order=evaluation.tiers, intervals=True)
         if evaluation.tiers
         else []
     )
     scripts = group_lines(table, by=lambda language: language.script) if table.is_main else []
     sources = (
-        group_lines(table, by=lambda language: language.source or _UNKNOWN_SOURCE, interval=interval)
+        group_lines(table, by=lambda language: language.source or _UNKNOWN_SOURCE, intervals=True)
         if table.is_main and with_source
         else []
     )
     compared = [model for model in models[1:] if {0, model} <= set(table.present())] if table.is_main else []
     return TableSummary(
-        table, total_line(table, interval=interval), tuple(tiers), tuple(scripts), tuple(sources),
+        table, total_line(table, intervals=True), tuple(tiers), tuple(scripts), tuple(sources),
         tuple(mean_ranks(table)),
         tuple(tuple(row.language.code for row in table.rows if _lacks(row.values[model])) for model in models),
         tuple(tuple(row.language.code for row in table.rows if LOSSY in row.flags[model]) for model in models),

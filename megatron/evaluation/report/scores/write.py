@@ -7,7 +7,6 @@ from pathlib import Path
 
 from megatron.evaluation.report.scores.export import scores_csv, scores_json
 from megatron.evaluation.report.scores.inputs import load_evaluation
-from megatron.evaluation.report.scores.intervals import mean_interval
 from megatron.evaluation.report.scores.markdown import scores_markdown
 from megatron.evaluation.report.scores.page import render_scores
 from megatron.evaluation.report.scores.summary import summarise
@@ -46,7 +45,7 @@ def write_scores_report(
     """
     known = read_tiers(tiers) if tiers is not None else None
     evaluation = load_evaluation(inputs, tiers=known, names=names, models=models, table_metric=table_metric)
-    summary = summarise(evaluation, pivots=pivots, interval=mean_interval)
+    summary = summarise(evaluation, pivots=pivots)
     write_text(output, render_scores(summary))
     if csv is not None:
         write_text(csv, scores_csv(summary))

@@ -129,6 +129,15 @@ def test_directions(metric: str, higher: bool | None, loss: bool) -> None:
     assert (known_direction(metric), is_loss(metric)) == (higher, loss)
 
 
+def test_directions_are_those_of_the_metrics() -> None:
+    pytest.importorskip("sacrebleu", reason="needs sacrebleu, which the metrics of texts are made with")
+    from megatron.evaluation.metrics.registry import METRICS
+
+    assert {name: known_direction(name) for name in METRICS} == {
+        name: metric.higher_is_better for name, metric in METRICS.items()
+    }
+
+
 def test_tiers_of_a_table_join_the_rows_of_a_language(tmp_path: Path) -> None:
     path = write(
         tmp_path / "t.tsv", "# MaLA", "language\ttokens\tsource\ttier", "swh_Latn\t10\tmonolingual\tlow",

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron.evaluation.report.scores.inputs import load_evaluation
-from megatron.evaluation.report.scores.intervals import mean_interval
 from megatron.evaluation.report.scores.statistics import group_lines, mean_ranks, total_line
 from megatron.evaluation.report.scores.summary import Summary, summarise
 from megatron.evaluation.report.scores.tiers import read_tiers
@@ -51,7 +50,7 @@ def emma(shared: Path) -> Summary:
     paths = [shared / "data" / "emma_results" / f"nll_{name}.csv" for name in GOLDEN]
     tiers = read_tiers(shared / "data" / "mala" / "languages.tsv")
     evaluation = load_evaluation(paths, tiers=tiers, models=[BASE, EMMA])
-    return summarise(evaluation, pivots=["eng_Latn"], interval=mean_interval)
+    return summarise(evaluation, pivots=["eng_Latn"])
 
 
 def test_the_published_tables_by_tier(emma: Summary) -> None:
@@ -143,10 +142,14 @@ def test_ranks_share_where_values_are_equal() -> None:
     assert mean_ranks(table_of(rows, higher=False, loss=True)) == [pytest.approx(1.75), pytest.approx(2.25), 2.0]
 
 
-def test_an_interval_holds_the_mean_and_shrinks_with_more_languages() -> None:
-    few, many = [0.0, 1.0] * 5, [0.0, 1.0] * 500
-    (low, high), (narrow_low, narrow_high) = mean_interval(few), mean_interval(many)
-    assert low < narrow_low < 0.5 < narrow_high < high
-    assert narrow_high - narrow_low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(1000), rel=0.15)
-    assert mean_interval(few) == mean_interval(few)
-    assert all(map(math.isnan, mean_interval([1.0])))
+def test_an_interval_is_of_the_changes_and_is_always_the_same() -> None:
+    rows = [(1.0, 2.0 + number % 2, 1.0, False, "low") for number in range(400)]
+    table = table_of(rows, higher=True, loss=False)
+    change = total_line(table, intervals=True).changes[1]
+    assert change is not None
+    assert change == total_line(table, intervals=True).changes[1]
+    assert change.low < change.change == 1.5 < change.high
+    assert change.high - change.low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(400), rel=0.15)
+    alone = total_line(table_of(rows[:1], higher=True, loss=False), intervals=True).changes[1]
+    assert alone is not None
+    assert (alone.change, math.isnan(alone.low), math.isnan(alone.high)) == (1.0, True, True)
