@@ -9,6 +9,7 @@ from html import escape
 from megatron.evaluation.report.scores.forms import (
     also,
     change_cell,
+    change_column,
     choice,
     codes_text,
     digits_of,
@@ -98,14 +99,14 @@ def _means_table(
     digits, largest, present = digits_of(entry.table), _largest(lines), entry.table.present()
     columns = [Column(label), Column("Languages", "n")]
     for model in present:
-        columns.append(Column(names[model], "n run lesser" if model and 0 in present else "n run"))
-        columns += [Column("Change", "n", hint=f"{names[model]} against {names[0]}")] if model and 0 in present else []
+        columns.append(Column(names[model], "n run lesser" if 0 in present else "n run"))
+        columns += [change_column(names[model], names[0])] if model and 0 in present else []
     rows = []
     for line in lines:
         cells = tier_cell(line.name, _dot(line, entry, tiers)) + cell(f"{line.languages:,}")
         for model in present:
             text = cell(value_text(line.means[model], digits))
-            cells += also(text, "lesser") if model and 0 in present else text
+            cells += also(text, "lesser") if 0 in present else text
             change = line.changes[model]
             if model and 0 in present:
                 cells += change_cell(entry.table, math.nan if change is None else change.change, digits, largest)

@@ -7,7 +7,7 @@ from html import escape
 
 from megatron.evaluation.report.scores.statistics import Change
 from megatron.evaluation.report.scores.values import Language, Table
-from megatron.evaluation.report.tables import signed_percent
+from megatron.evaluation.report.tables import Column, signed_percent
 
 _ARROWS = {True: "↑", False: "↓"}
 
@@ -55,6 +55,12 @@ def change_cell(table: Table, change: float, digits: int, largest: float) -> str
         f'<td class="n chg {css}" style="--w:{width:.0f}%" data-v="{change:.5g}">'
         f"{escape(change_text(table, change, digits))}</td>"
     )
+
+
+def change_column(name: str, base: str, css: str = "n") -> Column:
+    """Return the head of a model's changes, which names the model wherever its values beside them are not shown."""
+    who = f'<span class="who"><bdi>{escape(name)}</bdi></span>'
+    return Column("Change", css, hint=f"{name} against {base}", key=who)
 
 
 def also(html: str, css: str) -> str:

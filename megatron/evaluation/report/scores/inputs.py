@@ -12,7 +12,7 @@ from megatron.evaluation.report.data import ReportError
 from megatron.evaluation.report.runs import unique_names
 from megatron.evaluation.report.scores.alike import unlike_settings
 from megatron.evaluation.report.scores.directions import is_loss, known_direction
-from megatron.evaluation.report.scores.published import read_published
+from megatron.evaluation.report.scores.published import LARGEST, read_published
 from megatron.evaluation.report.scores.tiers import Tiers
 from megatron.evaluation.report.scores.values import UNMAPPED, Evaluation, Model, Row, Table, subject_of
 from megatron.evaluation.results import Score, read_model, read_scores
@@ -104,6 +104,7 @@ def _wrong_types(path: Path, scores: Sequence[Score]) -> list[str]:
         or not isinstance(score.higher_is_better, bool)
         or not all(isinstance(flag, str) for flag in score.flags)
         or not isinstance(score.settings, Mapping)
+        or any(abs(value) > LARGEST for value in score.metrics.values())
     ]
     return [f"{path}: no score: {score.benchmark!r}, {score.language!r}; evaluate it again" for score in wrong[:1]]
 

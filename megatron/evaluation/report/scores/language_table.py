@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from megatron.evaluation.report.data import language_name
 from megatron.evaluation.report.scale import compact
-from megatron.evaluation.report.scores.forms import also, change_cell, digits_of, language_cell, value_text
+from megatron.evaluation.report.scores.forms import (
+    also,
+    change_cell,
+    change_column,
+    digits_of,
+    language_cell,
+    value_text,
+)
 from megatron.evaluation.report.scores.summary import TableSummary
 from megatron.evaluation.report.scores.values import Row, Table
 from megatron.evaluation.report.tables import Column, cell, table, tier_cell
@@ -34,9 +41,11 @@ def language_table(entry: TableSummary, names: Sequence[str], tiers: Mapping[str
     columns += [Column("Training tokens", "n lesser")] if with_tokens else []
     for model in present:
         columns.append(Column(names[model], "n run val" if model in others else "n run"))
-        columns += [Column("Change", "n dif", hint=f"{names[model]} against {names[0]}")] if model in others else []
-    found = [values.change(row, model) for row in values.rows for model in others]
-    largest = max((abs(change) for change in found if math.isfinite(change)), default=0.0)
+        columns += [change_column(names[model], names[0], "n dif")] if model in others else []
+    found = [abs(values.change(row, model)) for row in values.rows for model in others]
+    # A few extremes must not make all other bars invisible; theirs are cut.
+    finite = sorted(change for change in found if math.isfinite(change))
+    largest = finite[int(0.97 * (len(finite) - 1))] if finite else 0.0
     rows = []
     for row in sorted(values.rows, key=lambda row: (language_name(row.language.code) or row.language.code)):
         cells = language_cell(row.language, language_name(row.language.code), row.all_flags)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from html import escape
 
-from megatron.evaluation.report.scores.forms import change_cell, digits_of, title_of, value_text
+from megatron.evaluation.report.scores.forms import also, change_cell, digits_of, title_of, value_text
 from megatron.evaluation.report.scores.summary import Summary, TableSummary
 from megatron.evaluation.report.tables import Column, cell, note, section, table
 
@@ -16,7 +15,7 @@ _MAX_CHARACTERS = 200
 def overview_section(summary: Summary) -> str:
     """Return the table of benchmarks and models: means over the languages that all models can be compared in."""
     names = summary.evaluation.names
-    columns = [Column("Benchmark"), Column("Metric"), Column("Languages", "n"), Column("Left out", "n")]
+    columns = [Column("Benchmark"), Column("Metric"), Column("Languages", "n lesser"), Column("Left out", "n lesser")]
     columns.append(Column(names[0], "n run", hint="the base"))
     for name in names[1:]:
         columns += [Column(name, "n run"), Column("Change", "n", hint=f"{name} against {names[0]}")]
@@ -55,7 +54,8 @@ def _overview_cells(entry: TableSummary) -> str:
     cells = (
         f'<td class="setting"><a href="#{anchor(values.benchmark)}"><bdi>{escape(values.benchmark)}</bdi></a></td>'
         f"<td><bdi>{escape(title_of(values))}</bdi></td>"
-        + cell(f"{total.languages:,}") + cell(f"{total.left_out:,}") + mean_cells(entry, total.means[:1])
+        + also(cell(f"{total.languages:,}"), "lesser") + also(cell(f"{total.left_out:,}"), "lesser")
+        + cell(value_text(total.means[0], digits))
     )  # fmt: skip
     changes = [change.change for change in total.changes if change is not None and math.isfinite(change.change)]
     largest = max(map(abs, changes), default=0.0)
@@ -63,12 +63,6 @@ def _overview_cells(entry: TableSummary) -> str:
         cells += cell(value_text(mean, digits))
         cells += change_cell(values, math.nan if change is None else change.change, digits, largest)
     return cells
-
-
-def mean_cells(entry: TableSummary, means: Sequence[float]) -> str:
-    """Return a cell for each mean of a metric."""
-    digits = digits_of(entry.table)
-    return "".join(cell(value_text(mean, digits)) for mean in means)
 
 
 def anchor(benchmark: str) -> str:

@@ -17,6 +17,9 @@ _MAX_BYTES = 1 << 26
 _MISSING = ("", "-", "–", "—", "nan", "NaN", "n/a", "N/A")
 _MOST_SHOWN = 20
 
+LARGEST = 1e100
+"""Largest value that any metric has; sums of such values are still finite."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Published:
@@ -120,7 +123,8 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    # Python would read 1_000 as a number; a program that writes tables does not mean one.
+    return number if abs(number) <= LARGEST and "_" not in text else None
 
 
 def _repeated(names: Sequence[str]) -> list[str]:

@@ -50,6 +50,7 @@ def read_tiers(path: Path) -> Tiers:
         rows: Sequence[Mapping[str, Any]] = run.planned or run.used
         if not rows:
             raise ReportError(f"{path}: the record holds no mixture, so no tiers; give a table of tiers")
+        _check_rows(path, rows)
     elif path.suffix == ".json":
         rows = _mixture_rows(path)
     else:
@@ -86,16 +87,17 @@ def _mixture_rows(path: Path) -> list[Mapping[str, Any]]:
         rows = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
         raise ReportError(f"{path}: not valid JSON ({error}); give the mixture.json of a checkpoint") from None
-    texts = ("code", "source")
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict)
-        and all(isinstance(row.get(name), str) for name in texts)
-        and isinstance(row.get("tier"), str | None)
-        and isinstance(row.get("tokens"), int)
+    _check_rows(path, rows)
+    return list(rows)
+
+
+def _check_rows(path: Path, rows: object) -> None:
+    types = {"code": str, "source": str, "tier": str | None, "tokens": int}
+    if not isinstance(rows, Sequence) or not all(
+        isinstance(row, dict) and all(isinstance(row.get(name, ...), kind) for name, kind in types.items())
         for row in rows
     ):
         raise ReportError(f"{path}: no mixture; its rows have `code`, `tier`, `source` and `tokens`")
-    return rows
 
 
 def _table_rows(path: Path) -> list[Mapping[str, Any]]:

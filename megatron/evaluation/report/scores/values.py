@@ -80,7 +80,7 @@ class Table:
 
     def is_usable(self, row: Row, models: Sequence[int]) -> bool:
         """Return whether these models have a value that can be compared: finite, not lossy, and no loss of 0."""
-        return all(
+        return bool(models) and all(
             math.isfinite(row.values[model])
             and LOSSY not in row.flags[model]
             and (row.values[model] > 0 or not self.is_loss)

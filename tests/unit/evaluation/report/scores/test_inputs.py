@@ -102,6 +102,8 @@ def test_the_metric_is_told_by_the_name_or_by_the_user(tmp_path: Path) -> None:
         (["code,a", "english,1"], "neither the first row nor the first column holds corpus codes"),
         (["code,a"], "it has 1 row"),
         (["code,a", "eng_Latn,inf"], "'inf' is no number"),
+        (["code,a", "eng_Latn,1e300"], "'1e300' is no number"),
+        (["code,a", "eng_Latn,1_000"], "'1_000' is no number"),
         (["model,eng_Latn", ",2"], "a model has no name"),
     ],
 )

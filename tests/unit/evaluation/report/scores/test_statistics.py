@@ -108,7 +108,7 @@ def test_every_language_is_counted_once_and_means_are_of_those_that_all_have(
 ) -> None:
     table = table_of(rows, higher=higher, loss=loss and not higher)
     present = table.present()
-    usable = [row for row in rows if all(math.isfinite(row[m]) for m in present) and not (row[3] and 1 in present)]
+    usable = [r for r in rows if present and all(math.isfinite(r[m]) for m in present) and not (r[3] and 1 in present)]
     lines = group_lines(table, by=lambda language: language.tier, order=["high"])
     total = total_line(table)
     assert sum(line.languages + line.left_out for line in lines) == len(rows)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import random
 import re
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron.evaluation.report.data import language_name
+from megatron.evaluation.report.data import ReportError, language_name
 from megatron.evaluation.report.scores.write import write_scores_report
 from megatron.evaluation.results import ResultsFolder, Score
 from tests.unit.evaluation.report.test_write import Page
@@ -139,6 +140,33 @@ def test_settings_that_differ_are_told(tmp_path: Path) -> None:
     write_scores_report([base, ours], output=tmp_path / "r.html")
     told = "ours was not scored like base: shots differs in 2 languages (3 there, here 5)."
     assert told in Page(tmp_path / "r.html").words
+
+
+def test_sources_of_the_training_text_are_told_apart(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+    lines = ["code\ttier\tsource", *(f"{code}\tlow\tmonolingual" for code in CODES[:5]), "swh_Latn\tlow\tbilingual"]
+    (tmp_path / "t.tsv").write_text("\n".join(lines), encoding="utf-8")
+    write_scores_report(folders, tiers=tmp_path / "t.tsv", output=tmp_path / "r.html", json=tmp_path / "r.json")
+    texts = json.loads((tmp_path / "r.json").read_bytes())["tables"][2]
+    assert {line["name"]: line["languages"] for line in texts["sources"]} == {
+        "monolingual": 4, "bilingual + monolingual": 1, "not known": 1,
+    }  # fmt: skip
+    assert "By source of the training text" in Page(tmp_path / "r.html").words
+
+
+def test_a_metric_without_any_value_is_there_and_compares_nothing(tmp_path: Path) -> None:
+    def score(value: float) -> Score:
+        return Score("xlsum", "swh_Latn", {"rouge_l": value, "bertscore": math.nan}, "rouge_l", True, 3)
+
+    folders = [write_results(tmp_path / name, [score(value)]) for name, value in (("a", 0.1), ("b", 0.2))]
+    write_scores_report(folders, output=tmp_path / "r.html", json=tmp_path / "r.json")
+    tables = json.loads((tmp_path / "r.json").read_bytes())["tables"]
+    assert [(table["metric"], table["all"]["languages"]) for table in tables] == [("rouge_l", 1), ("bertscore", 0)]
+
+
+def test_a_value_beyond_all_sense_is_refused(tmp_path: Path) -> None:
+    folders = [write_results(tmp_path / name, [bits("swh_Latn", value)]) for name, value in (("a", 1.0), ("b", 1e300))]
+    with pytest.raises(ReportError, match="no score: 'texts', 'swh_Latn'; evaluate it again"):
+        write_scores_report(folders, output=tmp_path / "r.html")
 
 
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
