@@ -96,7 +96,7 @@ def _means_table(
     label: str, lines: Sequence[Line], entry: TableSummary, names: Sequence[str], tiers: Mapping[str, str]
 ) -> str:
     """Lay out the means of all models and their changes, a row for each group."""
-    digits, largest, present = digits_of(entry.table), _largest(lines), entry.table.present()
+    digits, largest, present = digits_of(entry.table), _largest(lines), entry.table.present
     columns = [Column(label), Column("Languages", "n")]
     for model in present:
         columns.append(Column(names[model], "n run lesser" if 0 in present else "n run"))

@@ -19,8 +19,7 @@ def title_of(table: Table) -> str:
 
 def digits_of(table: Table) -> int:
     """Return how many decimals the values of a metric are shown with: rates and bits per byte four, others two."""
-    largest = max((abs(value) for row in table.rows for value in row.values if math.isfinite(value)), default=0.0)
-    return 4 if largest <= 1.5 or (table.is_loss and largest < 20) else 2
+    return 4 if table.largest <= 1.5 or (table.is_loss and table.largest < 20) else 2
 
 
 def value_text(value: float, digits: int) -> str:

@@ -33,7 +33,7 @@ def language_table(entry: TableSummary, names: Sequence[str], tiers: Mapping[str
         names: of the models.
         tiers: name to class; empty where no tiers are known.
     """
-    values, present = entry.table, entry.table.present()
+    values, present = entry.table, entry.table.present
     with_tokens = any(row.language.tokens is not None for row in values.rows)
     others = [model for model in present if model] if 0 in present else []
     columns = [Column("Language")]

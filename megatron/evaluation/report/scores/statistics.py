@@ -85,7 +85,7 @@ def total_line(table: Table, *, intervals: bool = False) -> Line:
 
 def mean_ranks(table: Table) -> list[float]:
     """Return the mean rank of each model over the languages that all can be compared in; 1 is best, equals share."""
-    present, rows = table.present(), table.compared()
+    present, rows = table.present, table.compared()
     ranks: dict[int, list[float]] = {model: [] for model in present}
     for row in rows:
         for model in present:
@@ -97,7 +97,7 @@ def mean_ranks(table: Table) -> list[float]:
 
 
 def _line(table: Table, name: str, rows: Sequence[Row], intervals: bool) -> Line:
-    present = table.present()
+    present = table.present
     compared = [row for row in rows if table.is_usable(row, present)]
     models = range(len(rows[0].values))
     means = tuple(

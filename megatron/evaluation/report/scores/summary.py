@@ -79,7 +79,7 @@ def _summary(evaluation: Evaluation, table: Table, pivots: Sequence[str]) -> Tab
         if table.is_main and with_source
         else []
     )
-    compared = [model for model in models[1:] if {0, model} <= set(table.present())] if table.is_main else []
+    compared = [model for model in models[1:] if {0, model} <= set(table.present)] if table.is_main else []
     return TableSummary(
         table, total_line(table, intervals=True), tuple(tiers), tuple(scripts), tuple(sources),
         tuple(mean_ranks(table)),

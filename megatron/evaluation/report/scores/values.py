@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -73,10 +74,16 @@ class Table:
     is_loss: bool
     rows: tuple[Row, ...]
 
+    @functools.cached_property
     def present(self) -> list[int]:
-        """Return the models that have any value, as places in the rows."""
+        """The models that have any value, as places in the rows."""
         count = len(self.rows[0].values) if self.rows else 0
         return [model for model in range(count) if any(math.isfinite(row.values[model]) for row in self.rows)]
+
+    @functools.cached_property
+    def largest(self) -> float:
+        """The largest value of any model in any language, its sign aside."""
+        return max((abs(value) for row in self.rows for value in row.values if math.isfinite(value)), default=0.0)
 
     def is_usable(self, row: Row, models: Sequence[int]) -> bool:
         """Return whether these models have a value that can be compared: finite, not lossy, and no loss of 0."""
@@ -88,8 +95,8 @@ class Table:
         )
 
     def compared(self, models: Sequence[int] | None = None) -> list[Row]:
-        """Return the rows in which these models can be compared; by default all that are :meth:`present`."""
-        chosen = self.present() if models is None else models
+        """Return the rows in which these models can be compared; by default all that are :attr:`present`."""
+        chosen = self.present if models is None else models
         return [row for row in self.rows if self.is_usable(row, chosen)]
 
     def change(self, row: Row, model: int) -> float:

@@ -107,7 +107,7 @@ def test_every_language_is_counted_once_and_means_are_of_those_that_all_have(
     rows: list, higher: bool, loss: bool
 ) -> None:
     table = table_of(rows, higher=higher, loss=loss and not higher)
-    present = table.present()
+    present = table.present
     usable = [r for r in rows if present and all(math.isfinite(r[m]) for m in present) and not (r[3] and 1 in present)]
     lines = group_lines(table, by=lambda language: language.tier, order=["high"])
     total = total_line(table)
