@@ -5,16 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_LOSSES = ("nll", "bits_per", "nats_per", "bpb", "bpc", "perplexity", "byte_perplexity", "word_perplexity", "loss")
-_LOWER = (*_LOSSES, "self_bleu", "repetition", "empty_rate", "off_target_rate", "brier_score", "ter", "wer", "cer")
+_LOSSES = (
+    "nll", "bits_per", "answer_bits_per", "nats_per", "bpb", "bpc", "perplexity", "byte_perplexity", "word_perplexity",
+    "loss",
+)  # fmt: skip
+_LOWER = (
+    *_LOSSES, "self_bleu", "repetition", "empty_rate", "off_target_rate", "lossy", "brier_score", "ter", "wer", "cer",
+)  # fmt: skip
 _HIGHER = (
     "acc", "accuracy", "exact_match", "macro_f1", "f1", "bleu", "chrf", "spbleu", "rouge", "bertscore", "pass",
-    "distinct", "information_parity",
+    "distinct", "information_parity", "bytes_per_token",
 )  # fmt: skip
 
 
 def known_direction(metric: str) -> bool | None:
-    """Return whether larger values of a metric are better; None where its name says nothing."""
+    """Return whether larger values of a metric are better; None where its name says nothing, or names no metric.
+
+    Beside metrics results hold counts (``tokens``) and standard errors (``acc_stderr``), which no model is better in.
+    """
+    if metric.endswith("_stderr"):
+        return None
     if _begins_with(metric, _LOWER):
         return False
     return True if _begins_with(metric, _HIGHER) else None

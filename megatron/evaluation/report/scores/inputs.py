@@ -147,8 +147,12 @@ def _join(found: _Found, chosen: Sequence[str], tiers: Tiers) -> Evaluation:
         columns = [
             {language: score for (name, language), score in scores.items() if name == benchmark} for scores in held
         ]
-        tables += _tables(benchmark, columns, tiers)
+        made, uncompared = _tables(benchmark, columns, tiers)
+        tables += made
         notes[benchmark] = unlike_settings(columns, chosen)
+        if uncompared:
+            told = ", ".join(sorted(uncompared))
+            notes[benchmark].append(f"In the results, but not compared, since no model is better in it: {told}.")
     used = dict.fromkeys(row.language.tier for table in tables for row in table.rows)
     order = [name for name in tiers.order if name in used]
     if tiers.languages and UNMAPPED in used:
@@ -169,20 +173,25 @@ def _other_scripts(tables: Sequence[Table], tiers: Tiers) -> dict[str, list[str]
     return {code: others for code, others in near.items() if others and code not in tiers.languages}
 
 
-def _tables(benchmark: str, columns: Sequence[Mapping[str, Score]], tiers: Tiers) -> list[Table]:
-    """Return a table for each metric of a benchmark, the main one first."""
+def _tables(
+    benchmark: str, columns: Sequence[Mapping[str, Score]], tiers: Tiers
+) -> tuple[list[Table], list[str]]:
+    """Return a table for each metric of a benchmark, the main one first, and the names of what is no metric."""
     scores = [score for column in columns for score in column.values()]
     main = scores[0].main
     if any((score.main, score.higher_is_better) != (main, scores[0].higher_is_better) for score in scores):
         told = sorted({f"{score.main} ({'higher' if score.higher_is_better else 'lower'})" for score in scores})
         raise ReportError(f"{benchmark}: main metrics differ between scores: {', '.join(told)}; evaluate alike")
-    metrics = dict.fromkeys([main, *(name for score in scores for name in score.metrics)])
+    found = dict.fromkeys(name for score in scores for name in score.metrics if name != main)
+    others = {name: known_direction(name) for name in found}
+    directions = {main: scores[0].higher_is_better, **{name: way for name, way in others.items() if way is not None}}
     codes = sorted({score.language for score in scores})
-    return [_table(benchmark, metric, main, scores[0].higher_is_better, codes, columns, tiers) for metric in metrics]
+    tables = [_table(benchmark, name, name == main, way, codes, columns, tiers) for name, way in directions.items()]
+    return tables, [name for name, way in others.items() if way is None]
 
 
 def _table(
-    benchmark: str, metric: str, main: str, main_is_higher: bool, codes: Sequence[str],
+    benchmark: str, metric: str, is_main: bool, higher: bool, codes: Sequence[str],
     columns: Sequence[Mapping[str, Score]], tiers: Tiers,
 ) -> Table:  # fmt: skip
     rows = []
@@ -191,7 +200,4 @@ def _table(
         values = tuple(math.nan if score is None else score.metrics.get(metric, math.nan) for score in scores)
         flags = tuple(frozenset[str]() if score is None else frozenset(score.flags) for score in scores)
         rows.append(Row(tiers.language(code), values, flags))
-    direction = main_is_higher if metric == main else known_direction(metric)
-    # What is not known by name is taken to be of the kind of the main metric.
-    higher = main_is_higher if direction is None else direction
-    return Table(benchmark, metric, metric == main, higher, is_loss(metric) and not higher, tuple(rows))
+    return Table(benchmark, metric, is_main, higher, is_loss(metric) and not higher, tuple(rows))

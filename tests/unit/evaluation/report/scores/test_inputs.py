@@ -125,6 +125,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("accuracy", True, False), ("chrf++", True, False), ("self_bleu_published", False, False),
         ("terms", None, False), ("pass@10", True, False), ("rouge_l", True, False), ("empty_rate", False, False),
         ("accent", None, False),
+        ("acc_stderr", None, False), ("answer_bits_per_byte", False, True), ("bytes", None, False),
     ],
 )  # fmt: skip
 def test_directions(metric: str, higher: bool | None, loss: bool) -> None:

@@ -163,6 +163,18 @@ def test_a_metric_without_any_value_is_there_and_compares_nothing(tmp_path: Path
     assert [(table["metric"], table["all"]["languages"]) for table in tables] == [("rouge_l", 1), ("bertscore", 0)]
 
 
+def test_counts_and_standard_errors_are_named_and_not_compared(tmp_path: Path) -> None:
+    metrics = {"acc": 0.5, "tokens": 7.0, "acc_stderr": 0.1, "empty_rate": 0.2}
+    score = Score("xnli", "swh_Latn", metrics, "acc", True, 3)
+    folders = [write_results(tmp_path / name, [score]) for name in ("a", "b")]
+    write_scores_report(folders, output=tmp_path / "r.html", json=tmp_path / "r.json")
+    told = "not compared, since no model is better in it: acc_stderr, tokens."
+    assert told in Page(tmp_path / "r.html").words
+    tables = json.loads((tmp_path / "r.json").read_bytes())["tables"]
+    found = {table["metric"]: (table["higher_is_better"], table["main"]) for table in tables}
+    assert found == {"acc": (True, True), "empty_rate": (False, False)}
+
+
 def test_a_value_beyond_all_sense_is_refused(tmp_path: Path) -> None:
     folders = [write_results(tmp_path / name, [bits("swh_Latn", value)]) for name, value in (("a", 1.0), ("b", 1e300))]
     with pytest.raises(ReportError, match="no score: 'texts', 'swh_Latn'; evaluate it again"):
