@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from typing import NoReturn, TypeVar
 
 import orjson
 
-from megatron.corpus.document import Document
-from megatron.corpus.reading.fields import ToDocument, kind_of
+from megatron.corpus.reading.fields import Record, kind_of
 from megatron.corpus.reading.problems import BrokenRecord, Problems, not_utf8
 
+_Document = TypeVar("_Document")
 
-def jsonl_documents(to_document: ToDocument, name: str, problems: Problems) -> Iterator[Document]:
+
+def jsonl_documents(
+    to_document: Callable[[Record, str], _Document], name: str, problems: Problems
+) -> Iterator[_Document]:
     """Yield the documents of a file, plain or compressed.
 
     Args:
-        to_document: makes a document of an object.
+        to_document: makes a document, or whatever is wanted, of an object and its id.
         name: begins the documents' ids, ``<name>:<line>``; no ids without it.
         problems: the file, and what to do with lines that cannot be used.
 

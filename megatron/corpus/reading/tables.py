@@ -6,12 +6,12 @@ Both come from pyarrow, which is not needed for anything else.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from megatron.corpus.document import CorpusError, Document
-from megatron.corpus.reading.fields import ToDocument
+from megatron.corpus.document import CorpusError
+from megatron.corpus.reading.fields import Record
 from megatron.corpus.reading.problems import BrokenRecord, Problems, listed, not_utf8
 
 # Few rows at a time, because a page of a few bytes can repeat one long text in every row.
@@ -20,14 +20,21 @@ _BATCH_BYTES = 4 << 20
 _BUFFER_BYTES = 1 << 20
 _ARROW_FILE_MAGIC = b"ARROW1"
 
+_Document = TypeVar("_Document")
+
 
 def table_documents(
-    to_document: ToDocument, columns: Collection[str], name: str, problems: Problems, *, is_parquet: bool
-) -> Iterator[Document]:
+    to_document: Callable[[Record, str], _Document],
+    columns: Collection[str],
+    name: str,
+    problems: Problems,
+    *,
+    is_parquet: bool,
+) -> Iterator[_Document]:
     """Yield the documents of a file, one for each row.
 
     Args:
-        to_document: makes a document of a row.
+        to_document: makes a document, or whatever is wanted, of a row and its id.
         columns: the columns to read, those of them that the file has.
         name: begins the documents' ids, ``<name>:<row>``.
         problems: the file, and what to do with rows that cannot be used.

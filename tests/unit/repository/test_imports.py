@@ -28,7 +28,7 @@ ALLOWED = {
     "generate": {"checkpoint", "parallel", "model", "data", "tokenizer", "config", "utils"},
     "monitor": {"config", "utils"},
     "evaluation": {
-        "generate", "checkpoint", "monitor", "parallel", "model", "data", "tokenizer", "config", "utils",
+        "generate", "checkpoint", "monitor", "parallel", "model", "corpus", "data", "tokenizer", "config", "utils",
     },
     "train": {
         "evaluation", "generate", "checkpoint", "monitor", "parallel", "model", "optim", "data", "tokenizer", "config",

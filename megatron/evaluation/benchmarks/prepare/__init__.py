@@ -1,0 +1,1 @@
+"""From the files that a benchmark comes as to one folder for each language, with a manifest."""

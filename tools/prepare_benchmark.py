@@ -1,0 +1,45 @@
+#!/usr/bin/env python
+"""Prepare the data of a benchmark: one folder for each language, and a manifest.
+
+prepare_benchmark.py sib200 --input SIB-200/annotated --output benchmarks-data
+prepare_benchmark.py --list
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from megatron.config.benchmark_load import load_benchmark, names_in
+from megatron.evaluation.benchmarks.prepare.report import manifest_lines
+from megatron.evaluation.benchmarks.prepare.run import prepare
+from megatron.utils.tool import print_lines
+
+
+def main() -> int:
+    """Prepare, and print what there is and what was left out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", nargs="?", help="name of a definition, or the path of one")
+    parser.add_argument("--input", type=Path, metavar="FOLDER", help="upstream files")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="data of all benchmarks")
+    parser.add_argument("--list", action="store_true", help="print the names of the definitions")
+    arguments = parser.parse_args()
+    if not arguments.list and None in (arguments.benchmark, arguments.input, arguments.output):
+        parser.error("give a benchmark, --input and --output, or --list")
+
+    def answer() -> Iterator[str]:
+        if arguments.list:
+            yield from names_in()
+            return
+        benchmark = load_benchmark(arguments.benchmark)
+        yield from manifest_lines(prepare(benchmark, arguments.input, arguments.output))
+
+    return print_lines(answer)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
