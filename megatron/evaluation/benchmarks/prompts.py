@@ -112,8 +112,8 @@ class PromptBuilder:
 
     def _fill(self, template: str, record: Mapping[str, Any]) -> str:
         values = {key: str(value) for key, value in record.items() if isinstance(value, str | int | float)}
-        if "label" in values and self.label_texts:
-            values["label"] = self.label_texts[values["label"]]
+        if "label" in values:
+            values["label"] = self.label_texts.get(values["label"], values["label"])
         return fill_template(template, {**self._given, **values})
 
 

@@ -29,8 +29,8 @@ class ShotChoice:
     def __init__(self, benchmark: BenchmarkConfig, language: str, *, available: int, seed: int) -> None:
         if available < benchmark.shots:
             raise ValueError(
-                f"{benchmark.name} asks for {benchmark.shots} shots; the {benchmark.shots_from} split of {language} has "
-                f"{available} records"
+                f"{benchmark.name} asks for {benchmark.shots} shots; "
+                f"the {benchmark.shots_from} split of {language} has {available} records"
             )
         self._benchmark, self._language, self._available, self._seed = benchmark, language, available, seed
         self._published = random.Random(_PUBLISHED_SEED)

@@ -40,7 +40,7 @@ ALLOWED_MODULES = {"evaluation": {"corpus.script"}}
 # Modules that must import without torch: they run on login nodes, in corpus jobs and in every dry run.
 WITHOUT_TORCH = [
     "config", "corpus", "launch", "simulate", "tokenizer", "monitor", "utils", "data", "optim.schedule",
-    "evaluation.metrics",
+    "evaluation.metrics", "evaluation.benchmarks.prepare",
 ]  # fmt: skip
 # Scripts that may look at the environment: they hand it to megatron.launch, which picks what a run may know.
 READ_THE_ENVIRONMENT = {"deepy.py", "tools/corpus.py", "tools/plan_mixture.py"}

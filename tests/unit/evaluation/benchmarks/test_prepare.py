@@ -156,7 +156,8 @@ def test_polywrite(tmp_path: Path) -> None:
 def test_texts_in_lines_and_objects_and_bibles(tmp_path: Path) -> None:
     write(tmp_path / "up" / "swh_Latn.txt", "moja\n\nmbili\n")
     jsonl(tmp_path / "up" / "yor_Latn" / "test.jsonl", [{"text": "ẹ káàárọ̀"}])
-    write(tmp_path / "up" / "deu-x-bible-a.txt", "# language_name: German\n01001001\tIm Anfang schuf Gott\n01001002\t\n")
+    bible = "# language_name: German\n01001001\tIm Anfang schuf Gott\n01001002\t\n"
+    write(tmp_path / "up" / "deu-x-bible-a.txt", bible)
     write(tmp_path / "up" / "deu-x-bible-b.txt", "01001001\tAm Anfang schuf Gott\n")
     manifest = prepared("pbc", tmp_path / "up", tmp_path / "data")
     assert sorted(manifest.languages) == ["deu_Latn", "swh_Latn", "yor_Latn"]

@@ -22,7 +22,8 @@ def sib200(folder: Path, languages: Sequence[str] = ("eng_Latn", "swh_Latn"), it
     for code in languages:
         for split, count in {"train": 14, "dev": 3, "test": items}.items():
             rows = [
-                f"{number}\t{SIB_LABELS[number % 7]}\tSentence {number} of {split} in {code}." for number in range(count)
+                f"{number}\t{SIB_LABELS[number % 7]}\tSentence {number} of {split} in {code}."
+                for number in range(count)
             ]
             write(folder / code / f"{split}.tsv", "\n".join(["index_id\tcategory\ttext", *rows]) + "\n")
     return folder

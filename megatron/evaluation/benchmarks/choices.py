@@ -1,0 +1,177 @@
+"""Benchmarks that choose among labels: the label whose whole text the model finds most likely."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.evaluation.benchmarks.data import Items, Record
+from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, prompt_fields, prompt_flags
+from megatron.evaluation.benchmarks.prompts import Prompt, PromptBuilder
+from megatron.evaluation.benchmarks.shots import ShotChoice
+from megatron.evaluation.language_model import LanguageModel, Request
+from megatron.evaluation.metrics.registry import Texts, compute
+from megatron.tokenizer.base import Tokenizer
+
+# A tokenizer may join the end of a prompt and the beginning of a label into other tokens than it makes of each.
+_JOINT_TOKENS = 8
+
+
+class SplitLabels(NamedTuple):
+    """A prompt and its labels as ids.
+
+    Attributes:
+        context: ids that the prompt and the prompt with any label begin with.
+        labels: of each label the ids that follow: what is left of the prompt, and the label.
+    """
+
+    context: list[int]
+    labels: list[list[int]]
+
+
+def split_labels(tokenizer: Tokenizer, prompt: str, labels: Sequence[str]) -> SplitLabels:
+    """Split the ids of prompt and label where labels can be compared as texts.
+
+    Ids of a text do not begin with those of its beginning: the end of the prompt may become another token with each
+    label. The split is at the longest prefix of ids that the prompt alone and the prompt with every label share, so
+    each label is given the probability of the same text, the rest of the prompt and the label.
+    """
+    context, *whole = (ids.tolist() for ids in tokenizer.encode_batch([prompt, *(prompt + label for label in labels)]))
+    length = min(map(len, (context, *whole)))
+    for ids in whole:
+        length = next((place for place in range(length) if ids[place] != context[place]), length)
+    # Something must be left of every label to ask for.
+    length = min(length, min(map(len, whole)) - 1)
+    return SplitLabels(context[:length], [ids[length:] for ids in whole])
+
+
+def ask_choices(
+    model: LanguageModel, benchmark: BenchmarkConfig, language: str, items: Items, options: RunOptions
+) -> Finish:
+    """Ask a model for the label of every record. Every process calls this alike.
+
+    Args:
+        model: answers.
+        benchmark: of kind ``choices``.
+        language: corpus code.
+        items: the records.
+        options: of the run.
+
+    Returns:
+        what makes metrics of the answers.
+
+    Raises:
+        ValueError: a record lacks a field, or has a label that the benchmark does not have.
+    """
+    labels = list(benchmark.labels)
+    records = options.first(items.test)
+    right = [str(record.get(str(benchmark.reference))) for record in records]
+    used = {*right, *(str(shot.get(str(benchmark.reference))) for shot in items.shots)}
+    if unknown := sorted(used - benchmark.labels.keys()):
+        raise ValueError(f"{benchmark.name}, {language}: records have labels that the benchmark does not: {unknown}")
+    tokenizer = model.tokenizer
+    builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens)
+    texts = [builder.label(label) for label in labels]
+    reserve = 1 + max(len(tokenizer.encode(text)) for text in texts) + _JOINT_TOKENS
+    builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens - reserve)
+    choice = ShotChoice(benchmark, language, available=len(items.shots), seed=options.seed)
+    prompts = [
+        builder.build(record, [items.shots[place] for place in choice.of(number, record["id"])])
+        for number, record in enumerate(records)
+    ]
+    requests_of = _last_token_requests if benchmark.scoring == "last-token" else _requests
+    requests = [request for prompt in prompts for request in requests_of(tokenizer, prompt, texts)]
+    premise = builder.premise()
+    if premise is not None:
+        requests += _requests(tokenizer, Prompt(premise, tokenizer.encode(premise)), texts)
+    answers = model.likelihoods(requests)
+    nats = _rows([answer.nats for answer in answers], len(labels))
+    tokens = _rows([len(request.continuation) for request in requests], len(labels))
+    before = nats.pop() if premise is not None else None
+    found = _Answers(records, right, prompts, texts, nats, tokens, before)
+    return lambda: _outcome(benchmark, language, found, options)
+
+
+class _Answers(NamedTuple):
+    """What a model was asked and answered; rows have one value for each label."""
+
+    records: Sequence[Record]
+    right: Sequence[str]
+    prompts: Sequence[Prompt]
+    texts: Sequence[str]
+    nats: Sequence[Sequence[float]]
+    tokens: Sequence[Sequence[float]]
+    before: Sequence[float] | None
+
+
+def _rows(values: Sequence[float], length: int) -> list[Sequence[float]]:
+    return [values[start : start + length] for start in range(0, len(values), length)]
+
+
+def _requests(tokenizer: Tokenizer, prompt: Prompt, texts: Sequence[str]) -> list[Request]:
+    split = split_labels(tokenizer, prompt.text, texts)
+    context = split.context[prompt.cut_tokens :]
+    return [Request(context, ids) for ids in split.labels]
+
+
+def _last_token_requests(tokenizer: Tokenizer, prompt: Prompt, texts: Sequence[str]) -> list[Request]:
+    return [Request(prompt.ids, tokenizer.encode(text)[-1:]) for text in texts]
+
+
+def _outcome(benchmark: BenchmarkConfig, language: str, answers: _Answers, options: RunOptions) -> Outcome:
+    """Choose by each way of counting, and compute the metrics."""
+    labels = list(benchmark.labels)
+    chosen = {
+        name: [labels[min(range(len(row)), key=row.__getitem__)] for row in rows]  # the first of equal ones
+        for name, rows in _ways(benchmark, answers).items()
+    }
+    references = [[label] for label in answers.right]
+    outputs = chosen["accuracy"]
+    metrics = compute(benchmark.metrics, Texts(outputs, references, language, options.metrics))
+    for name, found in chosen.items():
+        metrics[name] = compute(["accuracy"], Texts(found, references, language, options.metrics))["accuracy"]
+    if benchmark.scoring == "likelihood":
+        metrics["answer_bits_per_byte"] = _answer_bits_per_byte(labels, answers)
+    items = [
+        {
+            "id": record["id"],
+            **prompt_fields(prompt),
+            "nats": dict(zip(labels, nats, strict=True)),
+            "output": output,
+            "references": right,
+        }
+        for record, prompt, nats, output, right in zip(
+            answers.records, answers.prompts, answers.nats, outputs, references, strict=True
+        )
+    ]
+    return Outcome(metrics, items, prompt_flags(answers.prompts))
+
+
+def _ways(benchmark: BenchmarkConfig, answers: _Answers) -> dict[str, Sequence[Sequence[float]]]:
+    """Return what is least for the label that is chosen, by the name of its accuracy."""
+    ways = {"accuracy": answers.nats}
+    if benchmark.scoring == "likelihood":
+        sizes = [len(text.encode("utf-8")) for text in answers.texts]
+        ways["accuracy_per_byte"] = [_over(nats, sizes) for nats in answers.nats]
+        ways["accuracy_per_token"] = [
+            _over(nats, tokens) for nats, tokens in zip(answers.nats, answers.tokens, strict=False)
+        ]
+    if answers.before is not None:
+        # How much likelier a label has become (domain-conditional PMI, Holtzman et al., arXiv 2104.08315).
+        before = answers.before
+        ways["accuracy_pmi"] = [[a - b for a, b in zip(nats, before, strict=True)] for nats in answers.nats]
+    return ways
+
+
+def _over(nats: Sequence[float], sizes: Sequence[float]) -> list[float]:
+    return [value / size for value, size in zip(nats, sizes, strict=True)]
+
+
+def _answer_bits_per_byte(labels: Sequence[str], answers: _Answers) -> float:
+    """Return the bits that the right answers take per byte, which moves before accuracy does."""
+    places = [labels.index(label) for label in answers.right]
+    nats = math.fsum(row[place] for row, place in zip(answers.nats, places, strict=True))
+    size = sum(len(answers.texts[place].encode("utf-8")) for place in places)
+    return nats / (math.log(2) * size) if size else math.nan

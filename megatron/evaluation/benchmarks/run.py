@@ -1,0 +1,233 @@
+"""Runs benchmarks with one model: a score for each benchmark and language, kept as soon as it is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.evaluation.benchmarks.choices import ask_choices
+from megatron.evaluation.benchmarks.data import BenchmarkData, Items, chosen_languages
+from megatron.evaluation.benchmarks.generation import ask_generation, new_tokens, output_language
+from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
+from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, ScoreTexts
+from megatron.evaluation.language_model import LanguageModel
+from megatron.evaluation.metrics.registry import METRICS, MetricSettings, check, metric, signature
+from megatron.evaluation.results import ResultsFolder, Score
+from megatron.parallel.process import Peers
+from megatron.utils.files import fingerprint_bytes
+from megatron.utils.log import get_logger, progress
+
+logger = get_logger(__name__)
+
+# What does not change a score: where the data came from, and what is said about it.
+_NO_PART_OF_A_SCORE = {"name", "contaminated", "languages", "format"}
+_LARGER_IS_WORSE = ("bits_per_byte", "nats", "perplexity")
+
+
+class _Job(NamedTuple):
+    """One benchmark in one language, and all that decides its score besides the model."""
+
+    benchmark: BenchmarkConfig
+    data: BenchmarkData
+    language: str
+    settings: dict[str, Any]
+
+
+def run_suite(
+    model: LanguageModel,
+    benchmarks: Sequence[BenchmarkConfig],
+    *,
+    data: Path,
+    results: ResultsFolder | None,
+    languages: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    metric_settings: MetricSettings | None = None,
+    score_texts: ScoreTexts | None = None,
+    text_settings: Mapping[str, Any] | None = None,
+    peers: Peers | None = None,
+    show_progress: bool = True,
+) -> list[Score]:
+    """Score a model on benchmarks. Every process of its layout calls this with the same arguments but ``results``.
+
+    A score whose settings (data, definition, shots, seed, limit, metrics, length of the model) are already in the
+    results is not made again.
+
+    Args:
+        model: answers; loaded once for all benchmarks.
+        benchmarks: definitions, of different names.
+        data: folder of prepared data.
+        results: where scores are kept; None in processes that are not the main one, or where nothing is to be kept.
+        languages: corpus codes (``swh_Latn``) or languages (``swh``); all by default.
+        limit: so many of the first items of each language only.
+        seed: of shots and of sampling.
+        metric_settings: files that some metrics need.
+        score_texts: scores texts, for benchmarks of kind ``text``.
+        text_settings: what decides its scores, to be recorded with them: the length of its windows, for example.
+        peers: the processes of the layout, so that the main one can tell the others what is done already.
+        show_progress: whether the main process draws a progress bar.
+
+    Returns:
+        the scores of all benchmarks and languages asked for, those made earlier too, in their order; nothing in
+        processes that are not the main one.
+
+    Raises:
+        ValueError: data is missing, or a metric, or ``score_texts``; all of these at once, before anything is run.
+    """
+    options = RunOptions(limit, seed, metric_settings if metric_settings is not None else MetricSettings(seed=seed))
+    peers = peers if peers is not None else Peers()
+    jobs = _jobs(model, benchmarks, data, languages, options, None if score_texts is None else text_settings or {})
+    done = peers.from_main(lambda: [_is_done(job, results) for job in jobs])
+    earlier = {} if results is None else {(score.benchmark, score.language): score for score in results.scores()}
+    if any(done) and model.is_main:
+        logger.info("%d of %d scores are there already", sum(done), len(jobs))
+    scores: list[Score] = []
+    bar = progress(
+        zip(jobs, done, strict=True), description="benchmarks", total=len(jobs), unit="language",
+        disable=not (show_progress and model.is_main),
+    )  # fmt: skip
+    for job, is_done in bar:
+        if is_done:
+            scores += [earlier[job.benchmark.name, job.language]] if model.is_main else []
+            continue
+        begun = time.perf_counter()
+        items = job.data.items(job.language)
+        finish = _ask(model, job, items, options, score_texts)
+        # A metric that fails in the main process must end the others too, not leave them waiting.
+        peers.from_main(partial(_keep, job, finish, items.unpaired, begun, results, scores))
+    return scores
+
+
+def _ask(
+    model: LanguageModel, job: _Job, items: Items, options: RunOptions, score_texts: ScoreTexts | None
+) -> Finish:
+    """Let all processes ask the model."""
+    benchmark = job.benchmark
+    if benchmark.kind == "text":
+        assert score_texts is not None
+        outcome = score_texts(model, [record["text"] for record in options.first(items.test)])
+        return lambda: outcome
+    ask = ask_choices if benchmark.kind == "choices" else ask_generation
+    return ask(model, benchmark, job.language, items, options)
+
+
+def _keep(
+    job: _Job, finish: Finish, unpaired: int, begun: float, results: ResultsFolder | None, scores: list[Score]
+) -> None:
+    """Make a score of what the model answered, and keep it."""
+    outcome = finish()
+    score = _to_score(job, outcome, unpaired, time.perf_counter() - begun)
+    if results is not None:
+        results.add(score, outcome.items)
+    scores.append(score)
+
+
+def _jobs(
+    model: LanguageModel,
+    benchmarks: Sequence[BenchmarkConfig],
+    data: Path,
+    languages: Sequence[str] | None,
+    options: RunOptions,
+    text_settings: Mapping[str, Any] | None,
+) -> list[_Job]:
+    """Return everything there is to do; raise everything that stands in the way."""
+    problems: list[str] = []
+    jobs: list[_Job] = []
+    names = [benchmark.name for benchmark in benchmarks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"benchmarks are given twice: {', '.join(twice)}")
+    for benchmark in benchmarks:
+        try:
+            if benchmark.kind != "text":
+                check(benchmark.metrics, options.metrics)
+            elif text_settings is None:
+                problems.append(f"{benchmark.name}: texts cannot be scored here; leave this benchmark out")
+            there = BenchmarkData(benchmark, data)
+        except ValueError as error:
+            problems.append(f"{benchmark.name}: {error}")
+            continue
+        chosen, missing = chosen_languages(there.languages, languages)
+        missing = [code for code in missing if code != benchmark.pivot]
+        if model.is_main:
+            _tell_missing(benchmark, there, missing, languages)
+        for language in chosen:
+            settings = _settings(model, benchmark, there, language, options, text_settings or {})
+            jobs.append(_Job(benchmark, there, language, settings))
+    if not problems and not jobs:
+        problems.append(f"no benchmark has data of the languages asked for: {', '.join(languages or ()) or 'all'}")
+    if problems:
+        raise BenchmarkDataError("\n".join(problems))
+    return jobs
+
+
+def _tell_missing(
+    benchmark: BenchmarkConfig, there: BenchmarkData, missing: Sequence[str], languages: Sequence[str] | None
+) -> None:
+    """List the languages without data, and how many there are."""
+    lacking = {code: split for code, split in there.lacking.items() if languages is None or code in missing}
+    absent = [code for code in missing if code not in lacking]
+    if absent:
+        logger.warning("%s has no data of %d languages: %s", benchmark.name, len(absent), ", ".join(absent))
+    if lacking:
+        told = ", ".join(f"{code} ({split})" for code, split in lacking.items())
+        logger.warning("%s lacks a part of the data of %d languages: %s", benchmark.name, len(lacking), told)
+
+
+def _settings(
+    model: LanguageModel,
+    benchmark: BenchmarkConfig,
+    there: BenchmarkData,
+    language: str,
+    options: RunOptions,
+    text_settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return all that decides a score besides the model."""
+    definition = benchmark.model_dump(mode="json", exclude=_NO_PART_OF_A_SCORE)
+    found: dict[str, Any] = {
+        "data": there.hashes(language),
+        "definition": fingerprint_bytes(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)),
+        "limit": options.limit,
+        "model_tokens": model.max_tokens,
+    }
+    if benchmark.kind == "text":
+        return {**found, **text_settings}
+    written_in = output_language(benchmark, language)
+    found |= {
+        "shots": benchmark.shots,
+        "seed": options.seed,
+        "metrics": {name: signature(name, language=written_in, settings=options.metrics) for name in benchmark.metrics},
+    }
+    if benchmark.kind == "generation":
+        found |= {"maximum_tokens": new_tokens(model, benchmark), "sampling": benchmark.sampling.model_dump()}
+    return found
+
+
+def _is_done(job: _Job, results: ResultsFolder | None) -> bool:
+    return results is not None and results.has(job.benchmark.name, job.language, job.settings)
+
+
+def _to_score(job: _Job, outcome: Outcome, unpaired: int, seconds: float) -> Score:
+    benchmark = job.benchmark
+    main = benchmark.metrics[0]
+    if main not in outcome.metrics:
+        raise ValueError(f"{benchmark.name}: its main metric, {main}, is none of {', '.join(sorted(outcome.metrics))}")
+    flags = [*(["contaminated"] if benchmark.contaminated else []), *outcome.flags]
+    flags += [f"unpaired={unpaired}"] if unpaired else []
+    higher_is_better = metric(main).higher_is_better if main in METRICS else not main.endswith(_LARGER_IS_WORSE)
+    return Score(
+        benchmark=benchmark.name,
+        language=job.language,
+        metrics=outcome.metrics,
+        main=main,
+        higher_is_better=higher_is_better,
+        items=len(outcome.items),
+        flags=tuple(flags),
+        settings=job.settings,
+        seconds=seconds,
+    )
