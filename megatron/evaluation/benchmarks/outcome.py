@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from megatron.evaluation.benchmarks.data import Record
 from megatron.evaluation.benchmarks.prompts import Prompt
-from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.metrics.registry import MetricSettings
 
 
@@ -51,10 +50,6 @@ class Outcome(NamedTuple):
 
 Finish = Callable[[], Outcome]
 """Makes an outcome of a model's answers, which takes no model any more: only the main process calls it."""
-
-ScoreTexts = Callable[[LanguageModel, Sequence[str]], Outcome]
-"""Scores documents for benchmarks of kind ``text``; every process calls it alike. The first metric of the definition
-must be among its metrics, and its items must be in the order of the documents."""
 
 
 def prompt_flags(prompts: Sequence[Prompt]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,9 @@ from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.choices import ask_choices
 from megatron.evaluation.benchmarks.data import BenchmarkData, Items, chosen_languages
 from megatron.evaluation.benchmarks.generation import ask_generation, new_tokens, output_language
+from megatron.evaluation.benchmarks.likelihood import ask_texts
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
-from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, ScoreTexts
+from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.metrics.registry import METRICS, MetricSettings, check, metric, signature
 from megatron.evaluation.results import ResultsFolder, Score
@@ -27,7 +28,12 @@ logger = get_logger(__name__)
 
 # What does not change a score: where the data came from, and what is said about it.
 _NO_PART_OF_A_SCORE = {"name", "contaminated", "languages", "format"}
-_LARGER_IS_WORSE = ("bits_per_byte", "nats", "perplexity")
+# Metrics of texts, of which less is better.
+_LESS_IS_BETTER = ("bits_per_byte", "bits_per_character", "nats", "lossy")
+
+_ASK: Mapping[str, Callable[[LanguageModel, BenchmarkConfig, str, Items, RunOptions], Finish]] = {
+    "choices": ask_choices, "generation": ask_generation, "text": ask_texts,
+}  # fmt: skip
 
 
 class _Job(NamedTuple):
@@ -49,8 +55,6 @@ def run_suite(
     limit: int | None = None,
     seed: int = 0,
     metric_settings: MetricSettings | None = None,
-    score_texts: ScoreTexts | None = None,
-    text_settings: Mapping[str, Any] | None = None,
     peers: Peers | None = None,
     show_progress: bool = True,
 ) -> list[Score]:
@@ -68,8 +72,6 @@ def run_suite(
         limit: so many of the first items of each language only.
         seed: of shots and of sampling.
         metric_settings: files that some metrics need.
-        score_texts: scores texts, for benchmarks of kind ``text``.
-        text_settings: what decides its scores, to be recorded with them: the length of its windows, for example.
         peers: the processes of the layout, so that the main one can tell the others what is done already.
         show_progress: whether the main process draws a progress bar.
 
@@ -78,11 +80,11 @@ def run_suite(
         processes that are not the main one.
 
     Raises:
-        ValueError: data is missing, or a metric, or ``score_texts``; all of these at once, before anything is run.
+        ValueError: data is missing, or a metric or what it needs; all of these at once, before anything is run.
     """
     options = RunOptions(limit, seed, metric_settings if metric_settings is not None else MetricSettings(seed=seed))
     peers = peers if peers is not None else Peers()
-    jobs = _jobs(model, benchmarks, data, languages, options, None if score_texts is None else text_settings or {})
+    jobs = _jobs(model, benchmarks, data, languages, options)
     done = peers.from_main(lambda: [_is_done(job, results) for job in jobs])
     earlier = {} if results is None else {(score.benchmark, score.language): score for score in results.scores()}
     if any(done) and model.is_main:
@@ -98,23 +100,10 @@ def run_suite(
             continue
         begun = time.perf_counter()
         items = job.data.items(job.language)
-        finish = _ask(model, job, items, options, score_texts)
-        # A metric that fails in the main process must end the others too, not leave them waiting.
+        finish = _ASK[job.benchmark.kind](model, job.benchmark, job.language, items, options)
+        # What fails in the main process must end the others too, not leave them waiting.
         peers.from_main(partial(_keep, job, finish, items.unpaired, begun, results, scores))
     return scores
-
-
-def _ask(
-    model: LanguageModel, job: _Job, items: Items, options: RunOptions, score_texts: ScoreTexts | None
-) -> Finish:
-    """Let all processes ask the model."""
-    benchmark = job.benchmark
-    if benchmark.kind == "text":
-        assert score_texts is not None
-        outcome = score_texts(model, [record["text"] for record in options.first(items.test)])
-        return lambda: outcome
-    ask = ask_choices if benchmark.kind == "choices" else ask_generation
-    return ask(model, benchmark, job.language, items, options)
 
 
 def _keep(
@@ -134,7 +123,6 @@ def _jobs(
     data: Path,
     languages: Sequence[str] | None,
     options: RunOptions,
-    text_settings: Mapping[str, Any] | None,
 ) -> list[_Job]:
     """Return everything there is to do; raise everything that stands in the way."""
     problems: list[str] = []
@@ -146,8 +134,6 @@ def _jobs(
         try:
             if benchmark.kind != "text":
                 check(benchmark.metrics, options.metrics)
-            elif text_settings is None:
-                problems.append(f"{benchmark.name}: texts cannot be scored here; leave this benchmark out")
             there = BenchmarkData(benchmark, data)
         except ValueError as error:
             problems.append(f"{benchmark.name}: {error}")
@@ -157,8 +143,7 @@ def _jobs(
         if model.is_main:
             _tell_missing(benchmark, there, missing, languages)
         for language in chosen:
-            settings = _settings(model, benchmark, there, language, options, text_settings or {})
-            jobs.append(_Job(benchmark, there, language, settings))
+            jobs.append(_Job(benchmark, there, language, _settings(model, benchmark, there, language, options)))
     if not problems and not jobs:
         problems.append(f"no benchmark has data of the languages asked for: {', '.join(languages or ()) or 'all'}")
     if problems:
@@ -185,7 +170,6 @@ def _settings(
     there: BenchmarkData,
     language: str,
     options: RunOptions,
-    text_settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return all that decides a score besides the model."""
     definition = benchmark.model_dump(mode="json", exclude=_NO_PART_OF_A_SCORE)
@@ -196,7 +180,7 @@ def _settings(
         "model_tokens": model.max_tokens,
     }
     if benchmark.kind == "text":
-        return {**found, **text_settings}
+        return found
     written_in = output_language(benchmark, language)
     found |= {
         "shots": benchmark.shots,
@@ -219,7 +203,7 @@ def _to_score(job: _Job, outcome: Outcome, unpaired: int, seconds: float) -> Sco
         raise ValueError(f"{benchmark.name}: its main metric, {main}, is none of {', '.join(sorted(outcome.metrics))}")
     flags = [*(["contaminated"] if benchmark.contaminated else []), *outcome.flags]
     flags += [f"unpaired={unpaired}"] if unpaired else []
-    higher_is_better = metric(main).higher_is_better if main in METRICS else not main.endswith(_LARGER_IS_WORSE)
+    higher_is_better = metric(main).higher_is_better if main in METRICS else main not in _LESS_IS_BETTER
     return Score(
         benchmark=benchmark.name,
         language=job.language,

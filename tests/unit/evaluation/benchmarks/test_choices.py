@@ -27,10 +27,8 @@ ITEMS = Items(RECORDS[:14], RECORDS[14:], 0)
 SHARED = Path(__file__).resolve().parents[5] / "shared" / "data" / "tokenizers"
 
 # Where ends of prompts and beginnings of labels become other tokens: no blanks, marks, parts of characters.
-_PIECES = st.lists(
-    st.sampled_from([" ", "\n", "a", "th", "e", "ing", "日本", "語", "กา", "รณ์", "é", "e\u0301", "नि", "📚", '"', "is", "1"]),
-    max_size=8,
-).map("".join)
+_ENDS = (" ", "\n", "a", "th", "e", "ing", "日本", "語", "กา", "รณ์", "é", "e\u0301", "नि", "📚", '"', "is", "1")
+_PIECES = st.lists(st.sampled_from(_ENDS), max_size=8).map("".join)
 
 
 @functools.cache

@@ -68,7 +68,7 @@ def test_shots_go_first_and_the_query_stays(room: int) -> None:
     if prompt.cut_tokens:
         assert len(made.build(record, []).text) > room
     assert [f"Sentence {n}" in prompt.text for n in range(4)] == [n >= prompt.shots_left_out for n in range(4)]
-    if 0 < prompt.shots_left_out and not prompt.cut_tokens:
+    if prompt.shots_left_out > 0 and not prompt.cut_tokens:
         longer = made.build(record, []).text, shots[prompt.shots_left_out - 1 :]
         assert len(longer[0]) + sum(len(made.shot(shot)) + 2 for shot in longer[1]) > room
 
