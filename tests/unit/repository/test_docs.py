@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from megatron.config.benchmark_load import BENCHMARKS, load_benchmark, load_suites
 from megatron.config.corpus_load import load_corpus
 from megatron.config.keys import NEOX_KEYS
 from megatron.config.load import load
@@ -25,7 +26,7 @@ from megatron.config.schema import SECTION_OF_KEY, SHAPE_KEYS
 ROOT = Path(__file__).resolve().parents[3]
 README = ROOT / "README.md"
 GUIDES = (README, ROOT / "docs" / "quick-start.md")
-_COMMAND_PAGES = (*GUIDES, ROOT / "docs" / "corpus.md")
+_COMMAND_PAGES = (*GUIDES, ROOT / "docs" / "corpus.md", ROOT / "docs" / "evaluation.md")
 
 # What a part of a configuration needs around it to be one.
 COMPLEMENT = {
@@ -201,6 +202,9 @@ def test_shipped_configuration_loads(part: Path, tmp_path: Path) -> None:
     if part.is_relative_to(ROOT / "configs" / "corpus"):
         load_corpus([part])
         return
+    if part.is_relative_to(BENCHMARKS):
+        assert load_suites() if part.name == "suites.yml" else load_benchmark(str(part)).name == part.stem
+        return
     loads_with_complement(part, tmp_path)
 
 
@@ -213,6 +217,16 @@ def test_corpus_configurations_in_the_guide_load(tmp_path: Path) -> None:
         part = tmp_path / "block.yml"
         part.write_text(yaml.safe_dump({"inputs": [{"path": "raw"}], "output": "corpus", **given}), encoding="utf-8")
         load_corpus([part])
+
+
+def test_benchmarks_in_the_guide_load(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    blocks = [text for kind, text in _FENCE.findall(page) if kind == "yaml"]
+    assert len(blocks) > 2
+    for block in blocks:
+        part = tmp_path / "block.yml"
+        part.write_text(block, encoding="utf-8")
+        load_benchmark(str(part))
 
 
 def test_demo_configuration_is_whole() -> None:
