@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write docs/configuration.md and docs/corpus-settings.md, the pages of all keys."""
+"""Write docs/configuration.md, docs/corpus-settings.md and docs/benchmark-settings.md, the pages of all keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from megatron.config.reference import corpus_reference, reference
+from megatron.config.reference import benchmark_reference, corpus_reference, reference
 from megatron.utils.files import write_text
 
 
@@ -21,6 +21,7 @@ def main() -> None:
     folder = parser.parse_args().output
     write_text(folder / "configuration.md", reference())
     write_text(folder / "corpus-settings.md", corpus_reference())
+    write_text(folder / "benchmark-settings.md", benchmark_reference())
 
 
 if __name__ == "__main__":

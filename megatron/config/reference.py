@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.config.corpus_schema import CorpusConfig
 from megatron.config.fields import Section, sections_in
 from megatron.config.keys import GROUPS, LATER_KEYS, NEOX_KEYS, NeoxKey, Status
@@ -60,6 +61,20 @@ the stages do."""
 def corpus_reference() -> str:
     """Return the page of the corpus pipeline's settings as Markdown."""
     return "\n\n".join([_CORPUS_INTRODUCTION, _section("All settings", CorpusConfig)]) + "\n"
+
+
+_BENCHMARK_INTRODUCTION = """\
+# Keys of a benchmark
+
+Written by `tools/config_reference.py` from `megatron/config/benchmark_schema.py`: change that, not this page.
+
+A benchmark is one file; [evaluation.md](evaluation.md) says what it is for. `based_on: NAME` takes everything that the
+file does not say from another one in the same folder, and merges mappings."""
+
+
+def benchmark_reference() -> str:
+    """Return the page of a benchmark's keys as Markdown."""
+    return "\n\n".join([_BENCHMARK_INTRODUCTION, _section("All keys", BenchmarkConfig)]) + "\n"
 
 
 def _section(name: str, section: type[Section]) -> str:

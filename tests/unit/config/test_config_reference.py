@@ -10,7 +10,7 @@ from megatron.config.derive import architecture_of
 from megatron.config.fields import sections_in
 from megatron.config.keys import LATER_KEYS, NEOX_KEYS
 from megatron.config.load import config_from, load
-from megatron.config.reference import corpus_reference, reference
+from megatron.config.reference import benchmark_reference, corpus_reference, reference
 from megatron.config.schema import SECTION_OF_KEY, SECTIONS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,6 +32,8 @@ def test_page_is_up_to_date():
     assert page == reference(), "run tools/config_reference.py"
     page = (ROOT / "docs" / "corpus-settings.md").read_text(encoding="utf-8")
     assert page == corpus_reference(), "run tools/config_reference.py"
+    page = (ROOT / "docs" / "benchmark-settings.md").read_text(encoding="utf-8")
+    assert page == benchmark_reference(), "run tools/config_reference.py"
 
 
 def test_page_names_every_key_once_in_its_part():

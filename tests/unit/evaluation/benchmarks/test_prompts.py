@@ -44,8 +44,8 @@ def test_the_published_prompts() -> None:
     document = {"text": "Text."}
     published = builder("xlsum-published", "eng_Latn").build(document, []).text
     assert published == "Document: Text.\nBased on the previous text, provide a brief single summary::"
-    assert builder("xlsum", "eng_Latn").build(document, []).text == published[:-1]
-    assert builder("xlsum", "fra_Latn").build(document, []).text.endswith("fournissez un bref résumé unique:")
+    assert builder("xlsum", "eng_Latn").build(document, []).text == f"{published[:-1]}\n"
+    assert builder("xlsum", "fra_Latn").build(document, []).text.endswith("fournissez un bref résumé unique:\n")
     assert builder("aya-published").build({"prompt": "Sema"}, []).text == "Sema"
 
 
@@ -77,7 +77,7 @@ def test_shots_go_first_and_the_query_stays(room: int) -> None:
 def test_as_little_as_possible_is_cut_off_a_long_text(text: str, room: int) -> None:
     made = builder("xlsum", "eng_Latn", room)
     prompt = made.build({"text": text}, [])
-    whole = f"Document: {text}\nBased on the previous text, provide a brief single summary:"
+    whole = f"Document: {text}\nBased on the previous text, provide a brief single summary:\n"
     kept = text[: len(text) - prompt.shortened]
     assert prompt.text == whole.replace(text, kept, 1) if text else whole
     assert len(prompt.ids) <= room and not prompt.cut_tokens
