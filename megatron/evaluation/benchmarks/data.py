@@ -105,9 +105,13 @@ class BenchmarkData:
         if hashlib.sha256(data).hexdigest() != described.sha256:
             raise BenchmarkDataError(f"{path} is not the file that {MANIFEST} describes; prepare the benchmark again")
         try:
-            return [orjson.loads(line) for line in data.splitlines()]
+            records = [orjson.loads(line) for line in data.splitlines()]
         except orjson.JSONDecodeError as error:
             raise BenchmarkDataError(f"{path} is not JSON lines ({error}); prepare the benchmark again") from None
+        for number, record in enumerate(records, start=1):
+            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
+                raise BenchmarkDataError(f"{path}: line {number} is no record with an `id`; prepare the data again")
+        return records
 
 
 def chosen_languages(available: Sequence[str], asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
