@@ -39,6 +39,10 @@ setup(
             'transformers==5.20.2; python_version < "3.11"',
             'transformers==5.23.0; python_version >= "3.11"',
         ],
+        "translate": [
+            'transformers==5.20.2; python_version < "3.11"',
+            'transformers==5.23.0; python_version >= "3.11"',
+        ],
         "test": pinned("requirements-test.txt"),
     },
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -190,6 +191,12 @@ def test_a_model_that_knows_codes_is_told_them(tmp_path: Path, monkeypatch: pyte
     translator.translate(["moja"], "swh_Latn", "kor_Kore")
     assert given == [tuple(tokenizer.convert_tokens_to_ids(["swh_Latn", "kor_Hang"]))]
     assert translator.translate(["moja"], "swh_Latn", "qaa_Latn") == [None] and len(given) == 1
+
+
+def test_a_missing_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(BenchmarkDataError, match="needs transformers: pip install transformers"):
+        open_translator(None, tmp_path, None)
 
 
 def test_mistakes_are_told(prompts: Path, tmp_path: Path) -> None:
