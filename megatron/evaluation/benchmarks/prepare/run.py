@@ -28,6 +28,7 @@ from megatron.utils.log import progress
 _TEXTS_FOR_A_SCRIPT = 200
 _EXAMPLES = 5
 _SAVE_EVERY = 50
+_MAX_CHARACTERS = 2 << 30  # of files that are read together, because they are held in memory
 _FORMATS_VERSION = 1  # to be raised when the same files give other records
 
 
@@ -90,6 +91,7 @@ class _Unit:
         self.texts: dict[str, list[str]] = defaultdict(list)
         self.dropped: Counter[str] = Counter()
         self.examples: list[str] = []
+        self._characters = 0
 
     def read(self, source: Source, form: UpstreamFormat, labels: frozenset[str], name: str) -> None:
         """Add the rows of a file."""
@@ -101,6 +103,9 @@ class _Unit:
                 del self.examples[_EXAMPLES:]
                 continue
             self.records[row.code][source.split].append(row.record)
+            self._characters += sum(len(value) for value in row.record.values() if isinstance(value, str))
+            if self._characters > _MAX_CHARACTERS:
+                raise BenchmarkDataError(f"{source.path}: more than {_MAX_CHARACTERS:,} characters; is it a benchmark?")
             if len(self.texts[row.code]) < _TEXTS_FOR_A_SCRIPT:
                 self.texts[row.code].append(row.text)
         self.dropped += counts.dropped

@@ -223,6 +223,12 @@ def test_an_interrupted_call_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert written == ["yor_Latn"] and manifest.is_complete and len(manifest.languages) == 3
 
 
+def test_files_that_are_no_benchmark_end_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "_MAX_CHARACTERS", 200)
+    with pytest.raises(BenchmarkDataError, match="more than 200 characters"):
+        prepared("sib200", sib200(tmp_path / "up"), tmp_path / "data")
+
+
 def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no folder"):
         prepared("sib200", tmp_path / "none", tmp_path / "data")
