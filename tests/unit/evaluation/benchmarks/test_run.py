@@ -5,13 +5,19 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from megatron.config.benchmark_load import load_benchmark
 from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.config.layout import Layout
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
 from megatron.evaluation.benchmarks.prepare.run import prepare
 from megatron.evaluation.benchmarks.run import run_suite
+from megatron.evaluation.engine_model import open_engine_model
 from megatron.evaluation.results import ResultsFolder, Score, read_items
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
+from megatron.parallel.process import Peers, World
 
 from .models import Uniform
 from .upstream import flores200, jsonl, sib200, write
@@ -182,3 +188,16 @@ def test_sentences_of_one_language_only_are_counted(data: Path, tmp_path: Path) 
     prepare(load_benchmark("flores200-from-eng"), tmp_path / "flores", data, show_progress=False)
     score = run(Uniform(), ["flores200-from-eng"], data, languages=["swh_Latn"])[0]
     assert score.items == 2 and score.flags == ("unpaired=2",)
+
+
+def test_the_project_s_own_engine_is_asked(data: Path, tmp_path: Path, small_hf: Path) -> None:
+    mesh = Mesh(Layout(), World(rank=0, size=1, device=torch.device("cpu")))
+    model = open_engine_model(small_hf, mesh=mesh, peers=Peers(), execution=Execution(torch.float32))
+    scores = run(model, ["sib200", "pbc"], data, tmp_path / "r", languages=["swh_Latn"], limit=2)  # type: ignore[arg-type]
+    labels, verses = scores
+    # 64 positions are too few even for the instruction: everything that was left out is told.
+    assert labels.flags == ("shots_left_out=6", "texts_shortened=2", "queries_cut=2") and labels.items == 2
+    assert all(math.isfinite(value) for score in scores for value in score.metrics.values())
+    items = read_items(tmp_path / "r", "pbc", "swh_Latn")
+    assert verses.value == pytest.approx(sum(item["nats"] for item in items) / math.log(2) / 24)
+    assert run(model, ["sib200", "pbc"], data, tmp_path / "r", languages=["swh_Latn"], limit=2) == scores  # type: ignore[arg-type]
