@@ -14,8 +14,12 @@ import torch
 from megatron.checkpoint.folder import open_model
 from megatron.config.cli import config_from_argv
 from megatron.config.schema import Config
+from megatron.generate.options import GenerationOptions
 from megatron.generate.prompts import continue_all, read_prompts, write_records
 from megatron.generate.sampling import Sampling
+from megatron.generate.writer import TextWriter
+from megatron.parallel.engine import Engine
+from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import only_process
 from megatron.utils.log import setup_logging
 
@@ -33,6 +37,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--top-k", type=int, default=0, help="sample from the k most likely tokens")
     parser.add_argument("--top-p", type=float, default=0.0, help="sample from the tokens that hold this probability")
     parser.add_argument("--num-samples", type=int, default=1, help="texts for each prompt (default 1)")
+    parser.add_argument("--stop", action="append", default=[], help="a text ends before it; may be given again")
+    parser.add_argument("--batch-size", type=int, default=16, help="most texts at a time (default 16)")
+    parser.add_argument("--precision", choices=("fp32", "bfloat16"), default="fp32", help="(default fp32)")
     parser.add_argument("--seed", type=int, default=0, help="of the random choices (default 0)")
     parser.add_argument("--output", type=Path, help="write one JSON object a line here")
     arguments = parser.parse_intermixed_args(argv)
@@ -56,6 +63,8 @@ def defaults_from(config: Config) -> dict[str, Any]:
         "top_k": section.top_k,
         "top_p": section.top_p,
         "num_samples": section.num_samples,
+        "stop": list(section.stop_strings),
+        "batch_size": section.generation_batch_size,
         "seed": config.train.seed,
         "output": Path(folder or ".") / section.sample_output_file,
     }
@@ -69,14 +78,17 @@ def main(argv: list[str]) -> int:
     setup_logging(level=logging.INFO)
     try:
         prompts = arguments.prompt or (read_prompts(arguments.prompts_file) if arguments.prompts_file else [""])
-        records = continue_all(
-            open_model(arguments.model, device=torch.device("cuda" if torch.cuda.is_available() else "cpu")),
-            prompts,
-            maximum_tokens=arguments.maximum_tokens,
-            sampling=Sampling(arguments.temperature, arguments.top_k, arguments.top_p),
-            num_samples=arguments.num_samples,
-            seed=arguments.seed,
+        sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
+        options = GenerationOptions(arguments.maximum_tokens, tuple(arguments.stop), sampling, arguments.seed)
+        trained = open_model(arguments.model, device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        writer = TextWriter(
+            Engine.alone(trained.model, dtype=compute_dtype(arguments.precision)),
+            trained.tokenizer,
+            first_id=trained.first_id,
+            end_ids=trained.end_ids,
+            batch_size=arguments.batch_size,
         )
+        records = continue_all(writer, trained.tokenizer, prompts, options, num_samples=arguments.num_samples)
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -475,6 +475,10 @@ class GenerateConfig(Section):
     """File in the run's folder where prompts and continuations go, one JSON object a line."""
     num_samples: Count = 1
     """Continuations per prompt."""
+    stop_strings: Texts = ()
+    """A continuation ends before the first of these."""
+    generation_batch_size: Count = 16
+    """Most texts that are written at a time."""
 
 
 class Config(Section):

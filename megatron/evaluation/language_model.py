@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from megatron.generate.sampling import Sampling
+from megatron.generate.options import GenerationOptions, Written
 from megatron.tokenizer.base import Tokenizer
 
 
@@ -32,37 +31,6 @@ class Likelihood(NamedTuple):
 
     nats: float
     is_greedy: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class GenerationOptions:
-    """How texts are written.
-
-    Attributes:
-        maximum_tokens: most new tokens of a text.
-        stop: a text ends before the first of these strings.
-        sampling: how each token is chosen; greedy by default.
-        seed: of random choices. Text ``k`` of a call depends on ``seed + k`` and its prompt alone.
-    """
-
-    maximum_tokens: int
-    stop: tuple[str, ...] = ()
-    sampling: Sampling = dataclasses.field(default_factory=Sampling)
-    seed: int = 0
-
-
-class Written(NamedTuple):
-    """What a model wrote after a prompt.
-
-    Attributes:
-        text: the new text, without the string that ended it.
-        num_tokens: how many tokens were made for it.
-        stop_reason: ``end`` when the model ended the text, ``stop`` at a stop string, ``length`` when it was cut off.
-    """
-
-    text: str
-    num_tokens: int
-    stop_reason: str
 
 
 class LanguageModel(Protocol):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from megatron.checkpoint.folder import TrainedModel
-from megatron.generate.engine import continue_prompt
-from megatron.generate.sampling import Sampling
+from megatron.generate.options import GenerationOptions, Written
+from megatron.tokenizer.base import Tokenizer
 from megatron.utils.files import write_text
-from megatron.utils.log import progress
+
+
+class Writer(Protocol):
+    """What continues prompts: :class:`megatron.generate.writer.TextWriter`, or another back end."""
+
+    def write(
+        self, prompts: Sequence[Sequence[int]], options: GenerationOptions, *, show_progress: bool = False
+    ) -> list[Written]:
+        """Continue prompts, given as ids without the one that begins a text; in their order."""
+        ...
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -30,13 +38,13 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def continue_all(
-    trained: TrainedModel,
+    writer: Writer,
+    tokenizer: Tokenizer,
     prompts: Sequence[str],
+    options: GenerationOptions,
     *,
-    maximum_tokens: int,
-    sampling: Sampling,
     num_samples: int = 1,
-    seed: int = 0,
+    show_progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Continue every prompt ``num_samples`` times.
 
@@ -45,25 +53,12 @@ def continue_all(
         text ``k`` is ``seed + k``, so a text can be made again alone.
     """
     jobs = [prompt for prompt in prompts for _ in range(num_samples)]
-    records = []
-    for number, prompt in enumerate(progress(jobs, description="generating", total=len(jobs), unit="text")):
-        written = continue_prompt(
-            trained.model,
-            [trained.first_id, *trained.tokenizer.encode(prompt)],
-            maximum_tokens=maximum_tokens,
-            end_ids=trained.end_ids,
-            sampling=sampling,
-            seed=seed + number,
-        )
-        # Decoded together: the pieces of a character may lie on both sides of the border.
-        prompt_ids = trained.tokenizer.encode(prompt)
-        whole = trained.tokenizer.decode([*prompt_ids, *written.tokens])
-        before = trained.tokenizer.decode(prompt_ids)
-        output = whole[len(before) :] if whole.startswith(before) else trained.tokenizer.decode(written.tokens)
-        records.append(
-            {"prompt": prompt, "output": output, "stop_reason": written.stop_reason, "tokens": len(written.tokens)}
-        )
-    return records
+    ids = {prompt: tokenizer.encode(prompt) for prompt in prompts}
+    written = writer.write([ids[prompt] for prompt in jobs], options, show_progress=show_progress)
+    return [
+        {"prompt": prompt, "output": text.text, "stop_reason": text.stop_reason, "tokens": text.num_tokens}
+        for prompt, text in zip(jobs, written, strict=True)
+    ]
 
 
 def write_records(records: Sequence[dict[str, Any]], path: Path) -> None:

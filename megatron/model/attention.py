@@ -22,10 +22,10 @@ from megatron.model.rope import rotate
 
 
 class KeyValueStore(Protocol):
-    """Where attention keeps the keys and values of earlier positions while text is generated."""
+    """Keeps the keys and values of earlier tokens while text is written, and knows which tokens see which."""
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add ``[batch, heads, new, head_dim]`` tensors and return those of all positions so far."""
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Keep the keys and values of new tokens, and mix those that each token sees; as :meth:`Pattern.attend`."""
         ...
 
 
@@ -243,7 +243,7 @@ class Attention(nn.Module):
             x: ``[batch, sequence, hidden]``.
             cos: ``[sequence, 1, head_dim]``, or ``[batch, sequence, 1, head_dim]``.
             sin: as ``cos``.
-            cache: keys and values of earlier positions; ``x`` then continues them.
+            cache: keeps keys and values, and mixes them with those of earlier tokens.
             pattern: who sees whom, where that is something else; not with a cache.
 
         Returns:
@@ -257,21 +257,8 @@ class Attention(nn.Module):
         if pattern is not None:
             mixed = pattern.attend(query, key, value)
         elif cache is not None:
-            mixed = self._continue(query, key, value, cache)
+            mixed = cache.attend(self.layer, query, key, value)
         else:
             mixed = causal_attention(query, key, value)
         out: Tensor = self.o_proj(mixed.reshape(batch, length, -1))
         return out
-
-    def _continue(self, query: Tensor, key: Tensor, value: Tensor, cache: KeyValueStore) -> Tensor:
-        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        key, value = cache.append(self.layer, key, value)
-        mixed = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            # One new position sees everything; several are only ever the first ones, so the plain causal mask fits.
-            is_causal=query.shape[2] > 1,
-            enable_gqa=query.shape[1] != key.shape[1],
-        )
-        return mixed.transpose(1, 2)

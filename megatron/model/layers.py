@@ -41,6 +41,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension of ``x`` and scale it by the weight; the dtype stays."""
+        if not torch.is_grad_enabled():  # one operation instead of six, which is what counts for a few tokens
+            return self.weight.to(x.dtype) * F.rms_norm(x, (x.shape[-1],), eps=self.eps)
         scaled = x.to(torch.promote_types(x.dtype, torch.float32))
         scaled = scaled * (scaled.pow(2).mean(-1, keepdim=True) + self.eps).rsqrt()
         return self.weight.to(x.dtype) * scaled.to(x.dtype)

@@ -25,6 +25,20 @@ Part = tuple[Tensor, tuple[slice, ...]]
 Loss = Callable[..., tuple[Tensor | None, Tensor]]
 """Called as :func:`megatron.model.loss.linear_cross_entropy` is."""
 
+Logits = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""Called as :func:`linear_logits` is."""
+
+
+def linear_logits(hidden: Tensor, weight: Tensor, at: Tensor | None) -> Tensor:
+    """Return logits ``[batch, sequence or n, vocabulary]`` in the dtype of the hidden states.
+
+    Args:
+        hidden: ``[batch, sequence, hidden]``.
+        weight: the output matrix, ``[vocabulary, hidden]``.
+        at: int64 ``[n]``, the places in the sequence that are wanted; None for all.
+    """
+    return nn.functional.linear(hidden if at is None else hidden[:, at], weight.to(hidden.dtype))
+
 
 class Decoder(nn.Module):
     """Embedding, blocks and the last norm. Each of them may be taken away: the rest goes on with hidden states."""
@@ -56,24 +70,23 @@ class Decoder(nn.Module):
         self,
         inputs: Tensor,
         *,
-        first_position: int = 0,
         cache: KeyValueStore | None = None,
         positions: Tensor | None = None,
         pattern: Pattern | None = None,
     ) -> Tensor:
         """Map token ids, or what earlier blocks have made of them, to hidden states; as :class:`Llama`."""
         if positions is not None:
-            _check_positions(positions, inputs, first_position)
+            _check_positions(positions, inputs)
         # Processes may have divided the hidden states of earlier blocks, but never positions.
         shape = inputs.shape[:2] if positions is None else positions.shape
         if pattern is not None:
             if cache is not None:
                 raise ValueError(
-                    "documents and cache were both given: text is generated for one document at a time; leave "
+                    "documents and cache were both given: a cache knows itself which tokens see which; leave "
                     "documents out"
                 )
             pattern.check(shape, inputs.device)
-        cos, sin = self._rotation(shape, first_position, positions)
+        cos, sin = self._rotation(shape, positions)
         x = inputs
         if not inputs.is_floating_point():
             assert self.embed_tokens is not None
@@ -83,20 +96,19 @@ class Decoder(nn.Module):
             x = block(x, cos, sin, cache, pattern)
         return x if self.norm is None else self.norm(x)
 
-    def _rotation(self, shape: torch.Size, first: int, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _rotation(self, shape: torch.Size, positions: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return cosine and sine: ``[sequence, 1, head_dim]``, or with a batch dimension where positions are given."""
         if positions is None:
-            counted = slice(first, first + shape[1])
-            return self.rotation_cos[counted], self.rotation_sin[counted]
+            return self.rotation_cos[: shape[1]], self.rotation_sin[: shape[1]]
         return self.rotation_cos[positions], self.rotation_sin[positions]
 
 
-def _check_positions(positions: Tensor, inputs: Tensor, first: int) -> None:
+def _check_positions(positions: Tensor, inputs: Tensor) -> None:
     shape = positions.shape if inputs.is_floating_point() else inputs.shape
-    if positions.shape != shape or positions.dtype != torch.int64 or first:
+    if positions.shape != shape or positions.dtype != torch.int64:
         raise ValueError(
-            f"positions are {positions.dtype} {list(positions.shape)} and first_position is {first}; they must be "
-            f"int64 {list(shape)}, one for each token, and first_position must be 0 with them"
+            f"positions are {positions.dtype} {list(positions.shape)}; they must be int64 {list(shape)}, one for each "
+            "token"
         )
 
 
@@ -107,6 +119,7 @@ class Llama(nn.Module):
 
     Attributes:
         loss: computes the loss from hidden states and the output matrix.
+        logits: computes logits from the same.
         losses: of the last call with targets, every position's loss in nats, float32 ``[batch, sequence]``, without
             gradients; 0 where the target is ignored.
     """
@@ -116,6 +129,7 @@ class Llama(nn.Module):
         self.architecture = architecture
         self.model = Decoder(architecture)
         self.loss: Loss = linear_cross_entropy
+        self.logits: Logits = linear_logits
         self.losses: Tensor | None = None
         self.lm_head: nn.Linear | None = (
             None
@@ -158,9 +172,8 @@ class Llama(nn.Module):
         *,
         targets: Tensor | None = None,
         each: bool = False,
-        first_position: int = 0,
+        at: Tensor | None = None,
         cache: KeyValueStore | None = None,
-        last_only: bool = False,
         positions: Tensor | None = None,
         pattern: Pattern | None = None,
     ) -> Tensor:
@@ -170,28 +183,25 @@ class Llama(nn.Module):
             inputs: int64 ids ``[batch, sequence]``; or hidden states ``[batch, sequence, hidden]`` of earlier blocks.
             targets: int64 ids ``[batch, sequence]`` that each position should predict; ``IGNORE`` (-100) for none.
             each: with targets, return the losses of every position instead of their sum (without gradients).
-            first_position: position of the first token, for text that is continued.
-            cache: keys and values of the earlier positions.
-            last_only: without targets, return the logits of the last position alone.
+            at: without targets, int64 ``[n]``: the places in the sequence whose logits are wanted; all by default.
+            cache: keeps keys and values, and mixes them with those of earlier tokens.
             positions: int64 ``[batch, sequence]``, less than the model's number of positions: where each token counts
-                as standing. By default a row counts from ``first_position``.
+                as standing. By default a row counts from 0.
             pattern: which tokens see which, such as the documents that the rows consist of. Not with ``cache``.
 
         Returns:
-            Without targets: logits ``[batch, sequence or 1, vocabulary]`` in the dtype of the hidden states.
+            Without targets: logits ``[batch, sequence or n, vocabulary]`` in the dtype of the hidden states.
             With targets: the summed cross-entropy in nats, a float32 scalar; with ``each``, that of every position's
             target and of its likeliest token, float32 ``[batch, sequence, 2]``.
 
         Raises:
             ValueError: positions or pattern do not fit the tokens, or a pattern comes with a cache.
         """
-        hidden: Tensor = self.model(
-            inputs, first_position=first_position, cache=cache, positions=positions, pattern=pattern
-        )
+        hidden: Tensor = self.model(inputs, cache=cache, positions=positions, pattern=pattern)
         if self.model.norm is None:
             return hidden
         if targets is None:
-            return nn.functional.linear(hidden[:, -1:] if last_only else hidden, self.head_weight.to(hidden.dtype))
+            return self.logits(hidden, self.head_weight, at)
         total, losses = self.loss(hidden, self.head_weight, targets, each=each)
         if total is None:
             return losses

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from megatron.config.layout import Layout
+from megatron.model.attention import KeyValueStore
 from megatron.model.llama import Llama
 from megatron.model.micro_batch import MicroBatch
 from megatron.parallel.clock import Clock
@@ -20,6 +21,7 @@ from megatron.parallel.parts import local
 from megatron.parallel.pipeline import Pipeline, joined
 from megatron.parallel.precision import call_in
 from megatron.parallel.process import World
+from megatron.parallel.reading import cast, kept_whole, packed
 from megatron.parallel.row_sums import RowSums, by_group
 from megatron.parallel.sharding import begin_micro_batch, release
 
@@ -165,11 +167,54 @@ class Engine:
         Returns:
             Nats of every position's target, and of the model's likeliest token there, float32 ``[rows, tokens, 2]``.
         """
-        # Rows of all lengths come here: compiled code would be compiled anew for each.
-        with torch.compiler.set_stance("force_eager") if self._execution.compiled else nullcontext():
+        with self._eager():
             if self._pipeline is not None:
                 return self._pipeline.score(inputs, targets)
             return call_in(self._execution.dtype, self.model, inputs, targets=targets, each=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep weights ready for many passes without gradients, as long as this lasts; all processes together.
+
+        They take more memory then: with ZeRO every process holds all of them in the dtype to compute in.
+        """
+        layout, device = self.mesh.layout, self.mesh.world.device
+        if layout.stage:
+            with kept_whole(self.model, stage=layout.stage):
+                # Gathered here by all of them: from now on each may make as many passes as it likes.
+                self.logits(*torch.zeros(2, 1, dtype=torch.int64, device=device))
+                yield
+            return
+        plain = device.type == "cpu" and layout.tensor == 1
+        with cast(self.model, self._execution.dtype), packed(self.model) if plain else nullcontext():
+            yield
+
+    @torch.no_grad()
+    def logits(
+        self, tokens: Tensor, positions: Tensor, *, cache: KeyValueStore | None = None, at: Tensor | None = None
+    ) -> Tensor:
+        """Return the logits of one row of tokens, within :meth:`reading`; not with a pipeline.
+
+        Args:
+            tokens: int64 ``[tokens]``.
+            positions: int64 ``[tokens]``, where each token counts as standing.
+            cache: decides which tokens see which; by default each sees those before it.
+            at: int64 ``[n]``, the places in the row whose logits are wanted; all by default.
+
+        Returns:
+            Float ``[n or tokens, vocabulary]``, the same in all processes that hold parts of the same matrices.
+        """
+        missing = -len(tokens) % self.mesh.tensor.size if self.mesh.layout.sequence else 0
+        if missing:
+            at = torch.arange(len(tokens), device=tokens.device) if at is None else at
+            tokens, positions = nn.functional.pad(tokens, (0, missing)), nn.functional.pad(positions, (0, missing))
+        with self._eager():
+            out: Tensor = self.model(tokens.unsqueeze(0), positions=positions.unsqueeze(0), cache=cache, at=at)
+        return out[0]
+
+    def _eager(self) -> AbstractContextManager[object]:
+        """Do not use compiled code: rows of all lengths come, and it would be compiled anew for each."""
+        return torch.compiler.set_stance("force_eager") if self._execution.compiled else nullcontext()
 
     def release(self) -> None:
         """Drop the whole weights that a forward pass without a backward pass has left here."""

@@ -23,7 +23,7 @@ from torch.distributed.tensor.parallel import (
 
 from megatron.model.llama import Llama
 from megatron.parallel.mesh import Mesh
-from megatron.parallel.vocabulary import VocabularyEmbedding, VocabularyLoss
+from megatron.parallel.vocabulary import VocabularyEmbedding, VocabularyLogits, VocabularyLoss
 
 
 def divide_matrices(model: Llama, mesh: Mesh, *, compiled: bool) -> None:
@@ -65,6 +65,7 @@ def divide_matrices(model: Llama, mesh: Mesh, *, compiled: bool) -> None:
         forward = VocabularyEmbedding(embedding, mesh.tensor, sequence=sequence)
         embedding.forward = forward  # type: ignore[method-assign, assignment]
     model.loss = VocabularyLoss(mesh.tensor, sequence=sequence)
+    model.logits = VocabularyLogits(mesh.tensor, sequence=sequence)
 
 
 _BY_ROWS = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "embed_tokens", "lm_head")

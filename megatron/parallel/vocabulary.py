@@ -1,4 +1,4 @@
-"""Embedding and cross-entropy over a vocabulary that is divided among processes (Shoeybi et al., arXiv 1909.08053).
+"""Embedding, loss and logits of a vocabulary that is divided among processes (Shoeybi et al., arXiv 1909.08053).
 
 The loss is that of :mod:`megatron.model.loss`, and in pieces like it; but every process has the logits of some entries
 only, and what is exchanged are three numbers for each token: the largest logit, the sum of exponentials, and the
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from megatron.model.llama import linear_logits
 from megatron.model.loss import IGNORE, chunk_rows, scaled_gradients
 from megatron.parallel.mesh import Axis
 
@@ -87,6 +88,24 @@ class VocabularyLoss:
                 piece = _Piece(states, cast, ids, self._axis)
                 losses.append(torch.stack((torch.where(ids == IGNORE, 0.0, piece.losses), piece.least), dim=1))
             return None, torch.cat(losses).view(*targets.shape, 2)
+
+
+class VocabularyLogits:
+    """Stands for :func:`megatron.model.llama.linear_logits` where the output matrix is divided by rows.
+
+    Args:
+        axis: the processes that hold its parts, in order.
+        sequence: whether hidden states come divided along the sequence.
+    """
+
+    def __init__(self, axis: Axis, *, sequence: bool) -> None:
+        self._axis, self._sequence = axis, sequence
+
+    def __call__(self, hidden: Tensor, weight: Tensor, at: Tensor | None) -> Tensor:
+        """Return the logits of the whole vocabulary; bit for bit the same on every process of the axis."""
+        assert isinstance(weight, DTensor)
+        whole = self._axis.gather(hidden, 1) if self._sequence else hidden
+        return self._axis.gather(linear_logits(whole, weight.to_local(), at), 2)
 
 
 def _pieces(hidden: Tensor, targets: Tensor, rows: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -92,3 +92,20 @@ def progress_bar(
         dynamic_ncols=True,
     ) as bar:  # fmt: skip
         yield bar.update
+
+
+@contextmanager
+def counter(
+    total: int, *, description: str, unit: str, disable: bool = False
+) -> Iterator[Callable[[int, str], object]]:
+    """Draw a bar of items on standard error; give what advances it by so many and puts a note beside it."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    with tqdm(
+        desc=description, total=total, unit=unit, disable=disable, mininterval=interval, dynamic_ncols=True
+    ) as bar:
+
+        def advance(count: int, note: str) -> None:
+            bar.set_postfix_str(note, refresh=False)
+            bar.update(count)
+
+        yield advance

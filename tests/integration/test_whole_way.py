@@ -13,8 +13,10 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from megatron.generate.engine import continue_prompt
+from megatron.generate.options import GenerationOptions
+from megatron.generate.writer import TextWriter
 from megatron.monitor.record import read_metrics
+from megatron.parallel.engine import Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ["eng_Latn", "swh_Latn", "amh_Ethi", "jpn_Jpan", "arb_Arab", "ara_Arab", "hin_Deva", "fra_Latn"]
@@ -105,7 +107,10 @@ def test_transformers_loads_model_and_tokenizer(whole_way: Path) -> None:
             difference = (model(torch.tensor([ids])).logits - ours.model(torch.tensor([ids]))).abs().max()
             expected = model.generate(torch.tensor([ids]), max_new_tokens=30, do_sample=False, pad_token_id=0)
         assert difference < 1e-4
-        written = continue_prompt(ours.model, ids, maximum_tokens=30, end_ids=ours.end_ids)
+        writer = TextWriter(
+            Engine.alone(ours.model), ours.tokenizer, first_id=ours.first_id, end_ids=ours.end_ids
+        )
+        [written] = writer.write_ids([ids[1:]], GenerationOptions(30))
         tail = expected[0, len(ids) :].tolist()
         assert written.tokens == (tail[:-1] if written.stop_reason == "end" else tail)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from megatron.checkpoint.hf import load_weights, save_model
 from megatron.config.architecture import Architecture, RopeScaling
-from megatron.generate.engine import continue_prompt
+from megatron.generate.options import GenerationOptions
+from megatron.generate.writer import TextWriter
 from megatron.model.llama import Llama
+from megatron.parallel.engine import Engine
 
 BASE = Architecture(
     vocab_size=311,
@@ -103,19 +106,22 @@ def test_gradients_equal_theirs(architecture: Architecture, tmp_path: Path) -> N
         assert error < 1e-4, name
 
 
-def test_greedy_text_is_theirs(architecture: Architecture, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch_size", [1, 5, 16])
+def test_greedy_texts_are_theirs(architecture: Architecture, batch_size: int, tmp_path: Path) -> None:
     model = random_model(architecture)
     theirs = exported(model, tmp_path)
-    generator = torch.Generator().manual_seed(11)
-    for prompt_length in range(1, 17):
-        prompt = torch.randint(3, BASE.vocab_size, (1, prompt_length), generator=generator)
-        with torch.no_grad():
-            expected = theirs.generate(
-                prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=64, do_sample=False, pad_token_id=0
-            )
-        ours = continue_prompt(model, prompt[0].tolist(), maximum_tokens=64, end_ids=[2])
-        written = expected[0, prompt_length:].tolist()
-        assert ours.tokens == (written[:-1] if ours.stop_reason == "end" else written)
+    chance = random.Random(11)
+    prompts = [[chance.randrange(3, BASE.vocab_size) for _ in range(length)] for length in range(16)]
+    longest = len(prompts[-1]) + 1
+    padded = torch.tensor([[0] * (longest - 1 - len(prompt)) + [1, *prompt] for prompt in prompts])
+    with torch.no_grad():
+        expected = theirs.generate(
+            padded, attention_mask=(padded != 0).long(), max_new_tokens=64, do_sample=False, pad_token_id=0
+        )[:, longest:].tolist()
+    writer = TextWriter(Engine.alone(model), None, first_id=1, end_ids=[2], batch_size=batch_size)  # type: ignore[arg-type]
+    for text, row in zip(writer.write_ids(prompts, GenerationOptions(64)), expected, strict=True):
+        assert text.tokens == (row[: row.index(2)] if 2 in row else row)
+        assert text.stop_reason == ("end" if 2 in row else "length")
 
 
 def test_bfloat16_export_halves_the_file_and_stays_close(tmp_path: Path) -> None:

@@ -181,21 +181,33 @@ def test_documents_on_another_device_are_refused() -> None:
 
 
 def test_documents_and_a_cache_exclude_each_other() -> None:
-    cache = KeyValueCache(SHAPE, batch=2, capacity=10, dtype=torch.float32, device=torch.device("cpu"))
     with pytest.raises(ValueError, match="documents and cache"):
-        Llama(SHAPE)(torch.zeros(2, 10, dtype=torch.int64), cache=cache, pattern=Documents.of(LENGTHS))
+        tokens = torch.zeros(2, 10, dtype=torch.int64)
+        Llama(SHAPE)(tokens, cache=KeyValueCache(places=2), pattern=Documents.of(LENGTHS))
 
 
 @pytest.mark.parametrize(
-    ("positions", "first"),
-    [
-        (torch.zeros(10, dtype=torch.int64), 0),
-        (torch.zeros(2, 9, dtype=torch.int64), 0),
-        (torch.zeros(2, 10), 0),
-        (torch.zeros(2, 10, dtype=torch.int64), 3),
-    ],
+    "positions",
+    [torch.zeros(10, dtype=torch.int64), torch.zeros(2, 9, dtype=torch.int64), torch.zeros(2, 10)],
 )
-def test_wrong_positions_are_refused(positions: Tensor, first: int) -> None:
-    tokens = torch.zeros(2, 10, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"int64 \[2, 10\].*first_position must be 0"):
-        Llama(SHAPE)(tokens, positions=positions, first_position=first)
+def test_wrong_positions_are_refused(positions: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"must be int64 \[2, 10\]"):
+        Llama(SHAPE)(torch.zeros(2, 10, dtype=torch.int64), positions=positions)
+
+
+def test_logits_of_some_places_are_those_of_all() -> None:
+    model = Llama(SHAPE)
+    model.init_weights(seed=0)
+    tokens = torch.randint(0, 64, (2, 10), generator=torch.Generator().manual_seed(0))
+    at = torch.tensor([9, 0, 4])
+    torch.testing.assert_close(model(tokens, at=at), model(tokens)[:, at], rtol=0, atol=1e-6)
+
+
+def test_without_gradients_the_same_logits_come_out() -> None:
+    model = Llama(SHAPE)
+    model.init_weights(seed=0)
+    tokens = torch.randint(0, 64, (2, 10), generator=torch.Generator().manual_seed(0))
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 1e-2)):
+        with_gradients = model.to(dtype)(tokens)
+        with torch.no_grad():
+            torch.testing.assert_close(model(tokens), with_gradients, rtol=0, atol=tolerance)
