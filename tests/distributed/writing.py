@@ -37,7 +37,7 @@ def engine_of(layout: Layout, world: World, *, dtype: torch.dtype, compiled: boo
     mesh = Mesh(layout, world)
     execution = Execution(dtype, compiled=compiled)
     stages = build_model(section, vocab_size=VOCABULARY, seed=3, mesh=mesh, execution=execution, seq_length=POSITIONS)
-    return Engine(stages, mesh, execution=execution, shape=(1, POSITIONS), micro_batches=1)
+    return Engine(stages, mesh, execution=execution, shape=(1, POSITIONS), micro_batches=layout.pipeline)
 
 
 def written(engine: Engine) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def written(engine: Engine) -> dict[str, Any]:
     step = TrainStep(engine=engine, optimizer=optimizer, learning_rate=lambda _: 1e-3, max_gradient_norm=1.0)
     tokens = torch.arange(POSITIONS + 1, device=engine.mesh.world.device).unsqueeze(0) % VOCABULARY
     losses = [step([MicroBatch(tokens[:, :-1], tokens[:, 1:])], step=number).loss for number in range(2)]
-    return {**texts, "losses": [loss / (engine.mesh.layout.data) for loss in losses]}
+    return {**texts, "losses": losses}
 
 
 @dataclasses.dataclass(frozen=True)
