@@ -43,6 +43,7 @@ setup(
             'transformers==5.20.2; python_version < "3.11"',
             'transformers==5.23.0; python_version >= "3.11"',
         ],
+        "harness": ["lm_eval==0.4.13"],
         "test": pinned("requirements-test.txt"),
     },
 )

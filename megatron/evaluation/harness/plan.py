@@ -1,0 +1,75 @@
+"""What there is to do: which benchmarks in which languages, with their files read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from megatron.evaluation.harness.adapter import HarnessError
+from megatron.evaluation.harness.benchmarks import BENCHMARKS
+from megatron.evaluation.harness.rows import split_path
+from megatron.evaluation.harness.tasks import Job, read_job
+from megatron.utils.log import get_logger
+
+logger = get_logger(__name__)
+
+_MAX_SHOWN = 8
+
+
+def plan_jobs(
+    data: Path,
+    *,
+    tasks: Sequence[str] | None = None,
+    languages: Sequence[str] | None = None,
+    num_fewshot: Mapping[str, int] | None = None,
+) -> list[Job]:
+    """Read the files of all benchmarks and languages that are asked for.
+
+    Args:
+        data: the folder that holds the benchmarks.
+        tasks: names of benchmarks; all by default.
+        languages: corpus codes; all of each benchmark by default. Where both are given, every file must be there;
+            otherwise what is not there is told and left out.
+        num_fewshot: shots by benchmark, where they are not to be the default.
+
+    Raises:
+        HarnessError: an unknown name; files that are missing or wrong; nothing to do. All problems together.
+    """
+    shots = num_fewshot or {}
+    names = list(dict.fromkeys(BENCHMARKS if tasks is None else tasks))
+    problems = _wrong_names(names, languages, shots)
+    jobs: list[Job] = []
+    absent = []
+    for name in names:
+        if name not in BENCHMARKS:
+            continue
+        benchmark = BENCHMARKS[name]
+        for code in dict.fromkeys(benchmark.languages if languages is None else languages):
+            if code not in benchmark.languages:
+                continue
+            must_be_there = tasks is not None and languages is not None
+            if not must_be_there and not split_path(data, benchmark, code, benchmark.test[1]).exists():
+                absent.append(f"{name} {code}")
+                continue
+            count = max(0, shots.get(name, benchmark.num_fewshot))
+            job = read_job(name, code, data=data, num_fewshot=count, problems=problems)
+            jobs += [] if job is None else [job]
+    if not jobs and not problems:
+        problems.append(f"{data} holds no files of what was asked for ({', '.join(names)}); prepare them first")
+    if problems:
+        raise HarnessError("\n".join(problems))
+    if absent:
+        shown = ", ".join(absent[:_MAX_SHOWN]) + (" ..." if len(absent) > _MAX_SHOWN else "")
+        logger.info("no files of %d benchmarks and languages: %s", len(absent), shown)
+    return jobs
+
+
+def _wrong_names(names: Iterable[str], languages: Sequence[str] | None, shots: Mapping[str, int]) -> list[str]:
+    known = ", ".join(BENCHMARKS)
+    had = {code for name in names if name in BENCHMARKS for code in BENCHMARKS[name].languages}
+    return [
+        *(f"there is no benchmark {name}; there are {known}" for name in names if name not in BENCHMARKS),
+        *(f"none of the benchmarks asked for has {code}" for code in languages or () if code not in had),
+        *(f"num_fewshot names {name}; there are {known}" for name in shots if name not in BENCHMARKS),
+        *(f"num_fewshot of {name} is {count}; it must be 0 or more" for name, count in shots.items() if count < 0),
+    ]

@@ -1,0 +1,158 @@
+"""Runs benchmarks of lm-evaluation-harness on a model, language by language, and keeps every score as it comes."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from megatron.evaluation.harness.adapter import HarnessError, Scorer, harness_model, lm_eval
+from megatron.evaluation.harness.outcome import items_of, metrics_of
+from megatron.evaluation.harness.plan import plan_jobs
+from megatron.evaluation.harness.tasks import Job, load_task, task_manager
+from megatron.evaluation.language_model import LanguageModel
+from megatron.evaluation.results import ResultsFolder, Score
+from megatron.utils.log import get_logger
+
+logger = get_logger(__name__)
+
+VERSION = "0.4.13"
+"""The version of lm_eval that this is made for; another one may have other prompts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HarnessOptions:
+    """How lm-evaluation-harness is run.
+
+    Attributes:
+        limit: at most so many questions of each language; for trials only.
+        num_fewshot: shots by benchmark, where they are not to be the default.
+        maximum_tokens: most new tokens where a task names no number; 256 is lm-evaluation-harness's own.
+        seed: of the choice of shots; 1234 is lm-evaluation-harness's own.
+    """
+
+    limit: int | None = None
+    num_fewshot: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    maximum_tokens: int = 256
+    seed: int = 1234
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise HarnessError(f"limit = {self.limit}; it must be 1 or more, or be left out")
+        if self.maximum_tokens < 1:
+            raise HarnessError(f"maximum_tokens = {self.maximum_tokens}; it must be 1 or more")
+
+
+def run_harness(
+    model: LanguageModel,
+    *,
+    data: Path,
+    results: ResultsFolder | None = None,
+    tasks: Sequence[str] | None = None,
+    languages: Sequence[str] | None = None,
+    options: HarnessOptions | None = None,
+) -> list[Score]:
+    """Evaluate a model with lm-evaluation-harness on local files; no network is used.
+
+    Every process of a layout calls this with the same arguments, and enters every forward pass.
+
+    Args:
+        model: scores and writes.
+        data: holds ``<benchmark>/<xxx_Ssss>/{train,dev,test}.jsonl``.
+        results: keeps scores and items as soon as they are known; what it already has with the same settings is not
+            done again. All processes open it before any of them calls this; only the one with ``is_main`` writes.
+        tasks: names in ``BENCHMARKS``; all that have data by default.
+        languages: corpus codes; all that have data by default.
+        options: shots, limits and seeds.
+
+    Returns:
+        One score for each benchmark and language, also those that were there before.
+
+    Raises:
+        HarnessError: lm_eval is not installed; an unknown name; files that are missing or wrong, all of them together.
+    """
+    options = options or HarnessOptions()
+    manager = task_manager()
+    if version("lm_eval") != VERSION:
+        logger.warning("lm_eval is %s, this is made for %s: prompts may differ", version("lm_eval"), VERSION)
+    jobs = plan_jobs(data, tasks=tasks, languages=languages, num_fewshot=options.num_fewshot)
+    # Decided before the first score is written: all processes must do the same ones.
+    there = {(score.benchmark, score.language): score for score in results.scores()} if results else {}
+    known = [
+        bool(results and results.has(job.name, job.language, _settings(job, model.max_tokens, options))) for job in jobs
+    ]
+    scores = []
+    for job, is_known in zip(jobs, known, strict=True):
+        if is_known:
+            scores.append(there[job.name, job.language])
+            continue
+        with _quiet("lm_eval", "datasets"):
+            score, items = _evaluate(job, model, manager, options)
+        if results is not None and model.is_main:
+            results.add(score, items)
+        logger.info("%s %s: %s %.4f of %d", job.name, job.language, score.main, score.value, score.items)
+        scores.append(score)
+    return scores
+
+
+def _evaluate(
+    job: Job, model: LanguageModel, manager: Any, options: HarnessOptions
+) -> tuple[Score, list[dict[str, Any]]]:
+    started = time.monotonic()
+    scorer = Scorer(model, maximum_tokens=options.maximum_tokens, seed=options.seed)
+    task = load_task(job, manager, seed=options.seed)
+    # Not `simple_evaluate`: it returns nothing to processes with a LOCAL_RANK, and asks the machine about itself for
+    # seconds at every call. One bootstrap sample only switches standard errors on; those of means are exact.
+    evaluate = lm_eval("evaluator").evaluate
+    try:
+        found = evaluate(lm=harness_model(scorer), task_dict=task, limit=options.limit, bootstrap_iters=1)
+    except ValueError as error:
+        raise HarnessError(f"{job.name}, {job.language}: {error}") from error
+    items = items_of(found["samples"][job.task_name])
+    if scorer.shortened:
+        logger.warning("%s %s: %d requests too long, cut at their start", job.name, job.language, scorer.shortened)
+    score = Score(
+        benchmark=job.name,
+        language=job.language,
+        metrics=metrics_of(found["results"][job.task_name]),
+        main=job.benchmark.main,
+        higher_is_better=True,
+        items=len(items),
+        flags=("shortened",) if scorer.shortened else (),
+        settings=_settings(job, model.max_tokens, options),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    return score, items
+
+
+def _settings(job: Job, context_tokens: int, options: HarnessOptions) -> dict[str, Any]:
+    return {
+        "library": f"lm_eval {version('lm_eval')}",
+        "task": job.task_name,
+        "num_fewshot": job.num_fewshot,
+        "seed": options.seed,
+        "limit": options.limit,
+        "maximum_tokens": options.maximum_tokens,
+        "context_tokens": context_tokens,
+        "test": job.test.fingerprint,
+        "shots": None if job.shots is None else job.shots.fingerprint,
+    }
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Keep what these packages tell of every task and language out of the log, errors apart."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [found.level for found in loggers]
+    for found in loggers:
+        found.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for found, level in zip(loggers, before, strict=True):
+            found.setLevel(level)

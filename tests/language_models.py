@@ -1,0 +1,129 @@
+"""Language models for tests of the evaluation: one that is slow and plain, one that knows nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from megatron.checkpoint.folder import TrainedModel, open_model
+from megatron.checkpoint.hf import save_model
+from megatron.config.architecture import Architecture
+from megatron.evaluation.language_model import GenerationOptions, Likelihood, Request, Written
+from megatron.generate.engine import continue_prompt
+from megatron.model.llama import Llama
+from megatron.tokenizer.load import load_model_file
+from megatron.tokenizer.train import train_sentencepiece
+
+
+class PlainModel:
+    """A trained model, one request after the other: what the real one must agree with.
+
+    Attributes:
+        asked: how many likelihoods and texts were asked for.
+    """
+
+    def __init__(self, trained: TrainedModel, *, max_tokens: int | None = None) -> None:
+        self.tokenizer = trained.tokenizer
+        self.max_tokens = max_tokens or trained.model.architecture.max_position_embeddings
+        self.is_main = True
+        self.asked = 0
+        self._trained = trained
+
+    @torch.inference_mode()
+    def likelihoods(self, requests: Sequence[Request]) -> list[Likelihood]:
+        found = []
+        for context, continuation in requests:
+            self.asked += 1
+            room = self.max_tokens - 1 - len(continuation)
+            assert len(continuation) > 0 and room >= 0
+            ids = [self._trained.first_id, *list(context)[max(0, len(context) - room) :], *continuation]
+            logits = self._trained.model(torch.tensor([ids[:-1]]))[0, -len(continuation) :].log_softmax(-1)
+            targets = torch.tensor(list(continuation))
+            nats = -logits.gather(1, targets[:, None]).double().sum().item()
+            found.append(Likelihood(nats, bool((logits.argmax(-1) == targets).all())))
+        return found
+
+    def write(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[Written]:
+        return [self._write(prompt, options, options.seed + number) for number, prompt in enumerate(prompts)]
+
+    def _write(self, prompt: Sequence[int], options: GenerationOptions, seed: int) -> Written:
+        self.asked += 1
+        done = continue_prompt(
+            self._trained.model,
+            [self._trained.first_id, *prompt],
+            maximum_tokens=options.maximum_tokens,
+            end_ids=self._trained.end_ids,
+            sampling=options.sampling,
+            seed=seed,
+        )
+        decode = self.tokenizer.decode
+        text = decode([*prompt, *done.tokens])[len(decode(list(prompt))) :]
+        ends = [text.index(stop) for stop in options.stop if stop in text]
+        if ends:
+            return Written(text[: min(ends)], len(done.tokens), "stop")
+        return Written(text, len(done.tokens), done.stop_reason)
+
+
+class UniformModel:
+    """Every byte is as likely as any other, and so is the end of a text; what it writes is said beforehand.
+
+    Attributes:
+        prompts: what it was asked to continue, as text.
+    """
+
+    def __init__(self, *, max_tokens: int = 64, answers: Sequence[str] = ()) -> None:
+        self.tokenizer = SimpleNamespace(  # type: ignore[assignment]
+            bos_id=256,
+            eod_id=256,
+            encode=lambda text: list(text.encode()),
+            decode=lambda ids: bytes(ids).decode(errors="replace"),
+        )
+        self.max_tokens = max_tokens
+        self.is_main = True
+        self.prompts: list[str] = []
+        self.options: list[GenerationOptions] = []
+        self.requests: list[Request] = []
+        self._answers = list(answers)
+
+    def likelihoods(self, requests: Sequence[Request]) -> list[Likelihood]:
+        self.requests += requests
+        return [Likelihood(len(request.continuation) * math.log(257), False) for request in requests]
+
+    def write(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[Written]:
+        self.options.append(options)
+        first = len(self.prompts)
+        self.prompts += [bytes(prompt).decode() for prompt in prompts]
+        return [
+            Written(self._answers[(first + number) % len(self._answers)], 1, "stop") for number in range(len(prompts))
+        ]
+
+
+def tiny_hf_folder(folder: Path, texts: Sequence[str], *, positions: int = 512, vocab_size: int = 420) -> Path:
+    """Write a tiny Llama with random weights and a tokenizer trained on ``texts`` as a Hugging Face folder."""
+    train_sentencepiece(texts, folder / "trained.model", vocab_size=vocab_size)
+    tokenizer = load_model_file(folder / "trained.model")
+    shape = Architecture(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=positions,
+        initializer_range=0.4,
+    )
+    model = Llama(shape)
+    model.init_weights(seed=3)
+    save_model(model.state_dict(), shape, folder / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
+    tokenizer.save(folder / "hf", prepend_bos=True)
+    return folder / "hf"
+
+
+def plain_model(folder: Path, *, max_tokens: int | None = None) -> PlainModel:
+    """Open a Hugging Face folder."""
+    return PlainModel(open_model(folder, device=torch.device("cpu")), max_tokens=max_tokens)
