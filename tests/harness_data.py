@@ -8,12 +8,13 @@ from typing import Any
 
 import orjson
 
-WORDS = {
-    "swh": "mtoto anasoma kitabu nyumbani leo asubuhi mama anapika chakula jikoni baba anafanya kazi shambani".split(),
-    "eng": "the child reads a book at home this morning mother cooks food in the kitchen father works outside".split(),
-    "zho": "孩子 今天 早上 在家 看书 妈妈 在 厨房 做饭 爸爸 在 田里 工作 天气 很 好".split(),
-    "spa": "el niño lee un libro en casa esta mañana madre cocina comida en la cocina padre trabaja fuera".split(),
+_TEXTS = {
+    "swh": "mtoto anasoma kitabu nyumbani leo asubuhi mama anapika chakula jikoni baba anafanya kazi shambani",
+    "eng": "the child reads a book at home this morning mother cooks food in the kitchen father works outside",
+    "zho": "孩子 今天 早上 在家 看书 妈妈 在 厨房 做饭 爸爸 在 田里 工作 天气 很 好",
+    "spa": "el niño lee un libro en casa esta mañana madre cocina comida en la cocina padre trabaja fuera",
 }
+WORDS = {language: text.split() for language, text in _TEXTS.items()}
 
 
 def sentence(language: str, number: int, length: int = 6) -> str:

@@ -125,7 +125,7 @@ def test_a_context_that_is_too_long_keeps_its_end_and_the_id_that_begins_a_text(
     continuation = scorer.encode("mama anapika")
     room = 15 - len(continuation)
     context = scorer.encode(" ".join(all_text()[:2]))
-    [long], [short] = scorer.likelihoods([(context, continuation)]), scorer.likelihoods([(context[-room:], continuation)])
+    long, short = scorer.likelihoods([(context, continuation), (context[-room:], continuation)])
     assert long == short
     assert scorer.shortened == 1
 

@@ -43,6 +43,11 @@ class Scorer:
         self._seed = seed
 
     @property
+    def end_id(self) -> int:
+        """The id that ends a text."""
+        return self._model.tokenizer.eod_id
+
+    @property
     def first_id(self) -> int:
         """The id that stands for an empty context; the model itself puts one before every text."""
         tokenizer = self._model.tokenizer
@@ -168,7 +173,7 @@ def harness_model(scorer: Scorer) -> Any:
     class HarnessModel(base):  # type: ignore[misc]  # its class is not known before it is imported
         @property
         def eot_token_id(self) -> int:
-            return scorer._model.tokenizer.eod_id
+            return scorer.end_id
 
         @property
         def prefix_token_id(self) -> int:
