@@ -26,7 +26,7 @@ ADD = {
     "prompt": 'def add(a, b):\n    """Return the sum."""\n',
     "entry_point": "add",
     "canonical_solution": "    return a + b\n",
-    "test": "\n\nMETADATA = {}\n\ndef check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(0, 1) == 1",
+    "test": "\nMETADATA = {}\ndef check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(0, 1) == 1",
 }
 # In that of MultiPL-E.
 TWICE = {
