@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from megatron.evaluation.code.judge import REFUSED, Sample, judge
+from megatron.evaluation.code.judge import REFUSED, Judgement, Sample, judge
 from megatron.evaluation.code.languages import CodeError
 from megatron.evaluation.code.problems import CodeProblem, read_problems
 from megatron.evaluation.code.sandbox import Limits
 from megatron.evaluation.language_model import GenerationOptions, LanguageModel
 from megatron.evaluation.results import ResultsFolder, Score
 from megatron.generate.sampling import Sampling
+from megatron.parallel.process import Peers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +65,12 @@ def run_code(
     language: str = "eng_Latn",
     results: ResultsFolder | None = None,
     options: CodeOptions | None = None,
+    peers: Peers | None = None,
 ) -> Score | None:
     """Let a model write programs, and run them against their tests.
 
-    Every process of a layout calls this with the same arguments; programs run on the one with ``is_main`` alone.
+    Every process of a layout calls this with the same arguments but ``results``. Programs run where the main process
+    runs; the others wait for it, no longer than ``peers`` may.
 
     Args:
         model: writes.
@@ -75,49 +78,68 @@ def run_code(
         problems: see :func:`megatron.evaluation.code.problems.read_problems`.
         allow_code_execution: the user's word that programs may be run here.
         language: corpus code of the language that the problems are described in.
-        results: keeps the score and every program; what it already has with the same settings is not done again.
+        results: keeps the score and every program; what it already has with the same settings is not done again. None
+            in processes that are not the main one, or where nothing is to be kept.
         options: how programs are written and judged.
+        peers: the processes of the layout, so that the main one can tell the others what is done already.
 
     Returns:
-        The score; None on processes that are not main, unless it was there before.
+        The score; None in processes that are not the main one.
 
     Raises:
         CodeError: programs may not or cannot be run; the file of problems cannot be used.
     """
     if not allow_code_execution:
         raise CodeError(REFUSED)
-    options = options or CodeOptions()
+    options, peers = options or CodeOptions(), peers or Peers()
     read = read_problems(problems, limit=options.limit)
     settings = _settings(options, read.fingerprint, read.languages)
-    if results is not None and results.has(name, language, settings):
-        return next(score for score in results.scores() if (score.benchmark, score.language) == (name, language))
+    if peers.from_main(lambda: results is not None and results.has(name, language, settings)):
+        scores = [] if results is None else results.scores()
+        return next((score for score in scores if (score.benchmark, score.language) == (name, language)), None)
     started = time.monotonic()
     samples = write_samples(model, read.problems, options)
-    if not model.is_main:
-        return None
-    judged = judge(
-        read.problems, samples, allow_code_execution=True, limits=options.limits, workers=options.workers
-    )
+    kept: list[Score] = []
+
+    def keep() -> None:
+        judged = judge(
+            read.problems, samples, allow_code_execution=True, limits=options.limits, workers=options.workers
+        )
+        seconds = time.monotonic() - started
+        items = len(read.problems)
+        score = _score(judged, name=name, language=language, items=items, settings=settings, seconds=seconds)
+        if results is not None:
+            results.add(score, _items(samples, judged))
+        kept.append(score)
+
+    # What fails in the main process must end the others too, not leave them waiting.
+    peers.from_main(keep)
+    return kept[0] if kept else None
+
+
+def _score(
+    judged: Judgement, *, name: str, language: str, items: int, settings: dict[str, Any], seconds: float
+) -> Score:
     apart = {"network": "network-reachable", "files": "files-writable", "processes": "processes-reachable"}
-    score = Score(
+    return Score(
         benchmark=name,
         language=language,
         metrics=judged.metrics,
         main="pass@1",
         higher_is_better=True,
-        items=len(read.problems),
+        items=items,
         flags=tuple(flag for key, flag in apart.items() if not judged.isolation[key]),
         settings=settings,
-        seconds=round(time.monotonic() - started, 3),
+        seconds=round(seconds, 3),
     )
-    if results is not None:
-        items = (
-            {"problem": sample.problem, "completion": sample.completion, "outcome": verdict.outcome,
-             "output": verdict.output, "seconds": round(verdict.seconds, 3)}
-            for sample, verdict in zip(samples, judged.verdicts, strict=True)
-        )  # fmt: skip
-        results.add(score, items)
-    return score
+
+
+def _items(samples: Sequence[Sample], judged: Judgement) -> Iterator[dict[str, Any]]:
+    for sample, verdict in zip(samples, judged.verdicts, strict=True):
+        yield {
+            "problem": sample.problem, "completion": sample.completion, "outcome": verdict.outcome,
+            "output": verdict.output, "seconds": round(verdict.seconds, 3),
+        }  # fmt: skip
 
 
 def write_samples(model: LanguageModel, problems: Sequence[CodeProblem], options: CodeOptions) -> list[Sample]:

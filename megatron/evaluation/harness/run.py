@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from megatron.evaluation.harness.plan import plan_jobs
 from megatron.evaluation.harness.tasks import Job, load_task, task_manager
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.results import ResultsFolder, Score
+from megatron.parallel.process import Peers
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
@@ -56,52 +58,63 @@ def run_harness(
     tasks: Sequence[str] | None = None,
     languages: Sequence[str] | None = None,
     options: HarnessOptions | None = None,
+    peers: Peers | None = None,
 ) -> list[Score]:
     """Evaluate a model with lm-evaluation-harness on local files; no network is used.
 
-    Every process of a layout calls this with the same arguments, and enters every forward pass.
+    Every process of a layout calls this with the same arguments but ``results``, and enters every forward pass.
 
     Args:
         model: scores and writes.
         data: holds ``<benchmark>/<xxx_Ssss>/{train,dev,test}.jsonl``.
         results: keeps scores and items as soon as they are known; what it already has with the same settings is not
-            done again. All processes open it before any of them calls this; only the one with ``is_main`` writes.
+            done again. None in processes that are not the main one, or where nothing is to be kept.
         tasks: names in ``BENCHMARKS``; all that have data by default.
         languages: corpus codes; all that have data by default.
         options: shots, limits and seeds.
+        peers: the processes of the layout, so that the main one can tell the others what is done already.
 
     Returns:
-        One score for each benchmark and language, also those that were there before.
+        One score for each benchmark and language, also those that were there before; nothing in processes that are not
+        the main one.
 
     Raises:
         HarnessError: lm_eval is not installed; an unknown name; files that are missing or wrong, all of them together.
     """
-    options = options or HarnessOptions()
+    options, peers = options or HarnessOptions(), peers or Peers()
     manager = task_manager()
     if version("lm_eval") != VERSION:
         logger.warning("lm_eval is %s, this is made for %s: prompts may differ", version("lm_eval"), VERSION)
     jobs = plan_jobs(data, tasks=tasks, languages=languages, num_fewshot=options.num_fewshot)
-    # Decided before the first score is written: all processes must do the same ones.
-    there = {(score.benchmark, score.language): score for score in results.scores()} if results else {}
-    known = [
-        bool(results and results.has(job.name, job.language, _settings(job, model.max_tokens, options))) for job in jobs
-    ]
+    settings = [_settings(job, model.max_tokens, options) for job in jobs]
+    known = peers.from_main(lambda: [_known(job, how, results) for job, how in zip(jobs, settings, strict=True)])
+    there = {} if results is None else {(score.benchmark, score.language): score for score in results.scores()}
     scores = []
-    for job, is_known in zip(jobs, known, strict=True):
+    for job, how, is_known in zip(jobs, settings, known, strict=True):
         if is_known:
-            scores.append(there[job.name, job.language])
+            scores += [there[job.name, job.language]] if model.is_main else []
             continue
         with _quiet("lm_eval", "datasets"):
-            score, items = _evaluate(job, model, manager, options)
-        if results is not None and model.is_main:
-            results.add(score, items)
-        logger.info("%s %s: %s %.4f of %d", job.name, job.language, score.main, score.value, score.items)
-        scores.append(score)
+            score, items = _evaluate(job, model, manager, how, options)
+        # What fails in the main process must end the others too, not leave them waiting.
+        peers.from_main(partial(_keep, results, score, items))
+        scores += [score] if model.is_main else []
     return scores
 
 
+def _known(job: Job, settings: Mapping[str, Any], results: ResultsFolder | None) -> bool:
+    return results is not None and results.has(job.name, job.language, settings)
+
+
+def _keep(results: ResultsFolder | None, score: Score, items: list[dict[str, Any]]) -> None:
+    if results is not None:
+        results.add(score, items)
+    told = f" ({', '.join(score.flags)})" if score.flags else ""
+    logger.info("%s %s: %s %.4f of %d%s", score.benchmark, score.language, score.main, score.value, score.items, told)
+
+
 def _evaluate(
-    job: Job, model: LanguageModel, manager: Any, options: HarnessOptions
+    job: Job, model: LanguageModel, manager: Any, settings: Mapping[str, Any], options: HarnessOptions
 ) -> tuple[Score, list[dict[str, Any]]]:
     started = time.monotonic()
     scorer = Scorer(model, maximum_tokens=options.maximum_tokens, seed=options.seed)
@@ -114,8 +127,6 @@ def _evaluate(
     except ValueError as error:
         raise HarnessError(f"{job.name}, {job.language}: {error}") from error
     items = items_of(found["samples"][job.task_name])
-    if scorer.shortened:
-        logger.warning("%s %s: %d requests too long, cut at their start", job.name, job.language, scorer.shortened)
     score = Score(
         benchmark=job.name,
         language=job.language,
@@ -123,8 +134,8 @@ def _evaluate(
         main=job.benchmark.main,
         higher_is_better=True,
         items=len(items),
-        flags=("shortened",) if scorer.shortened else (),
-        settings=_settings(job, model.max_tokens, options),
+        flags=(f"shortened={scorer.shortened}",) if scorer.shortened else (),
+        settings=settings,
         seconds=round(time.monotonic() - started, 3),
     )
     return score, items

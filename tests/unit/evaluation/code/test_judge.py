@@ -165,9 +165,6 @@ def test_a_benchmark_is_written_judged_kept_and_not_done_again(tmp_path: Path) -
     asked = len(model.prompts)
     again = run_code(model, results=ResultsFolder(tmp_path / "results", model={}), **arguments)  # type: ignore[arg-type]
     assert again == score and len(model.prompts) == asked
-    model.is_main = False
-    assert run_code(model, **arguments) is None  # type: ignore[arg-type]
-    assert len(model.prompts) == 2 * asked
 
 
 def test_problems_that_end_alike_are_written_together_and_come_back_in_order(tmp_path: Path) -> None:

@@ -82,17 +82,15 @@ def test_a_question_is_never_its_own_shot(tmp_path: Path) -> None:
         assert isinstance(item["prompt"], list) and all(end not in prompt for prompt in item["prompt"])
 
 
-def test_only_one_process_writes_and_what_is_shortened_is_told(
-    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_what_is_shortened_is_counted_and_told(
+    data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    results = ResultsFolder(tmp_path, model={})
-    model = UniformModel(max_tokens=150)
-    model.is_main = False
     with caplog.at_level(logging.INFO):
-        scores = run_harness(model, data=data, results=results, tasks=["belebele"], options=HarnessOptions(limit=3))
-    assert not (tmp_path / "scores.jsonl").exists()
-    assert all(score.flags == ("shortened",) for score in scores)
-    assert "belebele swh_Latn: 12 requests too long, cut at their start" in caplog.text
+        scores = run_harness(
+            UniformModel(max_tokens=150), data=data, tasks=["belebele"], options=HarnessOptions(limit=3)
+        )
+    assert all(score.flags == ("shortened=12",) for score in scores)
+    assert "belebele zho_Hans: acc 0.3333 of 3 (shortened=12)" in caplog.text
     assert "lm_eval" not in {record.name.partition(".")[0] for record in caplog.records}
 
 
