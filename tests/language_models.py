@@ -12,9 +12,14 @@ import torch
 from megatron.checkpoint.folder import TrainedModel, open_model
 from megatron.checkpoint.hf import save_model
 from megatron.config.architecture import Architecture
+from megatron.config.layout import Layout
+from megatron.evaluation.engine_model import EngineModel, open_engine_model
 from megatron.evaluation.language_model import GenerationOptions, Likelihood, Request, Written
 from megatron.generate.engine import continue_prompt
 from megatron.model.llama import Llama
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
+from megatron.parallel.process import Peers, World
 from megatron.tokenizer.load import load_model_file
 from megatron.tokenizer.train import train_sentencepiece
 
@@ -122,6 +127,12 @@ def tiny_hf_folder(folder: Path, texts: Sequence[str], *, positions: int = 512, 
     save_model(model.state_dict(), shape, folder / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
     tokenizer.save(folder / "hf", prepend_bos=True)
     return folder / "hf"
+
+
+def engine_model(folder: Path) -> EngineModel:
+    """Open a Hugging Face folder as evaluation does."""
+    mesh = Mesh(Layout(), World(rank=0, size=1, device=torch.device("cpu")))
+    return open_engine_model(folder, mesh=mesh, peers=Peers(), execution=Execution(torch.float32))
 
 
 def plain_model(folder: Path, *, max_tokens: int | None = None) -> PlainModel:
