@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import tokenizers
 import torch
 
 from megatron.checkpoint.folder import TrainedModel, open_model
@@ -20,7 +22,8 @@ from megatron.model.llama import Llama
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.process import Peers, World
-from megatron.tokenizer.load import load_model_file
+from megatron.tokenizer.base import Tokenizer
+from megatron.tokenizer.load import load_model_file, load_tokenizer
 from megatron.tokenizer.train import train_sentencepiece
 
 
@@ -107,10 +110,30 @@ class UniformModel:
         ]
 
 
-def tiny_hf_folder(folder: Path, texts: Sequence[str], *, positions: int = 512, vocab_size: int = 420) -> Path:
-    """Write a tiny Llama with random weights and a tokenizer trained on ``texts`` as a Hugging Face folder."""
-    train_sentencepiece(texts, folder / "trained.model", vocab_size=vocab_size)
-    tokenizer = load_model_file(folder / "trained.model")
+def sentencepiece_tokenizer(folder: Path, texts: Sequence[str]) -> Tokenizer:
+    """Train a tokenizer of Llama 2's kind."""
+    train_sentencepiece(texts, folder / "trained.model", vocab_size=420)
+    return load_model_file(folder / "trained.model")
+
+
+def byte_level_tokenizer(folder: Path, texts: Sequence[str]) -> Tokenizer:
+    """Train a tokenizer of Llama 3's kind: merges of bytes, words with the space before them."""
+    special = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
+    trained = tokenizers.Tokenizer(tokenizers.models.BPE())
+    trained.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=500, special_tokens=["<pad>", *special.values()], initial_alphabet=alphabet
+    )
+    trained.train_from_iterator(texts, trainer)
+    trained.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(special))
+    return load_tokenizer("HFTokenizer", folder / "tokenizer.json")
+
+
+def tiny_hf_folder(folder: Path, tokenizer: Tokenizer, *, positions: int) -> Path:
+    """Write a tiny Llama with random weights as a Hugging Face folder; ids 1 and 2 begin and end a text."""
     shape = Architecture(
         vocab_size=tokenizer.vocab_size,
         hidden_size=32,

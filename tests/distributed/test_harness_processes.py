@@ -13,14 +13,15 @@ from torch.multiprocessing import spawn
 from megatron.evaluation.results import read_items
 from megatron.parallel.process import World
 from tests.harness_data import all_text, write_benchmarks
-from tests.language_models import tiny_hf_folder
+from tests.language_models import sentencepiece_tokenizer, tiny_hf_folder
 
 pytest.importorskip("lm_eval", reason="needs lm-evaluation-harness: pip install lm_eval==0.4.13")
 
 
 def test_all_layouts_score_as_one_process_does(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    tiny_hf_folder(tmp_path / "model", all_text(), positions=1024)
+    tokenizer = sentencepiece_tokenizer(tmp_path / "model", all_text())
+    tiny_hf_folder(tmp_path / "model", tokenizer, positions=1024)
     write_benchmarks(tmp_path / "data")
     spawn(harness_processes.work, (str(tmp_path),), nprocs=harness_processes.SIZE)
     alone = harness_processes.evaluate("alone", World(rank=0, size=1, device=torch.device("cpu")), tmp_path)

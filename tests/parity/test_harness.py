@@ -15,7 +15,14 @@ from megatron.evaluation.harness.run import HarnessOptions, run_harness
 from megatron.evaluation.harness.tasks import Job, load_task, task_manager
 from megatron.evaluation.results import ResultsFolder, read_items
 from tests.harness_data import all_text, write_benchmarks, write_lines
-from tests.language_models import UniformModel, engine_model, plain_model, tiny_hf_folder
+from tests.language_models import (
+    UniformModel,
+    byte_level_tokenizer,
+    engine_model,
+    plain_model,
+    sentencepiece_tokenizer,
+    tiny_hf_folder,
+)
 
 pytest.importorskip("lm_eval", reason="needs lm-evaluation-harness: pip install lm_eval==0.4.13")
 pytest.importorskip("accelerate", reason="lm-evaluation-harness's own models need accelerate: pip install accelerate")
@@ -31,11 +38,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_hf_folder(tmp_path_factory.mktemp("model"), all_text(), positions=1024)
+    place = tmp_path_factory.mktemp("sentencepiece")
+    return tiny_hf_folder(place, sentencepiece_tokenizer(place, all_text()), positions=1024)
 
 
 @pytest.fixture(scope="module")
 def theirs(folder: Path) -> Any:
+    return their_model(folder)
+
+
+def their_model(folder: Path) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(pretrained=str(folder), dtype="float32", device="cpu", batch_size=4, max_length=1024)
@@ -67,6 +79,16 @@ def without_first_space(texts: list[str]) -> list[str]:
 def test_scores_likelihoods_and_texts_are_theirs(
     name: str, data: Path, folder: Path, theirs: Any, manager: Any, tmp_path: Path
 ) -> None:
+    assert_same(name, data, folder, theirs, manager, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["xcopa", "belebele", "mgsm-direct"])
+def test_they_are_with_merges_of_bytes_too(name: str, data: Path, manager: Any, tmp_path: Path) -> None:
+    folder = tiny_hf_folder(tmp_path, byte_level_tokenizer(tmp_path, all_text()), positions=1024)
+    assert_same(name, data, folder, their_model(folder), manager, tmp_path / "results")
+
+
+def assert_same(name: str, data: Path, folder: Path, theirs: Any, manager: Any, tmp_path: Path) -> None:
     results = ResultsFolder(tmp_path, model={})
     options = HarnessOptions(num_fewshot=SHOTS, maximum_tokens=TOKENS)
     ours = plain_model(folder) if name.startswith("mgsm") else engine_model(folder)
