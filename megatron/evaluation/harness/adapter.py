@@ -6,22 +6,16 @@ leaves it out of every rolling window but the first. Ours keeps it: many models 
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from megatron.evaluation.harness.installed import HarnessError, lm_eval
 from megatron.evaluation.language_model import GenerationOptions, LanguageModel, Likelihood, Request
 from megatron.generate.sampling import Sampling
 
-INSTALL = 'pip install "emma-neox[harness]"'
-
 _MAXIMUM_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _GENERATION_KEYS = {*_MAXIMUM_TOKENS, "until", "do_sample", "temperature", "top_k", "top_p"}
-
-
-class HarnessError(ValueError):
-    """lm-evaluation-harness, or the data that it is to work on, cannot be used as asked."""
 
 
 class Scorer:
@@ -206,15 +200,3 @@ def harness_model(scorer: Scorer) -> Any:
                 self.cache_hook.add_partial(kind, arguments, answer)
 
     return HarnessModel()
-
-
-def lm_eval(module: str) -> Any:
-    """Return a module of lm_eval, by its name inside the package.
-
-    Raises:
-        HarnessError: it is not installed.
-    """
-    try:
-        return importlib.import_module(f"lm_eval.{module}")
-    except ImportError as error:
-        raise HarnessError(f"this needs lm-evaluation-harness, which cannot be imported ({error}): {INSTALL}") from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from megatron.evaluation.harness.adapter import HarnessError
 from megatron.evaluation.harness.benchmarks import BENCHMARKS
+from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.rows import split_path
 from megatron.evaluation.harness.tasks import Job, read_job
 from megatron.utils.log import get_logger

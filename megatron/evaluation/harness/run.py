@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from megatron.evaluation.harness.adapter import HarnessError, Scorer, harness_model, lm_eval
+from megatron.evaluation.harness.adapter import Scorer, harness_model
+from megatron.evaluation.harness.installed import HarnessError, lm_eval
 from megatron.evaluation.harness.outcome import items_of, metrics_of
 from megatron.evaluation.harness.plan import plan_jobs
 from megatron.evaluation.harness.tasks import Job, load_task, task_manager

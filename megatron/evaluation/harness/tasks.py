@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from megatron.evaluation.harness.adapter import HarnessError, lm_eval
 from megatron.evaluation.harness.benchmarks import BENCHMARKS, HarnessBenchmark
+from megatron.evaluation.harness.installed import HarnessError, lm_eval
 from megatron.evaluation.harness.rows import Rows, read_rows, split_path
 
 

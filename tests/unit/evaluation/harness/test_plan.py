@@ -8,8 +8,8 @@ import pytest
 
 from megatron.corpus.languages import parse_label
 from megatron.evaluation.harness import rows
-from megatron.evaluation.harness.adapter import HarnessError
 from megatron.evaluation.harness.benchmarks import BENCHMARKS
+from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.plan import plan_jobs
 from megatron.evaluation.harness.rows import read_rows
 from tests.harness_data import LANGUAGES, ROWS, write_benchmarks, write_lines

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron.evaluation.harness.adapter import HarnessError
+from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.run import HarnessOptions, run_harness
 from megatron.evaluation.results import ResultsFolder, read_items
 from tests.harness_data import write_benchmarks, write_lines, xwinograd
