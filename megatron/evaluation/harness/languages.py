@@ -1,7 +1,7 @@
 """What lm-evaluation-harness calls a language in its benchmarks, as a corpus code ``xxx_Ssss``.
 
-Where a benchmark names no variety, the code is that of the macrolanguage (``que_Latn``), or of the variety that
-FLORES-200 has (``arb_Arab``, ``npi_Deva``), so that results of all benchmarks can be joined.
+Where a benchmark names no variety, the code is that of the one that FLORES-200 has (``arb_Arab``, ``npi_Deva``), so that
+results of all benchmarks can be joined. XCOPA says whose Quechua its own is: Eastern Apurímac, ``qve``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CODES = {
     "el": "ell_Grek", "en": "eng_Latn", "es": "spa_Latn", "et": "est_Latn", "eu": "eus_Latn", "fr": "fra_Latn",
     "gu": "guj_Gujr", "hi": "hin_Deva", "hr": "hrv_Latn", "ht": "hat_Latn", "hu": "hun_Latn", "hy": "hye_Armn",
     "id": "ind_Latn", "it": "ita_Latn", "ja": "jpn_Jpan", "jp": "jpn_Jpan", "kn": "kan_Knda", "ml": "mal_Mlym",
-    "mr": "mar_Deva", "my": "mya_Mymr", "ne": "npi_Deva", "nl": "nld_Latn", "pt": "por_Latn", "qu": "que_Latn",
+    "mr": "mar_Deva", "my": "mya_Mymr", "ne": "npi_Deva", "nl": "nld_Latn", "pt": "por_Latn", "qu": "qve_Latn",
     "ro": "ron_Latn", "ru": "rus_Cyrl", "sk": "slk_Latn", "sr": "srp_Cyrl", "sv": "swe_Latn", "sw": "swh_Latn",
     "ta": "tam_Taml", "te": "tel_Telu", "th": "tha_Thai", "tr": "tur_Latn", "uk": "ukr_Cyrl", "ur": "urd_Arab",
     "vi": "vie_Latn", "zh": "zho_Hans",

@@ -13,7 +13,15 @@ import orjson
 from megatron.evaluation.harness.benchmarks import BENCHMARKS, HarnessBenchmark
 from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.rows import row_problems
-from megatron.evaluation.harness.upstream import EXEMPLARS, Row, UpstreamFile, exemplars_of, find_files, rows_of
+from megatron.evaluation.harness.upstream import (
+    EXEMPLARS,
+    Row,
+    UpstreamFile,
+    are_one,
+    exemplars_of,
+    find_files,
+    rows_of,
+)
 from megatron.utils.files import exclusive, fingerprint_file, remove_abandoned, write_bytes
 
 MANIFEST = "manifest.json"
@@ -41,7 +49,7 @@ def prepare_harness(name: str, upstream: Path, data: Path) -> dict[str, Any]:
         examples, and files that were not read.
 
     Raises:
-        HarnessError: an unknown name; no file of any language; a split that comes in two formats; a file without any
+        HarnessError: an unknown name; no file of any language; a split that comes more than once; a file without any
             sound row; a broken file.
         InUseError: another process prepares the same benchmark.
     """
@@ -112,9 +120,9 @@ def _language(
         raise HarnessError(f"{code} has worked questions in {EXEMPLARS} and in {splits['train'][0].path}; remove one")
     for split in ("train", "dev", "test"):
         files = splits.get(split, [])
-        endings = sorted({file.path.suffix for file in files})
-        if len(endings) > 1:
-            raise HarnessError(f"{code}, {split} comes as {' and as '.join(endings)}; keep one of them in {upstream}")
+        if not are_one(files):
+            names = ", ".join(file.path.relative_to(upstream).as_posix() for file in files[:_EXAMPLES])
+            raise HarnessError(f"{code}, {split} comes more than once: {names}; keep one of them")
         records = []
         for file in files:
             name = file.path.relative_to(upstream).as_posix()

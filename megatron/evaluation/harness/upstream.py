@@ -6,7 +6,7 @@ import ast
 import csv
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,15 +23,15 @@ EXEMPLARS = "exemplars.py"
 
 MAX_FILE_BYTES = 2 << 30
 _MAX_EXEMPLARS_BYTES = 4 << 20
-# Files of the Hugging Face hub come in pieces: `test-00000-of-00002.parquet`.
-_PIECE = re.compile(r"-\d{5}-of-\d{5}$")
+# Files of the Hugging Face hub come in pieces: `test-00000-of-00002.parquet`, or `test/0000.parquet`.
+_PIECE = re.compile(r"-\d{5}-of-\d{5}$|^\d{4,5}$")
 _JOINTS = re.compile(r"[._]")
 
 Row = Mapping[str, Any]
 
 
 class UpstreamFile(NamedTuple):
-    """One file.
+    """One file, or one piece of it.
 
     Attributes:
         path: the file.
@@ -80,6 +80,15 @@ def _named(path: Path, folders: tuple[str, ...], keys: frozenset[str]) -> Upstre
     key = next((name for name in reversed(names) if name in keys), None)
     split = next((SPLITS[name] for name in [*reversed(pieces), *reversed(folders)] if name in SPLITS), "test")
     return None if key is None else UpstreamFile(path, key, split)
+
+
+def are_one(files: Sequence[UpstreamFile]) -> bool:
+    """Return whether files of one split are the pieces of one: of one format, in one folder, numbered if several.
+
+    XCOPA, for one, comes with machine translations of itself in a folder beside it.
+    """
+    kinds = {(file.path.parent, _PIECE.sub("", file.path.stem), file.path.suffix) for file in files}
+    return len(kinds) <= 1
 
 
 def rows_of(path: Path, dropped: list[str]) -> Iterator[tuple[int, Row]]:

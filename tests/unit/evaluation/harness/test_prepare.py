@@ -179,6 +179,21 @@ def test_the_same_files_give_the_same_bytes_and_what_is_gone_upstream_goes(tmp_p
     assert manifest == json.loads((data / "xcopa" / "manifest.json").read_bytes())
 
 
+def test_machine_translations_beside_a_benchmark_are_not_mixed_in(tmp_path: Path) -> None:
+    for folder in ("data", "data-gmt"):
+        write_lines(tmp_path / folder / "sw" / "test.sw.jsonl", rows_of("xcopa", "swh_Latn", 2))
+    with pytest.raises(HarnessError, match=r"more than once: data/sw/test.sw.jsonl, data-gmt/sw/test.sw.jsonl"):
+        prepare_harness("xcopa", tmp_path, tmp_path / "out")
+    assert prepare_harness("xcopa", tmp_path / "data", tmp_path / "out")["languages"]["swh_Latn"]["files"]
+
+
+def test_numbered_pieces_are_one_split(tmp_path: Path) -> None:
+    for number, rows in enumerate((rows_of("xcopa", "swh_Latn", 2), rows_of("xcopa", "swh_Latn", 3))):
+        write_parquet(tmp_path / "sw" / "test" / f"000{number}.parquet", rows)
+    manifest = prepare_harness("xcopa", tmp_path, tmp_path / "out")
+    assert manifest["languages"]["swh_Latn"]["files"]["test"]["items"] == 5
+
+
 def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     good, bad = rows_of("xcopa", "swh_Latn", 1)[0], {**rows_of("xcopa", "swh_Latn", 2)[1], "question": "why"}
     write_lines(tmp_path / "up" / "test.sw.jsonl", [good, bad])
@@ -203,7 +218,7 @@ def test_what_cannot_be_prepared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"has no row that can be used: sw/test.jsonl, row 1: premise is None"):
         prepare_harness("xcopa", up, data)
     (up / "sw" / "test.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(HarnessError, match=r"swh_Latn, test comes as .csv and as .jsonl; keep one"):
+    with pytest.raises(HarnessError, match=r"test comes more than once: sw/test.csv, sw/test.jsonl; keep one"):
         prepare_harness("xcopa", up, data)
     (up / "sw" / "test.csv").unlink()
     (up / "sw" / "test.jsonl").unlink()
