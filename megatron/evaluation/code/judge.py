@@ -67,7 +67,7 @@ def judge(
         samples: in any order.
         allow_code_execution: the user's word that programs may be run here.
         limits: of each program.
-        workers: programs that run at a time; half of the processors by default.
+        workers: programs that run at a time; half of the processors that this process may use by default.
 
     Raises:
         CodeError: it is not allowed; samples are missing or of no problem; a language cannot be run here.
@@ -81,7 +81,7 @@ def judge(
         isolation = dict(check_language(name, language_of(name), limits).isolation)
     programs = [(by_id[id].language, by_id[id].program(completion)) for id, completion in samples]
     unlike = list(dict.fromkeys(programs))
-    with ThreadPoolExecutor(workers or max(1, (os.cpu_count() or 2) // 2)) as pool:
+    with ThreadPoolExecutor(workers or max(1, len(os.sched_getaffinity(0)) // 2)) as pool:
         run = pool.map(lambda program: run_program(program[1], language_of(program[0]), limits), unlike)
         found = list(progress(run, description="running programs", total=len(unlike), unit="program"))
     verdict_of = dict(zip(unlike, found, strict=True))

@@ -131,16 +131,22 @@ def _run(
             )
         finally:
             os.close(writing)
+        is_late = False
         try:
             process.wait(timeout=seconds + _GRACE_SECONDS)
         except subprocess.TimeoutExpired:
+            is_late = True
             process.kill()
             process.wait()
         told = report.read()
         text = _end_of(output)
-    if not told:
+    if told:
+        return _verdict(json.loads(told), text)
+    if process.returncode >= 0:
         raise CodeError(f"a program could not be confined: {text or 'no reason was given'}")
-    return _verdict(json.loads(told), text)
+    # What confines it was ended with it: by the kernel, when memory ran out, or by us, on a machine that stands still.
+    outcome = TIMED_OUT if is_late else CRASHED
+    return Verdict(outcome, text, seconds, process.returncode, {})
 
 
 def _verdict(told: Mapping[str, Any], output: str) -> Verdict:

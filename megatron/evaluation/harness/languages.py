@@ -1,7 +1,7 @@
 """What lm-evaluation-harness calls a language in its benchmarks, as a corpus code ``xxx_Ssss``.
 
-Where a benchmark names no variety, the code is that of the one that FLORES-200 has (``arb_Arab``, ``npi_Deva``), so that
-results of all benchmarks can be joined. XCOPA says whose Quechua its own is: Eastern Apurímac, ``qve``.
+Where a benchmark names no variety, the code is that of the one that FLORES-200 has (``arb_Arab``, ``npi_Deva``), so
+that results of all benchmarks can be joined. XCOPA says whose Quechua its own is: Eastern Apurímac, ``qve``.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def run_harness(
         if is_known:
             scores += [there[job.name, job.language]] if model.is_main else []
             continue
-        with _quiet("lm_eval", "datasets"):
+        with _quiet():
             score, items = _evaluate(job, model, manager, how, options)
         # What fails in the main process must end the others too, not leave them waiting.
         peers.from_main(partial(_keep, results, score, items))
@@ -157,10 +157,14 @@ def _settings(job: Job, context_tokens: int, options: HarnessOptions) -> dict[st
 
 
 @contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Keep what these packages tell of every task and language out of the log, errors apart."""
-    loggers = [logging.getLogger(name) for name in names]
+def _quiet() -> Iterator[None]:
+    """Keep what lm_eval and datasets tell of every task and language out of the log, errors apart."""
+    import datasets
+
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     before = [found.level for found in loggers]
+    bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
     for found in loggers:
         found.setLevel(logging.ERROR)
     try:
@@ -168,3 +172,5 @@ def _quiet(*names: str) -> Iterator[None]:
     finally:
         for found, level in zip(loggers, before, strict=True):
             found.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()

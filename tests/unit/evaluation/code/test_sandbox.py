@@ -61,6 +61,14 @@ def test_an_endless_program_is_ended(source: str) -> None:
     assert 0.9 < time.monotonic() - started < 8
 
 
+def test_a_program_ends_with_what_confines_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_GRACE_SECONDS", -9.0)  # as on a machine that stands still
+    verdict = run_program("import time; time.sleep(60)", PYTHON, LIMITS)
+    assert (verdict.outcome, verdict.exit_status) == (TIMED_OUT, -signal.SIGKILL)
+    time.sleep(0.2)
+    assert alive("-B program.py") == []
+
+
 def alive(word: str) -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
