@@ -102,6 +102,8 @@ def assert_same(name: str, data: Path, folder: Path, theirs: Any, manager: Any, 
         assert len(score.metrics) == len(wanted) and score.main in score.metrics
         for key, value in wanted.items():
             metric = key.replace(",none", "").replace(",", "_").replace("-", "_")
+            if "_stderr_" in metric:
+                metric = metric.replace("_stderr", "") + "_stderr"
             assert score.metrics[metric] == pytest.approx(value, abs=1e-9)
         items = {item["number"]: item for item in read_items(tmp_path, name, score.language)}
         assert len(items) == score.items == 4

@@ -9,14 +9,22 @@ from typing import Any
 def metrics_of(result: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics of a task by our names, standard errors among them.
 
-    ``acc,none`` is ``acc``, and ``exact_match,strict-match`` is ``exact_match_strict_match``.
+    ``acc,none`` is ``acc``, ``acc_stderr,none`` is ``acc_stderr``, and ``exact_match,strict-match`` is
+    ``exact_match_strict_match``.
     """
     found = {}
     for key, value in result.items():
         metric, comma, filtered = key.partition(",")
         if comma and isinstance(value, int | float):
-            found[metric if filtered == "none" else f"{metric}_{filtered.replace('-', '_')}"] = float(value)
+            found[_name(metric, filtered)] = float(value)
     return found
+
+
+def _name(metric: str, filtered: str) -> str:
+    """Return our name of a metric after a filter; a standard error says so at its end."""
+    base, is_error = metric.removesuffix("_stderr"), metric.endswith("_stderr")
+    named = base if filtered == "none" else f"{base}_{filtered.replace('-', '_')}"
+    return f"{named}_stderr" if is_error else named
 
 
 def items_of(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -31,8 +39,7 @@ def items_of(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if "outputs" in item:
             item["answers"][sample["filter"]] = sample["filtered_resps"][0]
         for metric in sample["metrics"]:
-            name = metric if sample["filter"] == "none" else f"{metric}_{sample['filter'].replace('-', '_')}"
-            item["metrics"][name] = sample[metric]
+            item["metrics"][_name(metric, sample["filter"])] = sample[metric]
     return [items[number] for number in sorted(items)]
 
 

@@ -58,7 +58,7 @@ def test_metrics_items_and_settings_say_what_was_done(data: Path, tmp_path: Path
     assert score.metrics["exact_match_strict_match"] == 0.25
     assert score.metrics["exact_match_flexible_extract"] == score.value == 0.75
     assert set(score.metrics) == {
-        f"exact_match{error}_{name}" for error in ("", "_stderr") for name in ("strict_match", "flexible_extract")
+        f"exact_match_{name}{error}" for error in ("", "_stderr") for name in ("strict_match", "flexible_extract")
     }
     assert score.settings["task"] == "mgsm_native_cot_sw" and score.settings["num_fewshot"] == 2
     items = read_items(tmp_path, "mgsm-cot", "swh_Latn")
