@@ -13,6 +13,9 @@ TEXT = "text"
 OPTIONAL_TEXT = "optional text"
 """A string, or nothing."""
 
+GAP = "text with a gap"
+"""A string with an underscore in it, where something is left out."""
+
 NUMBER = "number"
 """A whole number."""
 
@@ -111,7 +114,7 @@ BENCHMARKS: Mapping[str, HarnessBenchmark] = {
         test=("test", "test"),
         shots=("test", "test"),
         num_fewshot=0,
-        fields={"sentence": TEXT, "option1": TEXT, "option2": TEXT, "answer": ("1", "2")},
+        fields={"sentence": GAP, "option1": TEXT, "option2": TEXT, "answer": ("1", "2")},
     ),
     "belebele": HarnessBenchmark(
         task="belebele_{}",

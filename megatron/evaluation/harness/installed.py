@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-INSTALL = 'pip install "emma-neox[harness]"'
+VERSION = "0.4.13"
+"""The version of lm_eval that this is made for; another one may have other prompts."""
 
 
 class HarnessError(ValueError):
@@ -21,4 +22,6 @@ def lm_eval(module: str) -> Any:
     try:
         return importlib.import_module(f"lm_eval.{module}")
     except ImportError as error:
-        raise HarnessError(f"this needs lm-evaluation-harness, which cannot be imported ({error}): {INSTALL}") from None
+        raise HarnessError(
+            f"this needs lm-evaluation-harness, which cannot be imported ({error}): pip install lm_eval=={VERSION}"
+        ) from None

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from megatron.evaluation.harness.benchmarks import NUMBER, OPTIONAL_TEXT, TEXT, HarnessBenchmark, Rule
+from megatron.evaluation.harness.benchmarks import GAP, NUMBER, OPTIONAL_TEXT, TEXT, HarnessBenchmark, Rule
 from megatron.utils.files import fingerprint_bytes
 
 MAX_FILE_BYTES = 1 << 30
@@ -82,8 +82,8 @@ def row_problems(record: Any, fields: Mapping[str, Rule]) -> list[str]:
 
 
 def _fits(value: Any, rule: Rule) -> bool:
-    if rule == TEXT:
-        return isinstance(value, str) and bool(value.strip())
+    if rule in (TEXT, GAP):
+        return isinstance(value, str) and bool(value.strip()) and (rule == TEXT or "_" in value)
     if rule == OPTIONAL_TEXT:
         return value is None or isinstance(value, str)
     if rule == NUMBER:
@@ -93,7 +93,8 @@ def _fits(value: Any, rule: Rule) -> bool:
 
 def _wanted(rule: Rule) -> str:
     if isinstance(rule, str):
-        return {TEXT: "a text", OPTIONAL_TEXT: "a text or null", NUMBER: "a whole number"}[rule]
+        wanted = {TEXT: "a text", GAP: "a text with _ in it", OPTIONAL_TEXT: "a text or null", NUMBER: "a whole number"}
+        return wanted[rule]
     return "one of " + ", ".join(repr(value) for value in rule)
 
 

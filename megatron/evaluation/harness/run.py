@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron.evaluation.harness.adapter import Scorer, harness_model
-from megatron.evaluation.harness.installed import HarnessError, lm_eval
+from megatron.evaluation.harness.installed import VERSION, HarnessError, lm_eval
 from megatron.evaluation.harness.outcome import items_of, metrics_of
 from megatron.evaluation.harness.plan import plan_jobs
 from megatron.evaluation.harness.tasks import Job, load_task, task_manager
@@ -23,9 +23,6 @@ from megatron.parallel.process import Peers
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
-
-VERSION = "0.4.13"
-"""The version of lm_eval that this is made for; another one may have other prompts."""
 
 
 @dataclasses.dataclass(frozen=True)

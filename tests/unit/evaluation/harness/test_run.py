@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from megatron.evaluation.harness.installed import HarnessError
+from megatron.evaluation.harness.rows import Rows
 from megatron.evaluation.harness.run import HarnessOptions, run_harness
+from megatron.evaluation.harness.tasks import Job, load_task, task_manager
 from megatron.evaluation.results import ResultsFolder, read_items
 from tests.harness_data import write_benchmarks, write_lines, xwinograd
 from tests.language_models import UniformModel
@@ -94,14 +96,17 @@ def test_what_is_shortened_is_counted_and_told(
     assert "lm_eval" not in {record.name.partition(".")[0] for record in caplog.records}
 
 
-def test_what_the_harness_cannot_use_is_told_with_its_place(tmp_path: Path) -> None:
+def test_what_the_harness_cannot_use_is_told_with_its_place(data: Path, tmp_path: Path) -> None:
     broken = {**xwinograd("eng_Latn", 0), "sentence": "no gap"}
     write_lines(tmp_path / "xwinograd" / "eng_Latn" / "test.jsonl", [xwinograd("eng_Latn", 1), broken])
-    with pytest.raises(HarnessError, match=r"xwinograd, eng_Latn: .*substring not found"):
+    with pytest.raises(HarnessError, match=r"line 2: sentence is 'no gap', it must be a text with _ in it"):
         run_harness(UniformModel(), data=tmp_path)
-    write_lines(tmp_path / "xwinograd" / "eng_Latn" / "test.jsonl", [broken])
+    with pytest.raises(HarnessError, match=r"xwinograd, zho_Hans: a continuation has \d+ tokens, and the model takes 7"):
+        run_harness(UniformModel(max_tokens=8), data=data, tasks=["xwinograd"], languages=["zho_Hans"])
+    # What no check of ours has seen:
+    job = Job("xwinograd", "eng_Latn", 0, Rows([broken], "0"), None)
     with pytest.raises(HarnessError, match=r"xwinograd, eng_Latn: lm-evaluation-harness cannot use the data"):
-        run_harness(UniformModel(), data=tmp_path)
+        load_task(job, task_manager(), seed=0)
 
 
 @pytest.mark.parametrize(("name", "value"), [("limit", 0), ("maximum_tokens", 0)])
