@@ -81,7 +81,9 @@ def peer_writer(model: Llama, folder: Path) -> Write | None:
     return write
 
 
-def compared(name: str, shape: Architecture, *, tokens: int, repetitions: int, device: torch.device) -> list[Comparison]:
+def compared(
+    name: str, shape: Architecture, *, tokens: int, repetitions: int, device: torch.device
+) -> list[Comparison]:
     """Measure one model with one prompt and with many.
 
     Raises:

@@ -16,8 +16,8 @@ from megatron.checkpoint.hf import save_model
 from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
 from megatron.evaluation.engine_model import EngineModel, open_engine_model
-from megatron.evaluation.language_model import GenerationOptions, Likelihood, Request, Written
-from megatron.generate.engine import continue_prompt
+from megatron.evaluation.language_model import Likelihood, Request
+from megatron.generate.options import GenerationOptions, Written
 from megatron.model.llama import Llama
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
@@ -56,24 +56,25 @@ class PlainModel:
         return found
 
     def write(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[Written]:
-        return [self._write(prompt, options, options.seed + number) for number, prompt in enumerate(prompts)]
+        return [self._write(list(prompt), options) for prompt in prompts]
 
-    def _write(self, prompt: Sequence[int], options: GenerationOptions, seed: int) -> Written:
+    @torch.inference_mode()
+    def _write(self, prompt: list[int], options: GenerationOptions) -> Written:
+        assert not options.sampling.is_random
         self.asked += 1
-        done = continue_prompt(
-            self._trained.model,
-            [self._trained.first_id, *prompt],
-            maximum_tokens=options.maximum_tokens,
-            end_ids=self._trained.end_ids,
-            sampling=options.sampling,
-            seed=seed,
-        )
+        new: list[int] = []
+        reason = "length"
+        while len(new) < options.maximum_tokens:
+            ids = torch.tensor([[self._trained.first_id, *prompt, *new]])
+            token = int(self._trained.model(ids)[0, -1].argmax())
+            if token in self._trained.end_ids:
+                reason = "end"
+                break
+            new.append(token)
         decode = self.tokenizer.decode
-        text = decode([*prompt, *done.tokens])[len(decode(list(prompt))) :]
+        text = decode([*prompt, *new])[len(decode(prompt)) :]
         ends = [text.index(stop) for stop in options.stop if stop in text]
-        if ends:
-            return Written(text[: min(ends)], len(done.tokens), "stop")
-        return Written(text, len(done.tokens), done.stop_reason)
+        return Written(text[: min(ends)], len(new), "stop") if ends else Written(text, len(new), reason)
 
 
 class UniformModel:

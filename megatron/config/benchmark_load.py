@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +45,45 @@ def load_benchmarks(names: Sequence[str], folder: Path = BENCHMARKS) -> list[Ben
     return list(found.values())
 
 
+def split_names(
+    names: Sequence[str], *, others: Collection[str], folder: Path = BENCHMARKS
+) -> tuple[list[str], list[str]]:
+    """Divide names, those in suites too, into definitions of the folder and benchmarks that others run.
+
+    Args:
+        names: of benchmarks or suites, or paths of files.
+        others: names of benchmarks that are defined elsewhere, by lm-evaluation-harness.
+        folder: holds ``suites.yml``.
+
+    Returns:
+        The names and suites of the first kind, for :func:`load_benchmarks`, and the benchmarks of the second.
+
+    Raises:
+        ConfigError: a suite names a benchmark that nobody has.
+    """
+    found = _read_suites(folder)
+    own = [name for name in names if name in found.suites or name not in {*others, *found.harness}]
+    foreign = dict.fromkeys(each for name in names for each in found.harness.get(name, (name,)) if each in others)
+    unknown = {each: suite for suite in found.harness for each in found.harness[suite] if each not in others}
+    if unknown:
+        path, known = str(folder / _SUITES), sorted(others)
+        raise ConfigError(
+            [
+                Problem(path, f"harness.{suite}", f"has no benchmark {name!r}", did_you_mean(name, known), name)
+                for name, suite in unknown.items()
+            ]
+        )
+    return own, list(foreign)
+
+
 def load_suites(folder: Path = BENCHMARKS) -> Suites:
     """Return the suites of a folder; none where it has no ``suites.yml``.
 
     Raises:
         ConfigError: the file is broken, or names benchmarks that the folder does not have.
     """
-    path = folder / _SUITES
-    if not path.exists():
-        return {}
-    entries, problems = read_files([path])
-    try:
-        suites = SuitesConfig.model_validate({key: entry.value for key, entry in entries.items()}).suites
-    except ValidationError as error:
-        raise ConfigError(
-            [*problems, *(problem_of(details, SuitesConfig, entries) for details in error.errors())]
-        ) from None
-    known = names_in(folder)
+    suites, known, path = _read_suites(folder).suites, names_in(folder), folder / _SUITES
+    problems = []
     for suite, names in suites.items():
         for name in names:
             if name not in known:
@@ -71,6 +93,22 @@ def load_suites(folder: Path = BENCHMARKS) -> Suites:
     if problems:
         raise ConfigError(problems)
     return suites
+
+
+def _read_suites(folder: Path) -> SuitesConfig:
+    path = folder / _SUITES
+    if not path.exists():
+        return SuitesConfig(suites={})
+    entries, problems = read_files([path])
+    try:
+        found = SuitesConfig.model_validate({key: entry.value for key, entry in entries.items()})
+    except ValidationError as error:
+        raise ConfigError(
+            [*problems, *(problem_of(details, SuitesConfig, entries) for details in error.errors())]
+        ) from None
+    if problems:
+        raise ConfigError(problems)
+    return found
 
 
 def names_in(folder: Path = BENCHMARKS) -> list[str]:
@@ -158,6 +196,8 @@ def _placed(problem: Problem, path: Path) -> Problem:
 def _broken_rules(benchmark: BenchmarkConfig) -> Iterator[tuple[str, str, str]]:
     """Find what no single key can say: key, rule, fix."""
     kind = benchmark.kind
+    if benchmark.parity_with is not None and kind != "text":
+        yield "parity_with", "is for benchmarks of kind text only", "Leave it out."
     if kind == "text":
         for key in ("prompt", "instruction", "answer", "shot", "labels", "pivot", "shots", "premise"):
             if getattr(benchmark, key):

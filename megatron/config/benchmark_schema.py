@@ -68,6 +68,9 @@ class BenchmarkConfig(Section):
     """Upstream code to corpus code, `xxx_Ssss`, where it does not follow from the code itself."""
     contaminated: Text | None = None
     """Why training corpora hold this text, where they do; its scores carry a flag."""
+    parity_with: CorpusCode | None = None
+    """Of kind `text`, where the texts of all languages say the same: the language that the others are compared with by
+    information parity, in scores of their own."""
     pivot: CorpusCode | None = None
     """Of translations the other language; records then have `source` and `target`."""
     direction: Annotated[Literal["from", "into"], AnyCase()] = "from"
@@ -128,3 +131,5 @@ class SuitesConfig(Section):
 
     suites: dict[Name, Texts]
     """Name to the names of benchmarks."""
+    harness: dict[Name, Texts] = Field(default_factory=dict)
+    """Name to the benchmarks of lm-evaluation-harness that belong to it as well."""

@@ -429,8 +429,8 @@ _TEXTGEN = (
     _used("sample_output_file", "samples.txt"),
     _used("num_samples", 1),
     _ignored("recompute", False, "changes no result; keys and values are cached"),
-    _later("eval_results_prefix", ""),
-    _later("eval_tasks", None),
+    _renamed("eval_results_prefix", "", "eval_results"),
+    _used("eval_tasks", None, "for eval.py: names of configs/benchmarks"),
 )
 
 _MOE_KEYS = (

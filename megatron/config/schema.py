@@ -481,6 +481,25 @@ class GenerateConfig(Section):
     """Most texts that are written at a time."""
 
 
+class BenchmarksConfig(Section):
+    """Benchmarks of a trained model, for `eval.py`."""
+
+    eval_tasks: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ("emma",)
+    """Benchmarks or suites of `configs/benchmarks`, or files like those there."""
+    eval_data: Text = "benchmarks-data"
+    """Folder that `tools/prepare_benchmark.py` and `tools/prepare_harness.py` have written into."""
+    eval_results: Text | None = None
+    """Folder of the results; `evaluation` in `save` when absent."""
+    eval_languages: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()
+    """Codes such as `swh_Latn`, or languages such as `swh`; all that have data when empty."""
+    eval_limit: Count | None = None
+    """Only so many of the first items of each language, for a trial."""
+    eval_batch_tokens: Count = 8192
+    """Most tokens, padding included, in one forward pass of text that is scored."""
+    eval_batch_size: Count = 16
+    """Texts that are written at the same time."""
+
+
 class Config(Section):
     """A whole run. Only the root scripts and the trainer hold it; each component is handed its own section."""
 
@@ -498,6 +517,7 @@ class Config(Section):
     parallel: ParallelConfig
     launch: LaunchConfig
     generate: GenerateConfig
+    benchmarks: BenchmarksConfig
 
 
 SECTIONS: Mapping[str, type[Section]] = MappingProxyType(

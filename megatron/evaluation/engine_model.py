@@ -12,6 +12,8 @@ import numpy as np
 from megatron.checkpoint.folder import ModelFolder, open_folder
 from megatron.evaluation.language_model import Likelihood, Request
 from megatron.evaluation.windows import cut, longest_first, score_windows
+from megatron.generate.options import GenerationOptions, Written
+from megatron.generate.writer import TextWriter
 from megatron.parallel.build import build_stages
 from megatron.parallel.engine import Engine
 from megatron.parallel.mesh import Mesh
@@ -31,7 +33,8 @@ class EngineModel:
         tokenizer: of the model.
         first_id: the id that begins a text.
         end_ids: the ids that end one.
-        batch_tokens: most tokens, padding included, in one forward pass.
+        batch_tokens: most tokens, padding included, in one forward pass of text that is scored.
+        batch_size: texts that are written at the same time.
         window_tokens: longest window; the model's positions, and at most 4,096, by default.
 
     Attributes:
@@ -48,6 +51,7 @@ class EngineModel:
         first_id: int,
         end_ids: Sequence[int],
         batch_tokens: int = 8192,
+        batch_size: int = 16,
         window_tokens: int | None = None,
     ) -> None:
         positions = engine.model.architecture.max_position_embeddings
@@ -59,7 +63,7 @@ class EngineModel:
         self.first_id, self.end_ids = first_id, tuple(end_ids)
         self.max_tokens = window_tokens or min(positions, _MOST_WINDOW_TOKENS)
         self.is_main = engine.mesh.world.is_main
-        self._batch_tokens = batch_tokens
+        self._batch_tokens, self._batch_size = batch_tokens, batch_size
 
     def likelihoods(self, requests: Sequence[Request]) -> list[Likelihood]:
         """As :meth:`LanguageModel.likelihoods`; a continuation that is longer than a window is read in several."""
@@ -83,6 +87,14 @@ class EngineModel:
         )
         return [Likelihood(nats, likeliest == ids) for nats, ids, likeliest in sums.tolist()]
 
+    def write(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[Written]:
+        """As :meth:`LanguageModel.write`."""
+        # Made when it is asked for: a layout that cannot write can score all the same.
+        writer = TextWriter(
+            self.engine, self.tokenizer, first_id=self.first_id, end_ids=self.end_ids, batch_size=self._batch_size
+        )
+        return writer.write(prompts, options)
+
 
 def open_engine_model(
     place: str | Path,
@@ -91,6 +103,7 @@ def open_engine_model(
     peers: Peers,
     execution: Execution,
     batch_tokens: int = 8192,
+    batch_size: int = 16,
     window_tokens: int | None = None,
 ) -> EngineModel:
     """Open a Hugging Face folder, a checkpoint or a run; every process of the layout calls this.
@@ -103,6 +116,7 @@ def open_engine_model(
         peers: the same processes.
         execution: how each of them computes its part.
         batch_tokens: see :class:`EngineModel`.
+        batch_size: see there.
         window_tokens: see there.
 
     Raises:
@@ -120,6 +134,7 @@ def open_engine_model(
         first_id=folder.first_id,
         end_ids=folder.end_ids,
         batch_tokens=batch_tokens,
+        batch_size=batch_size,
         window_tokens=window_tokens,
     )
 

@@ -63,12 +63,15 @@ class ResultsFolder:
         folder: made when missing.
         model: what tells this model from others: its name, the hash of its weights or its step, its tokenizer.
 
+    Attributes:
+        folder: as given.
+
     Raises:
         ResultsError: the folder holds the results of another model.
     """
 
     def __init__(self, folder: Path, *, model: Mapping[str, Any]) -> None:
-        self._folder = folder
+        self.folder = folder
         path = folder / _MODEL
         if path.exists():
             there = read_model(folder)
@@ -93,12 +96,12 @@ class ResultsFolder:
             score: replaces an earlier one of the same benchmark and language.
             items: one record for each text or question: what was asked, what came out, what it counts.
         """
-        path = items_path(self._folder, score.benchmark, score.language)
+        path = items_path(self.folder, score.benchmark, score.language)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             for item in items:
                 file.write(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
-        scores = self._folder / _SCORES
+        scores = self.folder / _SCORES
         torn = scores.exists() and not scores.read_bytes().endswith(b"\n") and scores.stat().st_size > 0
         with scores.open("ab", buffering=0) as file:
             file.write((b"\n" if torn else b"") + orjson.dumps(_to_line(score), option=orjson.OPT_APPEND_NEWLINE))

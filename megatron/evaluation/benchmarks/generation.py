@@ -10,8 +10,9 @@ from megatron.evaluation.benchmarks.data import Items, Record
 from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, prompt_fields, prompt_flags
 from megatron.evaluation.benchmarks.prompts import Prompt, PromptBuilder
 from megatron.evaluation.benchmarks.shots import ShotChoice
-from megatron.evaluation.language_model import GenerationOptions, LanguageModel, Written
+from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.metrics.registry import Texts, compute
+from megatron.generate.options import GenerationOptions, Written
 from megatron.generate.sampling import Sampling
 
 _ONLY_DOTS = re.compile(r"\.*")

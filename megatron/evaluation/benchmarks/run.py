@@ -17,6 +17,7 @@ from megatron.evaluation.benchmarks.generation import ask_generation, new_tokens
 from megatron.evaluation.benchmarks.likelihood import ask_texts
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
 from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions
+from megatron.evaluation.benchmarks.parity import parity_scores
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.metrics.registry import METRICS, MetricSettings, check, metric, signature
 from megatron.evaluation.results import ResultsFolder, Score
@@ -103,7 +104,19 @@ def run_suite(
         finish = _ASK[job.benchmark.kind](model, job.benchmark, job.language, items, options)
         # What fails in the main process must end the others too, not leave them waiting.
         peers.from_main(partial(_keep, job, finish, items.unpaired, begun, results, scores))
+    if results is not None:
+        for benchmark in benchmarks:
+            if benchmark.parity_with is not None:
+                scores += _with_parity(benchmark, scores, results)
     return scores
+
+
+def _with_parity(benchmark: BenchmarkConfig, scores: Sequence[Score], results: ResultsFolder) -> list[Score]:
+    found = parity_scores(benchmark, scores, results.folder)
+    for score in found:
+        if not results.has(score.benchmark, score.language, score.settings):
+            results.add(score, [])
+    return found
 
 
 def _keep(

@@ -11,7 +11,8 @@ from megatron.corpus.reading.problems import BrokenRecord, ReadCounts
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError, sha256_of
 from megatron.evaluation.benchmarks.prepare.rows import object_rows, text_of
 from megatron.evaluation.benchmarks.prompts import PromptBuilder
-from megatron.evaluation.language_model import GenerationOptions, LanguageModel
+from megatron.evaluation.language_model import LanguageModel
+from megatron.generate.options import GenerationOptions
 
 
 class Translator(Protocol):

@@ -13,8 +13,9 @@ from megatron.evaluation.code.judge import REFUSED, Judgement, Sample, judge
 from megatron.evaluation.code.languages import CodeError
 from megatron.evaluation.code.problems import CodeProblem, read_problems
 from megatron.evaluation.code.sandbox import Limits
-from megatron.evaluation.language_model import GenerationOptions, LanguageModel
+from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.results import ResultsFolder, Score
+from megatron.generate.options import GenerationOptions
 from megatron.generate.sampling import Sampling
 from megatron.parallel.process import Peers
 

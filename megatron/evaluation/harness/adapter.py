@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from megatron.evaluation.harness.installed import HarnessError, lm_eval
-from megatron.evaluation.language_model import GenerationOptions, LanguageModel, Likelihood, Request
+from megatron.evaluation.language_model import LanguageModel, Likelihood, Request
+from megatron.generate.options import GenerationOptions
 from megatron.generate.sampling import Sampling
 
 _MAXIMUM_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")

@@ -131,6 +131,7 @@ REACHES = {
     "sample_input_file": ("prompts.txt", {}),
     "sample_output_file": ("out.jsonl", {}),
     "num_samples": (2, {}),
+    "eval_tasks": (("sib200",), {}),
 }
 
 

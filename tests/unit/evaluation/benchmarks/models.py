@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from megatron.evaluation.language_model import GenerationOptions, Likelihood, Request, Written
+from megatron.evaluation.language_model import Likelihood, Request
+from megatron.generate.options import GenerationOptions, Written
 from megatron.model.llama import Llama
 from megatron.tokenizer.base import Ids, Tokenizer
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from megatron.evaluation.harness.adapter import Scorer, generation_options, harness_model
 from megatron.evaluation.harness.installed import HarnessError, lm_eval
-from megatron.evaluation.language_model import GenerationOptions
+from megatron.generate.options import GenerationOptions
 from megatron.generate.sampling import Sampling
 from tests.language_models import UniformModel
 

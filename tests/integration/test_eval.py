@@ -1,0 +1,107 @@
+"""One model on benchmarks of every kind, by `eval.py`, alone and in two processes, and the report of what comes out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from megatron.config.benchmark_load import load_benchmark
+from megatron.evaluation.benchmarks.prepare.run import prepare
+from megatron.evaluation.results import read_items, read_scores
+from tests.harness_data import all_text, write_benchmarks
+from tests.language_models import sentencepiece_tokenizer, tiny_hf_folder
+from tests.unit.evaluation.benchmarks import upstream
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = ("sib200", "flores200-from-eng", "flores200-text")
+HARNESS = ("xnli", "mgsm-direct")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
+    for name, make in (("sib200", upstream.sib200), ("flores200-text", upstream.flores200)):
+        prepare(load_benchmark(name), make(folder / "upstream" / name), folder / "data", show_progress=False)
+    write_benchmarks(folder / "data")
+    tiny_hf_folder(folder, sentencepiece_tokenizer(folder, all_text()), positions=512)
+    return folder
+
+
+def run(place: Path, results: str, *options: str, processes: int = 1, status: int = 0) -> str:
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+    done = subprocess.run(
+        [
+            *start, "eval.py", "--model", str(place / "hf"), "--data", str(place / "data"), "--precision", "fp32",
+            "--output", str(place / results), *options,
+        ],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def values(place: Path, results: str) -> dict[tuple[str, str], float]:
+    return {(score.benchmark, score.language): score.value for score in read_scores(place / results)}
+
+
+def test_own_benchmarks_resume_and_processes(place: Path) -> None:
+    told = run(place, "one", "--suite", *OWN)
+    found = values(place, "one")
+    assert {benchmark for benchmark, _ in found} == {*OWN, "flores200-text-parity"}
+    assert found["flores200-text-parity", "eng_Latn"] == 1
+    bits = found["flores200-text", "swh_Latn"]
+    assert bits > 2 and "flores200-text" in told
+    items = read_items(place / "one", "flores200-from-eng", "swh_Latn")
+    assert all({"prompt", "output", "stop_reason"} <= item.keys() for item in items)
+    # What is there is not done again; what a killed process has not written is.
+    scores = place / "one" / "scores.jsonl"
+    lines = scores.read_bytes().splitlines(keepends=True)
+    shutil.copytree(place / "one", place / "killed")
+    (place / "killed" / "scores.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    told = run(place, "killed", "--suite", *OWN)
+    assert "2 of 7 scores are there already" in told and values(place, "killed") == found
+    before = scores.read_bytes()
+    assert "7 of 7 scores are there already" in run(place, "one", "--suite", *OWN)
+    assert scores.read_bytes() == before
+    run(place, "two", "--suite", *OWN, processes=2)
+    assert values(place, "two") == pytest.approx(found, rel=1e-6)
+    run(place, "tensor", "--suite", *OWN, "--tensor", "2", processes=2)
+    assert values(place, "tensor") == pytest.approx(found, rel=1e-5)
+
+
+def test_harness_and_report(place: Path) -> None:
+    pytest.importorskip("lm_eval", reason="needs lm_eval (pip install lm_eval==0.4.13), which is not here")
+    run(place, "harness", "--suite", *HARNESS, "--languages", "swh_Latn", "--limit", "2")
+    found = read_scores(place / "harness")
+    assert [(score.benchmark, score.language, score.items) for score in found] == [
+        ("mgsm-direct", "swh_Latn", 2),
+        ("xnli", "swh_Latn", 2),
+    ]
+    shutil.copytree(place / "harness", place / "other")
+    page = place / "report.html"
+    subprocess.run(
+        [
+            sys.executable, "tools/report_evaluation.py", str(place / "harness"), str(place / "other"),
+            "--names", "base", "ours", "--output", str(page), "--json", str(place / "report.json"),
+        ],
+        cwd=ROOT, check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert "mgsm-direct" in page.read_text() and "xnli" in json.dumps(json.loads((place / "report.json").read_text()))
+
+
+def test_mistakes_are_told_before_anything_is_loaded(place: Path) -> None:
+    told = run(place, "none", "--suite", "sib2000", status=2)
+    assert "sib2000" in told and "sib200" in told and not (place / "none").exists()
+    told = run(place, "none", "--suite", "sib200", "--programs", "humaneval=x.jsonl", status=2)
+    assert "allow" in told
+    (place / "foreign").mkdir()
+    (place / "foreign" / "model.json").write_text('{"name": "another"}')
+    assert "another model" in run(place, "foreign", "--suite", "sib200", status=2)
