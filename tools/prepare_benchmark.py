@@ -2,6 +2,7 @@
 """Prepare the data of a benchmark: one folder for each language, and a manifest.
 
 prepare_benchmark.py sib200 --input SIB-200/annotated --output benchmarks-data
+prepare_benchmark.py xcopa --input xcopa --output benchmarks-data   (for lm-evaluation-harness)
 prepare_benchmark.py --list
 """
 
@@ -17,13 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from megatron.config.benchmark_load import load_benchmark, names_in
 from megatron.evaluation.benchmarks.prepare.report import manifest_lines
 from megatron.evaluation.benchmarks.prepare.run import prepare
+from megatron.evaluation.harness.prepare import data_names, prepare_harness
 from megatron.utils.tool import print_lines
 
 
 def main() -> int:
     """Prepare, and print what there is and what was left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("benchmark", nargs="?", help="name of a definition, or the path of one")
+    parser.add_argument("benchmark", nargs="?", help="name of a definition, the path of one, or xcopa and its like")
     parser.add_argument("--input", type=Path, metavar="FOLDER", help="upstream files")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="data of all benchmarks")
     parser.add_argument("--list", action="store_true", help="print the names of the definitions")
@@ -33,7 +35,10 @@ def main() -> int:
 
     def answer() -> Iterator[str]:
         if arguments.list:
-            yield from names_in()
+            yield from (*names_in(), *data_names())
+            return
+        if arguments.benchmark in data_names():
+            yield from manifest_lines(prepare_harness(arguments.benchmark, arguments.input, arguments.output))
             return
         benchmark = load_benchmark(arguments.benchmark)
         yield from manifest_lines(prepare(benchmark, arguments.input, arguments.output))

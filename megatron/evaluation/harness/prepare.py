@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from megatron.corpus.reading.problems import ReadCounts
+from megatron.evaluation.benchmarks.manifest import DataFile, DataManifest, LanguageData, sha256_of
 from megatron.evaluation.harness.benchmarks import BENCHMARKS, HarnessBenchmark
 from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.rows import row_problems
@@ -22,10 +24,10 @@ from megatron.evaluation.harness.upstream import (
     find_files,
     rows_of,
 )
-from megatron.utils.files import exclusive, fingerprint_file, remove_abandoned, write_bytes
+from megatron.utils.files import exclusive, fingerprint_bytes, remove_abandoned, write_bytes
 
-MANIFEST = "manifest.json"
 _EXAMPLES = 5
+_WRONG_FIELDS = "wrong_fields"
 
 _STORY_COLUMNS = {
     **{f"InputSentence{number}": f"input_sentence_{number}" for number in range(1, 5)},
@@ -35,7 +37,7 @@ _STORY_COLUMNS = {
 }
 
 
-def prepare_harness(name: str, upstream: Path, data: Path) -> dict[str, Any]:
+def prepare_harness(name: str, upstream: Path, data: Path) -> DataManifest:
     """Prepare the data of a benchmark; the same files give the same bytes.
 
     Args:
@@ -45,12 +47,12 @@ def prepare_harness(name: str, upstream: Path, data: Path) -> dict[str, Any]:
         data: folder of all prepared data.
 
     Returns:
-        what ``<data>/<name>/manifest.json`` then holds: hashes and counts of all files, rows left out with a few
-        examples, and files that were not read.
+        what ``<data>/<name>/manifest.json`` then holds.
 
     Raises:
         HarnessError: an unknown name; no file of any language; a split that comes more than once; a file without any
-            sound row; a broken file.
+            sound row; a file of worked questions that is none.
+        ValueError: a file is broken as a whole.
         InUseError: another process prepares the same benchmark.
     """
     benchmark = next((benchmark for benchmark in BENCHMARKS.values() if benchmark.data == name), None)
@@ -61,25 +63,28 @@ def prepare_harness(name: str, upstream: Path, data: Path) -> dict[str, Any]:
     parts: dict[str, dict[str, list[UpstreamFile]]] = defaultdict(lambda: defaultdict(list))
     for file in files:
         parts[codes[file.key]][file.split].append(file)
-    exemplars = upstream / EXEMPLARS
-    worked = exemplars_of(exemplars) if name == "mgsm" and exemplars.exists() else {}
     if not parts:
         raise HarnessError(f"{upstream} holds no file of {name}; languages are named {', '.join(sorted(codes))}")
+    exemplars = upstream / EXEMPLARS
+    worked = exemplars_of(exemplars) if name == "mgsm" and exemplars.exists() else {}
     with exclusive(data / name / ".lock"):
         remove_abandoned(data / name)
-        languages = {
-            code: _language(benchmark, code, parts[code], worked.get(benchmark.languages[code], []), upstream, data)
-            for code in sorted(parts)
-        }
-        manifest = {
-            "version": 1,
-            "benchmark": name,
-            "languages": languages,
-            "exemplars": fingerprint_file(exemplars) if worked else None,
-            "dropped": sum(language["dropped"] for language in languages.values()),
-            "unused_files": [path.relative_to(upstream).as_posix() for path in others],
-        }
-        write_bytes(data / name / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2) + b"\n")
+        languages = {}
+        for code in sorted(parts):
+            language = _Language(benchmark, code, upstream)
+            language.read(parts[code], worked.get(benchmark.languages[code], []))
+            languages[code] = language.write(data)
+        sources = {source: sha for language in languages.values() for source, sha in language.sources.items()}
+        manifest = DataManifest(
+            format=name,
+            settings=fingerprint_bytes(orjson.dumps([1, list(benchmark.fields), sorted(codes.items())])),
+            is_complete=True,
+            languages=languages,
+            sources={**sources, **({EXEMPLARS: sha256_of(exemplars)} if worked else {})},
+            dropped=dict(sorted(sum((Counter(found.dropped) for found in languages.values()), Counter()).items())),
+            unused_files=tuple(path.relative_to(upstream).as_posix() for path in others),
+        )
+        manifest.save(data / name)
     return manifest
 
 
@@ -88,81 +93,79 @@ def data_names() -> list[str]:
     return list(dict.fromkeys(benchmark.data for benchmark in BENCHMARKS.values()))
 
 
-def manifest_lines(manifest: Mapping[str, Any]) -> Iterable[str]:
-    """Yield what has been prepared, in lines for people."""
-    splits: dict[str, int] = defaultdict(int)
-    for language in manifest["languages"].values():
-        for split, file in language["files"].items():
-            splits[split] += file["items"]
-    counts = ", ".join(f"{split} {splits[split]:,}" for split in ("train", "dev", "test") if splits[split])
-    yield f"{manifest['benchmark']}: {len(manifest['languages'])} languages, {counts}"
-    if manifest["dropped"]:
-        yield f"left out: {manifest['dropped']:,} rows"
-        yield from (f"  {line}" for language in manifest["languages"].values() for line in language["examples"])
-    if manifest["unused_files"]:
-        more = ", ..." if len(manifest["unused_files"]) > _EXAMPLES else ""
-        shown = ", ".join(manifest["unused_files"][:_EXAMPLES])
-        yield f"not read: {len(manifest['unused_files'])} other files ({shown}{more})"
+class _Language:
+    """One language of a benchmark: its records, and what was left out."""
 
+    def __init__(self, benchmark: HarnessBenchmark, code: str, upstream: Path) -> None:
+        self._benchmark, self._code, self._upstream = benchmark, code, upstream
+        self._records: dict[str, list[dict[str, Any]]] = {}
+        self._sources: dict[str, str] = {}
+        self._dropped = Counter[str]()
+        self._examples: list[str] = []
 
-def _language(
-    benchmark: HarnessBenchmark,
-    code: str,
-    splits: Mapping[str, list[UpstreamFile]],
-    worked: list[Row],
-    upstream: Path,
-    data: Path,
-) -> dict[str, Any]:
-    written: dict[str, Any] = {}
-    sources: dict[str, str] = {}
-    dropped: list[str] = []
-    if worked and "train" in splits:
-        raise HarnessError(f"{code} has worked questions in {EXEMPLARS} and in {splits['train'][0].path}; remove one")
-    for split in ("train", "dev", "test"):
-        files = splits.get(split, [])
-        if not are_one(files):
-            names = ", ".join(file.path.relative_to(upstream).as_posix() for file in files[:_EXAMPLES])
-            raise HarnessError(f"{code}, {split} comes more than once: {names}; keep one of them")
-        records = []
-        for file in files:
-            name = file.path.relative_to(upstream).as_posix()
-            sources[name] = fingerprint_file(file.path)
-            unread: list[str] = []
-            records += _sound(benchmark, rows_of(file.path, unread), name, dropped)
-            dropped += [f"{name}, {problem}" for problem in unread]
-        records += _sound(benchmark, enumerate(worked, start=1), EXEMPLARS, dropped) if split == "train" else []
-        path = data / benchmark.data / code / f"{split}.jsonl"
-        if files and not records:
-            raise HarnessError(f"{files[0].path} has no row that can be used: {'; '.join(dropped[:_EXAMPLES])}")
-        if not records:
-            path.unlink(missing_ok=True)
-            continue
-        content = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
-        write_bytes(path, content)
-        written[split] = {"sha256": hashlib.sha256(content).hexdigest(), "items": len(records)}
-    return {
-        "files": written,
-        "upstream": benchmark.languages[code],
-        "sources": sources,
-        "dropped": len(dropped),
-        "examples": dropped[:_EXAMPLES],
-    }
+    def read(self, splits: Mapping[str, list[UpstreamFile]], worked: list[Row]) -> None:
+        """Read all splits; ``worked`` are questions for ``train`` that come in no file of this language alone."""
+        if worked and "train" in splits:
+            place = splits["train"][0].path
+            raise HarnessError(f"{self._code} has worked questions in {EXEMPLARS} and in {place}; remove one")
+        for split, files in splits.items():
+            names = [file.path.relative_to(self._upstream).as_posix() for file in files]
+            if not are_one(files):
+                told = ", ".join(names[:_EXAMPLES])
+                raise HarnessError(f"{self._code}, {split} comes more than once: {told}; keep one of them")
+            records = []
+            for file, name in zip(files, names, strict=True):
+                self._sources[name] = sha256_of(file.path)
+                counts = ReadCounts()
+                columns = [*self._benchmark.fields, *_STORY_COLUMNS]
+                records += self._sound(rows_of(file.path, columns, counts), name)
+                self._dropped += counts.dropped
+                # Manifests must not depend on where the files lay.
+                self._tell(place.replace(str(file.path), name, 1) for _, place in counts.examples)
+            if not records:
+                told = "; ".join(self._examples) or "it is empty"
+                raise HarnessError(f"{files[0].path} has no row that can be used: {told}")
+            self._records[split] = records
+        if worked:
+            self._records["train"] = self._sound(enumerate(worked, start=1), EXEMPLARS)
 
+    def _sound(self, rows: Iterable[tuple[int, Row]], name: str) -> list[dict[str, Any]]:
+        """Return the rows that have every field as it must be; count the others."""
+        fields, found = self._benchmark.fields, []
+        for number, row in rows:
+            read = _READ[self._benchmark.data](row)
+            record = {field: read.get(field) for field in fields}
+            if problems := row_problems(record, fields):
+                self._dropped[_WRONG_FIELDS] += 1
+                self._tell([f"{name}, row {number}: {'; '.join(problems)}"])
+            else:
+                found.append(record)
+        return found
 
-def _sound(
-    benchmark: HarnessBenchmark, rows: Iterable[tuple[int, Row]], name: str, dropped: list[str]
-) -> list[dict[str, Any]]:
-    """Return the rows that have every field as it must be; tell of the others."""
-    found = []
-    for number, row in rows:
-        record = _READ[benchmark.data](row)
-        record = {field: record.get(field) for field in benchmark.fields}
-        problems = row_problems(record, benchmark.fields)
-        if problems:
-            dropped.append(f"{name}, row {number}: {'; '.join(problems)}")
-        else:
-            found.append(record)
-    return found
+    def _tell(self, examples: Iterable[str]) -> None:
+        self._examples += examples
+        del self._examples[_EXAMPLES:]
+
+    def write(self, data: Path) -> LanguageData:
+        """Write a file for every split that has records; remove the others."""
+        folder, files = data / self._benchmark.data / self._code, {}
+        for split in ("train", "dev", "test"):
+            path = folder / f"{split}.jsonl"
+            records = self._records.get(split, [])
+            if not records:
+                path.unlink(missing_ok=True)
+                continue
+            content = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
+            write_bytes(path, content)
+            files[split] = DataFile(hashlib.sha256(content).hexdigest(), len(records))
+        return LanguageData(
+            files=files,
+            upstream=self._benchmark.languages[self._code],
+            mapped="definition",
+            sources=dict(sorted(self._sources.items())),
+            dropped=dict(sorted(self._dropped.items())),
+            examples=tuple(self._examples),
+        )
 
 
 def _number(value: Any) -> Any:

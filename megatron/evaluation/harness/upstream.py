@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import ast
-import csv
-import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
+from megatron.corpus.reading.problems import ReadCounts
+from megatron.evaluation.benchmarks.prepare.rows import object_rows, tsv_rows
+from megatron.evaluation.benchmarks.prepare.sources import SPLITS
 from megatron.evaluation.harness.installed import HarnessError
 
-#: What upstream calls a split, and our file of it. XStoryCloze has none but `train` and `eval`.
-SPLITS = {
-    "train": "train", "val": "dev", "dev": "dev", "valid": "dev", "validation": "dev", "test": "test", "eval": "test",
-}  # fmt: skip
 ENDINGS = (".jsonl", ".parquet", ".csv", ".tsv")
 EXEMPLARS = "exemplars.py"
 
-MAX_FILE_BYTES = 2 << 30
+# XStoryCloze has no splits but `train` and `eval`.
+_SPLITS = {**SPLITS, "eval": "test"}
+# MGSM's tab-separated files have no header.
+_MGSM_COLUMNS = ["question", "answer_number"]
 _MAX_EXEMPLARS_BYTES = 4 << 20
 # Files of the Hugging Face hub come in pieces: `test-00000-of-00002.parquet`, or `test/0000.parquet`.
 _PIECE = re.compile(r"-\d{5}-of-\d{5}$|^\d{4,5}$")
@@ -78,7 +76,7 @@ def _named(path: Path, folders: tuple[str, ...], keys: frozenset[str]) -> Upstre
     # Whole names count before their parts: `id` is a language, and `swh_Latn` is one.
     names = [*folders, *pieces, stem]
     key = next((name for name in reversed(names) if name in keys), None)
-    split = next((SPLITS[name] for name in [*reversed(pieces), *reversed(folders)] if name in SPLITS), "test")
+    split = next((_SPLITS[name] for name in [*reversed(pieces), *reversed(folders)] if name in _SPLITS), "test")
     return None if key is None else UpstreamFile(path, key, split)
 
 
@@ -91,84 +89,27 @@ def are_one(files: Sequence[UpstreamFile]) -> bool:
     return len(kinds) <= 1
 
 
-def rows_of(path: Path, dropped: list[str]) -> Iterator[tuple[int, Row]]:
-    """Yield the rows of a file with their numbers, from 1.
-
-    Tab-separated files without a header have the columns of MGSM's: ``question`` and ``answer_number``.
+def rows_of(path: Path, columns: Sequence[str], counts: ReadCounts) -> Iterator[tuple[int, Row]]:
+    """Yield the rows of a file with their numbers.
 
     Args:
         path: JSON lines, Parquet, CSV with a header, or tab-separated values.
-        dropped: rows that cannot be read are added to it.
+        columns: those that matter, for Parquet.
+        counts: counts what cannot be read. Cells that a row lacks are None.
 
     Raises:
-        HarnessError: the file is too large or broken as a whole; Parquet needs pyarrow.
+        CorpusError: the file is broken as a whole; Parquet needs pyarrow.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise HarnessError(f"{path} has more than {MAX_FILE_BYTES >> 30} GiB: that is no file of a benchmark")
-    try:
-        if path.suffix == ".parquet":
-            yield from enumerate(_parquet_rows(path), start=1)
-        elif path.suffix == ".jsonl":
-            yield from _json_rows(path, dropped)
-        else:
-            yield from _separated_rows(path, dropped)
-    except (UnicodeDecodeError, OSError, csv.Error) as error:
-        raise HarnessError(f"{path} cannot be read ({error})") from None
-
-
-def _json_rows(path: Path, dropped: list[str]) -> Iterator[tuple[int, Row]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                dropped.append(f"line {number}: no JSON ({error})")
-                continue
-            if isinstance(row, dict):
-                yield number, row
-            else:
-                dropped.append(f"line {number}: no object")
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        parquet = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise HarnessError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from None
-    arrow = importlib.import_module("pyarrow")
-    try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(use_threads=False):
-                yield from batch.to_pylist()
-    except arrow.ArrowException as error:
-        raise HarnessError(f"{path} is no sound Parquet file ({error})") from None
-
-
-def _separated_rows(path: Path, dropped: list[str]) -> Iterator[tuple[int, Row]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = enumerate(csv.reader(file) if path.suffix == ".csv" else map(_cells, file), start=1)
-        header: list[str] | None = None
-        for number, cells in rows:
-            if header is None and path.suffix == ".tsv" and len(cells) == 2:
-                header = ["question", "answer_number"]
-            if header is None:
-                header = cells
-            elif len(cells) == len(header):
-                yield number, dict(zip(header, cells, strict=True))
-            else:
-                dropped.append(f"line {number}: {len(cells)} cells instead of {len(header)}")
-
-
-def _cells(line: str) -> list[str]:
-    """Return the cells of a line; quotation marks count only where they leave as many cells as there are tabs."""
-    plain = line.rstrip("\r\n").split("\t")
-    try:
-        quoted = next(csv.reader([line.rstrip("\r\n")], delimiter="\t"), plain)
-    except csv.Error:
-        return plain
-    return quoted if len(quoted) == len(plain) else plain
+    if path.suffix != ".tsv":
+        yield from ((int(row["row"]), row) for row in object_rows(path, columns, counts))
+        return
+    header: list[str] | None = None
+    for number, cells in tsv_rows(path, counts):
+        if header is None and len(cells) != len(_MGSM_COLUMNS):
+            header = cells
+            continue
+        header = header or _MGSM_COLUMNS
+        yield number, dict(zip(header, cells, strict=False)) if len(cells) == len(header) else {}
 
 
 def exemplars_of(path: Path) -> dict[str, list[Row]]:
@@ -199,3 +140,5 @@ def exemplars_of(path: Path) -> dict[str, list[Row]]:
         }
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise HarnessError(f"{path} is not MGSM's file of worked questions ({error!r})") from None
+    except MemoryError:  # what the parser says of literals that are nested too deeply
+        raise HarnessError(f"{path} is not MGSM's file of worked questions") from None

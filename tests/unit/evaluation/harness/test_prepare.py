@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from megatron.evaluation.benchmarks.manifest import load_manifest
 from megatron.evaluation.harness.benchmarks import BENCHMARKS
 from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.plan import plan_jobs
@@ -60,11 +60,10 @@ def test_parquet_of_the_hub(name: str, tmp_path: Path) -> None:
     (up / "README.md").write_text("about")
     manifest = prepare_harness(name, up, tmp_path / "data")
     assert written(tmp_path / "data", name, "zho_Hans", "test") == kept(name, rows_of(name, "zho_Hans", 5))
-    assert {split: file["items"] for split, file in manifest["languages"]["swh_Latn"]["files"].items()} == {
-        "dev": 2, "test": 5,
-    }  # fmt: skip
-    assert len(manifest["languages"]["swh_Latn"]["sources"]) == 3 and manifest["dropped"] == 0
-    assert sorted(manifest["unused_files"]) == [
+    swahili = manifest.languages["swh_Latn"]
+    assert {split: file.items for split, file in swahili.files.items()} == {"dev": 2, "test": 5}
+    assert len(swahili.sources) == 3 and len(manifest.sources) == 6 and manifest.dropped == {}
+    assert sorted(manifest.unused_files) == [
         "README.md", "all_languages/test-00000-of-00001.parquet", "translation-zh/test-00000-of-00001.parquet",
     ]  # fmt: skip
 
@@ -87,7 +86,7 @@ def test_json_lines_of_the_hub_and_of_authors(
     rows = rows_of(name, "eng_Latn", 3)
     write_lines(tmp_path / "up" / file, rows)
     manifest = prepare_harness(name, tmp_path / "up", tmp_path / "data")
-    assert list(manifest["languages"]) == [language]
+    assert list(manifest.languages) == [language]
     assert written(tmp_path / "data", name, language, split) == kept(name, rows)
 
 
@@ -120,9 +119,10 @@ def test_sums_as_tab_separated_values_with_worked_ones_from_their_python_file(tm
         {"question": "La pili?", "answer": None, "answer_number": -5},
     ]
     assert written(tmp_path / "data", "mgsm", "swh_Latn", "train") == kept("mgsm", worked)
-    assert manifest["languages"]["swh_Latn"]["examples"] == [
-        "mgsm_sw.tsv, row 3: answer_number is '18.5', it must be a whole number"
-    ]
+    assert manifest.languages["swh_Latn"].examples == (
+        "mgsm_sw.tsv, row 3: answer_number is '18.5', it must be a whole number",
+    )
+    assert set(manifest.sources) == {"mgsm_sw.tsv", "exemplars.py"}
     assert not Path("ran").exists()
     [job] = plan_jobs(tmp_path / "data", tasks=["mgsm-cot"])
     assert (job.language, job.num_fewshot, len(job.test.rows)) == ("swh_Latn", 3, 2)
@@ -176,7 +176,7 @@ def test_the_same_files_give_the_same_bytes_and_what_is_gone_upstream_goes(tmp_p
     (up / "sw" / "val.jsonl").unlink()
     manifest = prepare_harness("xcopa", up, data)
     assert set(hashes()) == {"manifest.json", "test.jsonl"}
-    assert manifest == json.loads((data / "xcopa" / "manifest.json").read_bytes())
+    assert manifest == load_manifest(data / "xcopa")
 
 
 def test_machine_translations_beside_a_benchmark_are_not_mixed_in(tmp_path: Path) -> None:
@@ -184,14 +184,14 @@ def test_machine_translations_beside_a_benchmark_are_not_mixed_in(tmp_path: Path
         write_lines(tmp_path / folder / "sw" / "test.sw.jsonl", rows_of("xcopa", "swh_Latn", 2))
     with pytest.raises(HarnessError, match=r"more than once: data/sw/test.sw.jsonl, data-gmt/sw/test.sw.jsonl"):
         prepare_harness("xcopa", tmp_path, tmp_path / "out")
-    assert prepare_harness("xcopa", tmp_path / "data", tmp_path / "out")["languages"]["swh_Latn"]["files"]
+    assert prepare_harness("xcopa", tmp_path / "data", tmp_path / "out").items == 2
 
 
 def test_numbered_pieces_are_one_split(tmp_path: Path) -> None:
     for number, rows in enumerate((rows_of("xcopa", "swh_Latn", 2), rows_of("xcopa", "swh_Latn", 3))):
         write_parquet(tmp_path / "sw" / "test" / f"000{number}.parquet", rows)
     manifest = prepare_harness("xcopa", tmp_path, tmp_path / "out")
-    assert manifest["languages"]["swh_Latn"]["files"]["test"]["items"] == 5
+    assert manifest.languages["swh_Latn"].files["test"].items == 5
 
 
 def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
@@ -199,10 +199,12 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     write_lines(tmp_path / "up" / "test.sw.jsonl", [good, bad])
     with (tmp_path / "up" / "test.sw.jsonl").open("ab") as file:
         file.write(b"{\n[]\n\n")
-    language = prepare_harness("xcopa", tmp_path / "up", tmp_path / "data")["languages"]["swh_Latn"]
-    assert (language["dropped"], language["files"]["test"]["items"]) == (3, 1)
-    assert language["examples"][0] == "test.sw.jsonl, row 2: question is 'why', it must be one of 'cause', 'effect'"
-    assert "test.sw.jsonl, line 3: no JSON" in language["examples"][1]
+    manifest = prepare_harness("xcopa", tmp_path / "up", tmp_path / "data")
+    language = manifest.languages["swh_Latn"]
+    assert language.files["test"].items == 1
+    assert language.dropped == manifest.dropped == {"not_an_object": 1, "not_json": 1, "wrong_fields": 1}
+    assert language.examples[0] == "test.sw.jsonl, row 2: question is 'why', it must be one of 'cause', 'effect'"
+    assert all(example.startswith("test.sw.jsonl") for example in language.examples) and len(language.examples) == 3
 
 
 def test_what_cannot_be_prepared_is_refused(tmp_path: Path) -> None:
@@ -223,13 +225,13 @@ def test_what_cannot_be_prepared_is_refused(tmp_path: Path) -> None:
     (up / "sw" / "test.csv").unlink()
     (up / "sw" / "test.jsonl").unlink()
     (up / "sw" / "test.parquet").write_bytes(b"PAR1 no parquet")
-    with pytest.raises(HarnessError, match="is no sound Parquet file"):
+    with pytest.raises(ValueError, match=r"test.parquet: cannot be read"):
         prepare_harness("xcopa", up, data)
 
 
 def test_the_tool_tells_what_there_is_without_torch(tmp_path: Path) -> None:
     write_lines(tmp_path / "up" / "test.sw.jsonl", [*rows_of("xcopa", "swh_Latn", 2), {"premise": "x"}])
-    tool = ROOT / "tools" / "prepare_harness.py"
+    tool = ROOT / "tools" / "prepare_benchmark.py"
     code = (
         "import sys, runpy; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
         f"runpy.run_path({str(tool)!r}, run_name='__main__')"
@@ -237,4 +239,4 @@ def test_the_tool_tells_what_there_is_without_torch(tmp_path: Path) -> None:
     arguments = ["t", "xcopa", "--input", str(tmp_path / "up"), "--output", str(tmp_path / "data")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[:2] == ["xcopa: 1 languages, test 2", "left out: 1 rows"]
+    assert done.stdout.splitlines()[:2] == ["1 languages, 2 items: test 2", "left out: 1 rows (wrong_fields)"]
