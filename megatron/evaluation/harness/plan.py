@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from megatron.evaluation.benchmarks.data import chosen_languages
+from megatron.evaluation.benchmarks.manifest import MANIFEST, BenchmarkDataError, load_manifest
 from megatron.evaluation.harness.benchmarks import BENCHMARKS
 from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.rows import split_path
@@ -28,8 +30,9 @@ def plan_jobs(
     Args:
         data: the folder that holds the benchmarks.
         tasks: names of benchmarks; all by default.
-        languages: corpus codes; all of each benchmark by default. Where both are given, every file must be there;
-            otherwise what is not there is told and left out.
+        languages: corpus codes, or languages without a script (``swh``), which stand for all of theirs; all of each
+            benchmark by default. Where both are given, every file must be there; otherwise what is not there is told
+            and left out.
         num_fewshot: shots by benchmark, where they are not to be the default.
 
     Raises:
@@ -44,15 +47,14 @@ def plan_jobs(
         if name not in BENCHMARKS:
             continue
         benchmark = BENCHMARKS[name]
-        for code in dict.fromkeys(benchmark.languages if languages is None else languages):
-            if code not in benchmark.languages:
-                continue
+        hashes = _hashes(data / benchmark.data, problems)
+        for code in chosen_languages(list(benchmark.languages), languages)[0]:
             must_be_there = tasks is not None and languages is not None
             if not must_be_there and not split_path(data, benchmark, code, benchmark.test[1]).exists():
                 absent.append(f"{name} {code}")
                 continue
             count = max(0, shots.get(name, benchmark.num_fewshot))
-            job = read_job(name, code, data=data, num_fewshot=count, problems=problems)
+            job = read_job(name, code, data=data, num_fewshot=count, hashes=hashes.get(code, {}), problems=problems)
             jobs += [] if job is None else [job]
     if not jobs and not problems:
         problems.append(f"{data} holds no files of what was asked for ({', '.join(names)}); prepare them first")
@@ -64,12 +66,25 @@ def plan_jobs(
     return jobs
 
 
+def _hashes(folder: Path, problems: list[str]) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of every file by language and split, as far as a manifest names them."""
+    if not (folder / MANIFEST).exists():
+        return {}
+    try:
+        languages = load_manifest(folder).languages
+    except BenchmarkDataError as error:
+        problems.append(str(error))
+        return {}
+    return {code: {split: file.sha256 for split, file in found.files.items()} for code, found in languages.items()}
+
+
 def _wrong_names(names: Iterable[str], languages: Sequence[str] | None, shots: Mapping[str, int]) -> list[str]:
     known = ", ".join(BENCHMARKS)
-    had = {code for name in names if name in BENCHMARKS for code in BENCHMARKS[name].languages}
+    had = dict.fromkeys(code for name in names if name in BENCHMARKS for code in BENCHMARKS[name].languages)
+    _, missing = chosen_languages(list(had), languages)
     return [
         *(f"there is no benchmark {name}; there are {known}" for name in names if name not in BENCHMARKS),
-        *(f"none of the benchmarks asked for has {code}" for code in languages or () if code not in had),
+        *(f"none of the benchmarks asked for has {code}" for code in missing),
         *(f"num_fewshot names {name}; there are {known}" for name in shots if name not in BENCHMARKS),
         *(f"num_fewshot of {name} is {count}; it must be 0 or more" for name, count in shots.items() if count < 0),
     ]

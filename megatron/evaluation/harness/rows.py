@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,16 @@ def split_path(data: Path, benchmark: HarnessBenchmark, language: str, split: st
     return data / benchmark.data / language / f"{split}.jsonl"
 
 
-def read_rows(path: Path, fields: Mapping[str, Rule], *, problems: list[str]) -> Rows | None:
+def read_rows(
+    path: Path, fields: Mapping[str, Rule], *, problems: list[str], sha256: str | None = None
+) -> Rows | None:
     """Read a file and check every line.
 
     Args:
         path: one JSON object a line.
         fields: that each line must have.
         problems: what is wrong is added to it; None is returned then.
+        sha256: of the file, where it is known.
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -49,6 +53,9 @@ def read_rows(path: Path, fields: Mapping[str, Rule], *, problems: list[str]) ->
         data = path.read_bytes()
     except OSError as error:
         problems.append(f"{path} cannot be read ({error.strerror}); prepare the benchmark's files first")
+        return None
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        problems.append(f"{path} is not the file that its manifest names; prepare the benchmark again")
         return None
     rows, found = [], []
     for number, line in enumerate(data.splitlines(), start=1):

@@ -68,7 +68,7 @@ def run_harness(
         results: keeps scores and items as soon as they are known; what it already has with the same settings is not
             done again. None in processes that are not the main one, or where nothing is to be kept.
         tasks: names in ``BENCHMARKS``; all that have data by default.
-        languages: corpus codes; all that have data by default.
+        languages: corpus codes, or languages without a script (``swh``); all that have data by default.
         options: shots, limits and seeds.
         peers: the processes of the layout, so that the main one can tell the others what is done already.
 

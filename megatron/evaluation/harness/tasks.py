@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ class Job:
         return self.benchmark.task.format(self.benchmark.languages[self.language])
 
 
-def read_job(name: str, language: str, *, data: Path, num_fewshot: int, problems: list[str]) -> Job | None:
+def read_job(
+    name: str, language: str, *, data: Path, num_fewshot: int, hashes: Mapping[str, str], problems: list[str]
+) -> Job | None:
     """Read the files of a benchmark in a language.
 
     Args:
@@ -48,16 +51,21 @@ def read_job(name: str, language: str, *, data: Path, num_fewshot: int, problems
         language: corpus code that it has.
         data: the folder that holds the benchmarks.
         num_fewshot: how many shots; without any, only the file that is evaluated is read.
+        hashes: SHA-256 of the files by split, as far as they are known.
         problems: what is wrong is added to it; None is returned then.
     """
     benchmark = BENCHMARKS[name]
     (_, file), (_, shots_file) = benchmark.test, benchmark.shots
-    test = read_rows(split_path(data, benchmark, language, file), benchmark.fields, problems=problems)
-    shots = test
+
+    def read(split: str) -> Rows | None:
+        path = split_path(data, benchmark, language, split)
+        return read_rows(path, benchmark.fields, sha256=hashes.get(split), problems=problems)
+
+    test = shots = read(file)
     if num_fewshot == 0:
         shots = None
     elif shots_file != file:
-        shots = read_rows(split_path(data, benchmark, language, shots_file), benchmark.fields, problems=problems)
+        shots = read(shots_file)
     if test is None or (num_fewshot > 0 and shots is None):
         return None
     # Of its own split a question is never its own shot.

@@ -61,6 +61,7 @@ def test_only_what_is_asked_for_is_planned(tmp_path: Path) -> None:
         ("belebele", "zho_Hans", 0),
     ]
     assert {job.name for job in plan_jobs(tmp_path, languages=["spa_Latn"])} == {"arc"}
+    assert {job.language for job in plan_jobs(tmp_path, languages=["zho", "spa_Latn"])} == {"zho_Hans", "spa_Latn"}
 
 
 def test_all_problems_are_told_together(tmp_path: Path) -> None:

@@ -143,6 +143,13 @@ def test_every_benchmark_makes_what_its_tasks_read(tmp_path: Path) -> None:
             write_lines(tmp_path / "up" / name / key / f"{split}.jsonl", rows_of(name, "zho_Hans", 6))
         prepare_harness(name, tmp_path / "up" / name, tmp_path / "data")
     assert {job.name for job in plan_jobs(tmp_path / "data", languages=["zho_Hans"])} == set(BENCHMARKS)
+    changed = tmp_path / "data" / "xnli" / "zho_Hans" / "dev.jsonl"
+    changed.write_bytes(changed.read_bytes() + b"\n")
+    (tmp_path / "data" / "arc" / "manifest.json").write_text("{")
+    with pytest.raises(HarnessError) as caught:
+        plan_jobs(tmp_path / "data")
+    assert "xnli/zho_Hans/dev.jsonl is not the file that its manifest names" in str(caught.value)
+    assert "arc/manifest.json cannot be read" in str(caught.value)
 
 
 def test_types_that_differ_from_one_release_to_another_become_one(tmp_path: Path) -> None:
