@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from megatron.evaluation.harness.benchmarks import GAP, NUMBER, OPTIONAL_TEXT, TEXT, HarnessBenchmark, Rule
+from megatron.evaluation.harness.installed import HarnessError
 from megatron.utils.files import fingerprint_bytes
 
 MAX_FILE_BYTES = 1 << 30
@@ -19,15 +20,31 @@ _MAX_PROBLEMS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The lines of one file.
+    """The lines of one file, all of them as they must be; read again when they are needed, not kept.
 
     Attributes:
-        rows: the fields that the benchmark names; others are left out.
+        path: one JSON object a line.
+        fields: that each line has.
         fingerprint: hash of the file.
+        count: lines, blank ones apart.
     """
 
-    rows: list[dict[str, Any]]
+    path: Path
+    fields: Mapping[str, Rule]
     fingerprint: str
+    count: int
+
+    def load(self) -> list[dict[str, Any]]:
+        """Return them, without fields that the benchmark does not name.
+
+        Raises:
+            HarnessError: the file is not what it was.
+        """
+        problems: list[str] = []
+        data = _bytes_of(self.path, problems)
+        if data is None or fingerprint_bytes(data) != self.fingerprint:
+            raise HarnessError(f"{self.path} has been changed since it was checked; run this again")
+        return _parsed(data, self.path, self.fields, problems)
 
 
 def split_path(data: Path, benchmark: HarnessBenchmark, language: str, split: str) -> Path:
@@ -46,35 +63,47 @@ def read_rows(
         problems: what is wrong is added to it; None is returned then.
         sha256: of the file, where it is known.
     """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            problems.append(f"{path} has more than {MAX_FILE_BYTES >> 30} GiB: that is no file of a benchmark")
-            return None
-        data = path.read_bytes()
-    except OSError as error:
-        problems.append(f"{path} cannot be read ({error.strerror}); prepare the benchmark's files first")
+    data = _bytes_of(path, problems)
+    if data is None:
         return None
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         problems.append(f"{path} is not the file that its manifest names; prepare the benchmark again")
         return None
-    rows, found = [], []
+    found: list[str] = []
+    rows = _parsed(data, path, fields, found)
+    if not rows and not found:
+        found.append(f"{path} is empty")
+    problems += found[:_MAX_PROBLEMS]
+    if len(found) > _MAX_PROBLEMS:
+        problems.append(f"{path}: {len(found) - _MAX_PROBLEMS} more problems like these")
+    return None if found else Rows(path, fields, fingerprint_bytes(data), len(rows))
+
+
+def _bytes_of(path: Path, problems: list[str]) -> bytes | None:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            problems.append(f"{path} has more than {MAX_FILE_BYTES >> 30} GiB: that is no file of a benchmark")
+            return None
+        return path.read_bytes()
+    except OSError as error:
+        problems.append(f"{path} cannot be read ({error.strerror}); prepare the benchmark's files first")
+        return None
+
+
+def _parsed(data: bytes, path: Path, fields: Mapping[str, Rule], problems: list[str]) -> list[dict[str, Any]]:
+    rows = []
     for number, line in enumerate(data.splitlines(), start=1):
         if not line.strip():
             continue
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            found.append(f"{path}, line {number}: no JSON ({error})")
+            problems.append(f"{path}, line {number}: no JSON ({error})")
             continue
-        found += [f"{path}, line {number}: {problem}" for problem in row_problems(record, fields)]
+        problems += [f"{path}, line {number}: {problem}" for problem in row_problems(record, fields)]
         if isinstance(record, dict):
             rows.append({name: record.get(name) for name in fields})
-    if not rows and not found:
-        found.append(f"{path} is empty")
-    problems += found[:_MAX_PROBLEMS]
-    if len(found) > _MAX_PROBLEMS:
-        problems.append(f"{path}: {len(found) - _MAX_PROBLEMS} more problems like these")
-    return None if found else Rows(rows, fingerprint_bytes(data))
+    return rows
 
 
 def row_problems(record: Any, fields: Mapping[str, Rule]) -> list[str]:

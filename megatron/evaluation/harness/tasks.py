@@ -69,7 +69,7 @@ def read_job(
     if test is None or (num_fewshot > 0 and shots is None):
         return None
     # Of its own split a question is never its own shot.
-    available = num_fewshot if shots is None else len(shots.rows) - (shots is test)
+    available = num_fewshot if shots is None else shots.count - (shots is test)
     if available < num_fewshot:
         problems.append(
             f"{name}, {language}: {num_fewshot} shots were asked for and {shots_file}.jsonl has {available} for each "
@@ -103,7 +103,7 @@ def load_task(job: Job, manager: Any, *, seed: int) -> Any:
         What ``TaskManager.load`` returns, with the one task.
 
     Raises:
-        HarnessError: lm-evaluation-harness cannot make sense of a row.
+        HarnessError: a file has been changed meanwhile; lm-evaluation-harness cannot make sense of a row.
     """
     overrides = {
         "task": job.task_name,
@@ -117,6 +117,8 @@ def load_task(job: Job, manager: Any, *, seed: int) -> Any:
     try:
         # A task by itself would not be joined with its definition; a task of a group is.
         loaded = manager.load([{"group": "local", "task": [overrides]}])
+    except HarnessError:
+        raise
     except Exception as error:  # of any kind: templates and functions of theirs over rows of the user's
         place = f"{job.name}, {job.language}"
         raise HarnessError(f"{place}: lm-evaluation-harness cannot use the data ({error!r})") from error
@@ -127,7 +129,7 @@ def load_task(job: Job, manager: Any, *, seed: int) -> Any:
 def _splits(job: Job) -> dict[str, Any]:
     import datasets
 
-    found = {job.benchmark.test[0]: datasets.Dataset.from_list(job.test.rows)}
+    found = {job.benchmark.test[0]: datasets.Dataset.from_list(job.test.load())}
     if job.shots is not None and job.benchmark.shots[0] not in found:
-        found[job.benchmark.shots[0]] = datasets.Dataset.from_list(job.shots.rows)
+        found[job.benchmark.shots[0]] = datasets.Dataset.from_list(job.shots.load())
     return found

@@ -43,13 +43,13 @@ def test_all_that_has_files_is_planned_with_its_shots(tmp_path: Path, caplog: py
     assert planned == {
         (name, code) for name, benchmark in BENCHMARKS.items() for code in LANGUAGES[benchmark.data]
     }
-    shots = {job.name: (job.num_fewshot, None if job.shots is None else len(job.shots.rows)) for job in jobs}
+    shots = {job.name: (job.num_fewshot, None if job.shots is None else job.shots.count) for job in jobs}
     assert shots["xnli"] == shots["belebele"] == (0, None)
     assert shots["arc"] == (5, 6) and shots["mgsm-cot"] == (3, 6)
     assert f"no files of {229 - 18} benchmarks and languages: xnli arb_Arab, " in caplog.text
     # XNLI is evaluated on what it calls validation.
     [xnli] = [job for job in jobs if (job.name, job.language) == ("xnli", "swh_Latn")]
-    assert xnli.test.rows[0] == {key: ROWS["xnli"]("swh_Latn", 10)[key] for key in ("premise", "hypothesis", "label")}
+    assert xnli.test.load()[0] == {key: ROWS["xnli"]("swh_Latn", 10)[key] for key in ("premise", "hypothesis", "label")}
     assert xnli.task_name == "xnli_sw"
 
 
@@ -123,8 +123,12 @@ def test_rows_keep_the_fields_of_the_benchmark_alone(tmp_path: Path) -> None:
     write_lines(tmp_path / "test.jsonl", [more[0], {key: more[1][key] for key in more[1] if key != "option_e"}])
     found = read_rows(tmp_path / "test.jsonl", BENCHMARKS["arc"].fields, problems=[])
     assert found is not None
-    assert [set(row) for row in found.rows] == [set(BENCHMARKS["arc"].fields)] * 2
-    assert found.rows[1]["option_e"] is None
+    assert [set(row) for row in found.load()] == [set(BENCHMARKS["arc"].fields)] * found.count
+    assert found.count == 2 and found.load()[1]["option_e"] is None
+    with (tmp_path / "test.jsonl").open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(HarnessError, match=r"test.jsonl has been changed since it was checked"):
+        found.load()
 
 
 def test_a_file_beyond_all_measure_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def test_sums_as_tab_separated_values_with_worked_ones_from_their_python_file(tm
     assert set(manifest.sources) == {"mgsm_sw.tsv", "exemplars.py"}
     assert not Path("ran").exists()
     [job] = plan_jobs(tmp_path / "data", tasks=["mgsm-cot"])
-    assert (job.language, job.num_fewshot, len(job.test.rows)) == ("swh_Latn", 3, 2)
+    assert (job.language, job.num_fewshot, job.test.count) == ("swh_Latn", 3, 2)
 
 
 @pytest.mark.parametrize("text", ["x = (", "MGSM_EXEMPLARS = open('x')", "a = 1", "MGSM_EXEMPLARS = " + "(" * 9999])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from megatron.evaluation.harness.benchmarks import TEXT
 from megatron.evaluation.harness.installed import HarnessError
-from megatron.evaluation.harness.rows import Rows
+from megatron.evaluation.harness.rows import read_rows
 from megatron.evaluation.harness.run import HarnessOptions, run_harness
 from megatron.evaluation.harness.tasks import Job, load_task, task_manager
 from megatron.evaluation.results import ResultsFolder, read_items
@@ -104,7 +105,10 @@ def test_what_the_harness_cannot_use_is_told_with_its_place(data: Path, tmp_path
     with pytest.raises(HarnessError, match=r"xwinograd, zho_Hans: a continuation has \d+ tokens, and"):
         run_harness(UniformModel(max_tokens=8), data=data, tasks=["xwinograd"], languages=["zho_Hans"])
     # What no check of ours has seen:
-    job = Job("xwinograd", "eng_Latn", 0, Rows([broken], "0"), None)
+    write_lines(tmp_path / "test.jsonl", [broken])
+    unchecked = read_rows(tmp_path / "test.jsonl", dict.fromkeys(broken, TEXT), problems=[])
+    assert unchecked is not None
+    job = Job("xwinograd", "eng_Latn", 0, unchecked, None)
     with pytest.raises(HarnessError, match=r"xwinograd, eng_Latn: lm-evaluation-harness cannot use the data"):
         load_task(job, task_manager(), seed=0)
 
