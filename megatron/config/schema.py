@@ -487,7 +487,7 @@ class BenchmarksConfig(Section):
     eval_tasks: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ("emma",)
     """Benchmarks or suites of `configs/benchmarks`, or files like those there."""
     eval_data: Text = "benchmarks-data"
-    """Folder that `tools/prepare_benchmark.py` and `tools/prepare_harness.py` have written into."""
+    """Folder that `tools/prepare_benchmark.py` has written into."""
     eval_results: Text | None = None
     """Folder of the results; `evaluation` in `save` when absent."""
     eval_languages: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()

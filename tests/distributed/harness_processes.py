@@ -19,8 +19,8 @@ from megatron.parallel.parallelize import Execution
 from megatron.parallel.process import Peers, World
 
 SIZE = 2
-TASKS = ["xcopa", "arc"]
-OPTIONS = HarnessOptions(num_fewshot={"arc": 1}, limit=3)
+TASKS = ["xcopa", "arc", "mgsm-direct"]
+OPTIONS = HarnessOptions(num_fewshot={"arc": 1, "mgsm-direct": 1}, limit=3, maximum_tokens=8)
 LAYOUTS = {"tensor": Layout(tensor=2), "replicas": Layout(replicas=2), "ZeRO 3": Layout(stage=3, shards=2)}
 
 

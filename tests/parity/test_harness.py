@@ -91,8 +91,7 @@ def test_they_are_with_merges_of_bytes_too(name: str, data: Path, manager: Any, 
 def assert_same(name: str, data: Path, folder: Path, theirs: Any, manager: Any, tmp_path: Path) -> None:
     results = ResultsFolder(tmp_path, model={})
     options = HarnessOptions(num_fewshot=SHOTS, maximum_tokens=TOKENS)
-    ours = plain_model(folder) if name.startswith("mgsm") else engine_model(folder)
-    scores = run_harness(ours, data=data, results=results, tasks=[name], options=options)
+    scores = run_harness(engine_model(folder), data=data, results=results, tasks=[name], options=options)
     jobs = plan_jobs(data, tasks=[name], num_fewshot=SHOTS)
     assert len(scores) == 2
     told_apart = set()

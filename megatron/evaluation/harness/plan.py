@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,45 +25,51 @@ def plan_jobs(
     tasks: Sequence[str] | None = None,
     languages: Sequence[str] | None = None,
     num_fewshot: Mapping[str, int] | None = None,
+    tells: bool = True,
 ) -> list[Job]:
     """Read the files of all benchmarks and languages that are asked for.
 
     Args:
         data: the folder that holds the benchmarks.
-        tasks: names of benchmarks; all by default.
+        tasks: names of benchmarks, each of which must have been prepared; all that have been by default.
         languages: corpus codes, or languages without a script (``swh``), which stand for all of theirs; all of each
-            benchmark by default. Where both are given, every file must be there; otherwise what is not there is told
-            and left out.
+            benchmark by default. Those without files are told and left out, be it all of them.
         num_fewshot: shots by benchmark, where they are not to be the default.
+        tells: whether this process tells of them.
 
     Raises:
-        HarnessError: an unknown name; files that are missing or wrong; nothing to do. All problems together.
+        HarnessError: an unknown name; files that are missing or wrong; no file of any language, where none was asked
+            for. All problems together.
     """
     shots = num_fewshot or {}
     names = list(dict.fromkeys(BENCHMARKS if tasks is None else tasks))
-    problems = _wrong_names(names, languages, shots)
+    problems = _wrong_names(names, shots)
     jobs: list[Job] = []
-    absent = []
+    absent = _languages_of_none(names, languages)
     for name in names:
         if name not in BENCHMARKS:
             continue
         benchmark = BENCHMARKS[name]
+        if tasks is not None and not (data / benchmark.data).is_dir():
+            folder = data / benchmark.data
+            problems.append(f"{folder}, for {name}, is not there; make it with tools/prepare_benchmark.py")
+            continue
         hashes = _hashes(data / benchmark.data, problems)
         for code in chosen_languages(list(benchmark.languages), languages)[0]:
-            must_be_there = tasks is not None and languages is not None
-            if not must_be_there and not split_path(data, benchmark, code, benchmark.test[1]).exists():
+            if not split_path(data, benchmark, code, benchmark.test[1]).exists():
                 absent.append(f"{name} {code}")
                 continue
             count = max(0, shots.get(name, benchmark.num_fewshot))
             job = read_job(name, code, data=data, num_fewshot=count, hashes=hashes.get(code, {}), problems=problems)
             jobs += [] if job is None else [job]
-    if not jobs and not problems:
+    if not jobs and not problems and languages is None:
         problems.append(f"{data} holds no files of what was asked for ({', '.join(names)}); prepare them first")
     if problems:
         raise HarnessError("\n".join(problems))
-    if absent:
+    if absent and tells:
         shown = ", ".join(absent[:_MAX_SHOWN]) + (" ..." if len(absent) > _MAX_SHOWN else "")
-        logger.info("no files of %d benchmarks and languages: %s", len(absent), shown)
+        level = logging.INFO if languages is None else logging.WARNING
+        logger.log(level, "lm-evaluation-harness: no files of %d languages of benchmarks: %s", len(absent), shown)
     return jobs
 
 
@@ -78,13 +85,15 @@ def _hashes(folder: Path, problems: list[str]) -> dict[str, dict[str, str]]:
     return {code: {split: file.sha256 for split, file in found.files.items()} for code, found in languages.items()}
 
 
-def _wrong_names(names: Iterable[str], languages: Sequence[str] | None, shots: Mapping[str, int]) -> list[str]:
-    known = ", ".join(BENCHMARKS)
+def _languages_of_none(names: Iterable[str], languages: Sequence[str] | None) -> list[str]:
     had = dict.fromkeys(code for name in names if name in BENCHMARKS for code in BENCHMARKS[name].languages)
-    _, missing = chosen_languages(list(had), languages)
+    return [f"{code} (in none of them)" for code in chosen_languages(list(had), languages)[1]]
+
+
+def _wrong_names(names: Iterable[str], shots: Mapping[str, int]) -> list[str]:
+    known = ", ".join(BENCHMARKS)
     return [
         *(f"there is no benchmark {name}; there are {known}" for name in names if name not in BENCHMARKS),
-        *(f"none of the benchmarks asked for has {code}" for code in missing),
         *(f"num_fewshot names {name}; there are {known}" for name in shots if name not in BENCHMARKS),
         *(f"num_fewshot of {name} is {count}; it must be 0 or more" for name, count in shots.items() if count < 0),
     ]

@@ -67,7 +67,7 @@ def run_harness(
         data: holds ``<benchmark>/<xxx_Ssss>/{train,dev,test}.jsonl``.
         results: keeps scores and items as soon as they are known; what it already has with the same settings is not
             done again. None in processes that are not the main one, or where nothing is to be kept.
-        tasks: names in ``BENCHMARKS``; all that have data by default.
+        tasks: names in ``BENCHMARKS``; all that have been prepared by default.
         languages: corpus codes, or languages without a script (``swh``); all that have data by default.
         options: shots, limits and seeds.
         peers: the processes of the layout, so that the main one can tell the others what is done already.
@@ -83,7 +83,8 @@ def run_harness(
     manager = task_manager()
     if version("lm_eval") != VERSION:
         logger.warning("lm_eval is %s, this is made for %s: prompts may differ", version("lm_eval"), VERSION)
-    jobs = plan_jobs(data, tasks=tasks, languages=languages, num_fewshot=options.num_fewshot)
+    shots = options.num_fewshot
+    jobs = plan_jobs(data, tasks=tasks, languages=languages, num_fewshot=shots, tells=model.is_main)
     settings = [_settings(job, model.max_tokens, options) for job in jobs]
     known = peers.from_main(lambda: [_known(job, how, results) for job, how in zip(jobs, settings, strict=True)])
     there = {} if results is None else {(score.benchmark, score.language): score for score in results.scores()}

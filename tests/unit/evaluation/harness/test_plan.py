@@ -46,7 +46,7 @@ def test_all_that_has_files_is_planned_with_its_shots(tmp_path: Path, caplog: py
     shots = {job.name: (job.num_fewshot, None if job.shots is None else job.shots.count) for job in jobs}
     assert shots["xnli"] == shots["belebele"] == (0, None)
     assert shots["arc"] == (5, 6) and shots["mgsm-cot"] == (3, 6)
-    assert f"no files of {229 - 18} benchmarks and languages: xnli arb_Arab, " in caplog.text
+    assert f"no files of {229 - 18} languages of benchmarks: xnli arb_Arab, " in caplog.text
     # XNLI is evaluated on what it calls validation.
     [xnli] = [job for job in jobs if (job.name, job.language) == ("xnli", "swh_Latn")]
     assert xnli.test.load()[0] == {key: ROWS["xnli"]("swh_Latn", 10)[key] for key in ("premise", "hypothesis", "label")}
@@ -87,15 +87,24 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         assert part in text, part
 
 
-def test_what_is_asked_for_by_name_must_be_there(tmp_path: Path) -> None:
+def test_a_benchmark_that_is_named_must_be_there_and_languages_that_are_not_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_benchmarks(tmp_path, count=1)
     assert len(plan_jobs(tmp_path, tasks=["xnli"])) == 2
-    with pytest.raises(HarnessError, match=r"xnli/tha_Thai/dev.jsonl cannot be read"):
-        plan_jobs(tmp_path, tasks=["xnli"], languages=["swh_Latn", "tha_Thai"])
-    with pytest.raises(HarnessError, match="none of the benchmarks asked for has yor_Latn"):
-        plan_jobs(tmp_path, tasks=["xnli"], languages=["yor_Latn"])
+    assert [job.language for job in plan_jobs(tmp_path, tasks=["xnli"], languages=["swh", "tha_Thai"])] == ["swh_Latn"]
+    assert "no files of 1 languages of benchmarks: xnli tha_Thai" in caplog.text
+    caplog.clear()
+    plan_jobs(tmp_path, tasks=["xnli"], languages=["swh", "tha_Thai"], tells=False)
+    assert caplog.text == ""
+    # Beside other benchmarks, all of these languages may be none of ours.
+    assert plan_jobs(tmp_path, tasks=["xnli"], languages=["yor_Latn"]) == []
+    assert "no files of 1 languages of benchmarks: yor_Latn (in none of them)" in caplog.text
+    (tmp_path / "empty" / "xnli").mkdir(parents=True)
     with pytest.raises(HarnessError, match=r"holds no files of what was asked for \(xnli\); prepare them first"):
-        plan_jobs(tmp_path / "elsewhere", tasks=["xnli"])
+        plan_jobs(tmp_path / "empty", tasks=["xnli"])
+    with pytest.raises(HarnessError, match=r"mgsm, for mgsm-cot, is not there; make it with tools"):
+        plan_jobs(tmp_path / "empty", tasks=["xnli", "mgsm-cot"])
 
 
 @pytest.mark.parametrize(
