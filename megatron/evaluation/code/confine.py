@@ -11,8 +11,9 @@ What a confined command cannot do, where the kernel lets this program see to it 
 - gain rights, or keep those of root: root's commands run as a user that does not exist;
 - live on when the command has ended.
 
-What it still can do: read every file that its user can read; use all of its time on all processors; fill the disk of
-its folder, file by file; use faults of the kernel. For programs that may be hostile, add a virtual machine.
+What it still can do: read every file that its user can read, and see which processes run; use all of its time on all
+processors; fill the disk of its folder, file by file; use faults of the kernel. For programs that may be hostile, add a
+virtual machine.
 """
 
 from __future__ import annotations
