@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from megatron.config.benchmark_load import load_benchmark
+from megatron.config.benchmark_load import load_benchmark, load_suites, split_names
 from megatron.evaluation.benchmarks.prepare.run import prepare
+from megatron.evaluation.harness.benchmarks import BENCHMARKS
 from megatron.evaluation.results import read_items, read_scores
 from tests.harness_data import all_text, write_benchmarks
 from tests.language_models import sentencepiece_tokenizer, tiny_hf_folder
@@ -26,7 +27,7 @@ HARNESS = ("xnli", "mgsm-direct")
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
-    for name, make in (("sib200", upstream.sib200), ("flores200-text", upstream.flores200)):
+    for name, make in upstream.EVERYTHING.items():
         prepare(load_benchmark(name), make(folder / "upstream" / name), folder / "data", show_progress=False)
     write_benchmarks(folder / "data")
     tiny_hf_folder(folder, sentencepiece_tokenizer(folder, all_text()), positions=512)
@@ -95,6 +96,15 @@ def test_harness_and_report(place: Path) -> None:
         cwd=ROOT, check=True, capture_output=True, timeout=60,
     )  # fmt: skip
     assert "mgsm-direct" in page.read_text() and "xnli" in json.dumps(json.loads((place / "report.json").read_text()))
+
+
+def test_every_suite_in_one_call(place: Path) -> None:
+    pytest.importorskip("lm_eval", reason="needs lm_eval (pip install lm_eval==0.4.13), which is not here")
+    told = run(place, "all", "--suite", "emma", "emma-published", "--languages", "swh", "swa", "zho", "--limit", "1")
+    suites, harness = load_suites(), split_names(["emma"], others=BENCHMARKS)[1]
+    done = {score.benchmark for score in read_scores(place / "all")}
+    assert done == {*suites["emma"], *suites["emma-published"], *harness}
+    assert len(harness) == 8 and all(name in told for name in done)
 
 
 def test_mistakes_are_told_before_anything_is_loaded(place: Path) -> None:

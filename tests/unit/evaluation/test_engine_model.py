@@ -5,13 +5,18 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from megatron.checkpoint.folder import open_folder
 from megatron.config.layout import Layout
+from megatron.data.indexed import ShardWriter
+from megatron.data.manifest import ShardInfo, TokenizerInfo
+from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.evaluation.engine_model import EngineModel, identity_of, open_engine_model
 from megatron.evaluation.language_model import Request
+from megatron.evaluation.texts import score_texts, text_metrics
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.process import Peers, World
@@ -90,3 +95,29 @@ def test_identity_is_that_of_the_files(small_hf: Path, tmp_path: Path) -> None:
     data[-1] ^= 1
     weights.write_bytes(data)
     assert identity_of(open_folder(copy), name="x") != same
+
+
+@pytest.mark.parametrize("window_tokens", [16, 64])
+def test_training_and_evaluation_score_texts_alike(
+    small_hf: Path, texts: list[str], tmp_path: Path, window_tokens: int
+) -> None:
+    model = opened(small_hf, window_tokens=window_tokens)
+    tokenizer = model.tokenizer
+    assert max(len(tokenizer.encode(text)) for text in texts) > 16
+    with ShardWriter(tmp_path / "valid", dtype=np.uint16) as writer:
+        for text in texts:
+            ids = [tokenizer.bos_id, *tokenizer.encode(text), tokenizer.eod_id]
+            writer.add_document(np.array(ids, dtype=np.uint16))
+    shard = ShardInfo(
+        name="all", path="valid", split="valid", source="monolingual", language="mul", script="Zyyy",
+        documents=len(texts), words=1, tokens=writer.num_tokens, bytes=sum(len(text.encode()) for text in texts),
+        unk_tokens=0, dtype="uint16", content_hash=writer.content_hash,
+    )  # fmt: skip
+    held_out = HeldOutSet(
+        folder=tmp_path, shards=[shard], tokenizer=TokenizerInfo.of(tokenizer, prepend_bos=True),
+        seq_length=window_tokens,
+    )  # fmt: skip
+    [trained] = held_out.score(model.engine, batch_tokens=100)
+    metrics = text_metrics(score_texts(model, texts))
+    assert metrics["nats"] == pytest.approx(trained.nats, rel=1e-6)
+    assert (metrics["bytes"], metrics["tokens"]) == (trained.bytes, trained.tokens)

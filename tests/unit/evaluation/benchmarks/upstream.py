@@ -34,3 +34,62 @@ def flores200(folder: Path, languages: Sequence[str] = ("eng_Latn", "swh_Latn", 
         write(folder / "dev" / f"{code}.dev", "".join(f"dev {n} {code}\n" for n in range(6)))
         write(folder / "devtest" / f"{code}.devtest", "".join(f"test {n} {code}\n" for n in range(4)))
     return folder
+
+
+def taxi1500(folder: Path, languages: Sequence[str] = ("eng_Latn", "swh_Latn")) -> Path:
+    labels = ("Recommendation", "Faith", "Description", "Sin", "Grace", "Violence")
+    for code in languages:
+        for split, count in {"train": 12, "dev": 3, "test": 5}.items():
+            rows = [f"{number}\t{labels[number % 6]}\tVerse {number} of {split} in {code}." for number in range(count)]
+            write(folder / code / f"{code}_{split}.tsv", "\n".join(rows) + "\n")
+    return folder
+
+
+def xlsum(folder: Path) -> Path:
+    for name in ("english", "swahili"):
+        rows = [
+            {"id": f"{name}{n}", "url": "u", "title": "t", "text": f"Long {name} text {n}.", "summary": f"Short {n}."}
+            for n in range(3)
+        ]
+        jsonl(folder / f"{name}_test.jsonl", rows)
+    return folder
+
+
+def massivesumm(folder: Path) -> Path:
+    rows = [{"language": "swa", "text": f"Maandishi marefu {n}.", "summary": f"Muhtasari {n}"} for n in range(3)]
+    jsonl(folder / "test.jsonl", rows)
+    return folder
+
+
+def aya(folder: Path) -> Path:
+    rows = [
+        {"id": n, "inputs": f"Sema {n}", "targets": "Ndiyo", "language": "swh", "script": "Latn"} for n in range(3)
+    ]
+    jsonl(folder / "aya_human_annotated" / "test.jsonl", rows)
+    return folder
+
+
+def polywrite(folder: Path) -> Path:
+    rows = [
+        {
+            "category": "email", "name": f"e{n}", "prompt_en": f"Write {n}", "lang_script": "swh_Latn", "uuid": f"u{n}",
+            "prompt_translated": f"Andika {n}", "prompt_backtranslated": f"Write {n}", "bleu": 100.0, "chrf++": 99.5,
+        }
+        for n in range(3)
+    ]  # fmt: skip
+    jsonl(folder / "swh_Latn.jsonl", rows)
+    return folder
+
+
+def texts(folder: Path) -> Path:
+    for code in ("eng_Latn", "swh_Latn"):
+        write(folder / f"{code}.txt", "".join(f"text {n} {code}\n" for n in range(3)))
+    return folder
+
+
+EVERYTHING = {
+    "sib200": sib200, "taxi1500": taxi1500, "flores200-text": flores200, "xlsum": xlsum,
+    "massivesumm-long": massivesumm, "massivesumm-short": massivesumm, "aya": aya, "polywrite": polywrite,
+    "glot500c": texts, "pbc": texts,
+}  # fmt: skip
+"""A benchmark of each prepared data to what writes its upstream files."""
