@@ -11,7 +11,7 @@ from torch import Tensor
 
 from megatron.model.attention import Documents, attention_within
 
-_GROWTH = 1.5
+_LEAST_CAPACITY, _GROWTH = 64, 1.5
 
 
 class KeyValueCache:
@@ -50,7 +50,7 @@ class KeyValueCache:
         old = [length + 1 for length in self._lengths]
         self._lengths = [*old, *new]
         if (longest := max(self._lengths)) > self._capacity:
-            self._capacity = max(longest, int(self._capacity * _GROWTH))
+            self._capacity = max(longest, _LEAST_CAPACITY, int(self._capacity * _GROWTH))
         self._longest = max(old, default=0)
         self._seen: Tensor | None = None
         if len(set(old)) > 1:

@@ -111,10 +111,10 @@ class _Packed:
 
 
 def _fits(num_bytes: int) -> bool:
-    """Whether the machine has this much memory to spare; True where it does not tell (it is Linux that does)."""
+    """Whether the machine has twice this much memory to spare; True where it does not tell (it is Linux that does)."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         available = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, ValueError, IndexError, StopIteration):
         return True
-    return num_bytes < available
+    return 2 * num_bytes < available

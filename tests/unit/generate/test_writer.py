@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from megatron.config.architecture import Architecture
+from megatron.generate.cache import KeyValueCache
 from megatron.generate.options import GenerationOptions
 from megatron.generate.prompts import continue_all
 from megatron.generate.sampling import Sampling
@@ -64,6 +65,31 @@ def some_prompts(*lengths: int, seed: int = 0) -> list[list[int]]:
 def writer(model: Llama, tokenizer: Tokenizer | None = None, **settings: Any) -> TextWriter:
     engine = Engine.alone(model, dtype=model.head_weight.dtype)
     return TextWriter(engine, tokenizer, **({"first_id": 1, "end_ids": [2]} | settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("new", [[], [3]])
+def test_a_cache_grows_and_forgets(new: list[int]) -> None:
+    chance = torch.Generator().manual_seed(0)
+    cache, texts = KeyValueCache(places=3), [torch.randn(length, 3, 2, 8, generator=chance) for length in (70, 2, 9)]
+    cache.begin([70, 2, 9], device=torch.device("cpu"))
+    cache.attend(0, *torch.cat(texts).transpose(0, 1).unsqueeze(1))
+    cache.drop(0)  # the last text takes its place
+    kept = [texts[2], texts[1]]
+    for _ in range(120):  # past what there was room for
+        positions = cache.begin(new, device=torch.device("cpu"))
+        assert positions.tolist() == [len(kept[0]), len(kept[1]), *range(sum(new))]
+        tokens = torch.randn(2 + sum(new), 3, 2, 8, generator=chance)
+        kept = [torch.cat((text, tokens[row : row + 1])) for row, text in enumerate(kept)]
+        mixed = cache.attend(0, *tokens.transpose(0, 1).unsqueeze(1))[0]
+        for row, text in enumerate(kept):
+            query, key, value = text.permute(1, 2, 0, 3)
+            wanted = torch.nn.functional.scaled_dot_product_attention(query[:, -1:], key, value)
+            torch.testing.assert_close(mixed[row], wanted[:, 0], rtol=0, atol=1e-6)
+        if new:
+            query, key, value = tokens[2:].permute(1, 2, 0, 3)
+            wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+            torch.testing.assert_close(mixed[2:], wanted.transpose(0, 1), rtol=0, atol=1e-6)
+            cache.drop(2)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
