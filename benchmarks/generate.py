@@ -95,16 +95,20 @@ def compared(
     with tempfile.TemporaryDirectory() as folder:
         ours, peer = our_writer(model, tokenizer=None), peer_writer(model, Path(folder))  # type: ignore[arg-type]
         for count in (1, BATCH):
-            prompts = some_prompts(count)
-            if peer is not None and ours(prompts, tokens) != peer(prompts, tokens):
-                raise ValueError(f"{name} model, {count} prompts: the two sides write different tokens")
+            prompts, texts = some_prompts(count), []
+
+            def run(write: Write, prompts: list[list[int]] = prompts, texts: list[list[list[int]]] = texts) -> None:
+                texts.append(write(prompts, tokens))
+
             rates = alternate(
-                lambda _, prompts=prompts: ours(prompts, tokens),
-                None if peer is None else lambda _, prompts=prompts: peer(prompts, tokens),
+                lambda _, run=run: run(ours),
+                None if peer is None else lambda _, run=run: run(peer),
                 repetitions=repetitions,
                 amount=count * tokens,
             )
             case = f"{name} model, {'one text' if count == 1 else f'{count} texts'}"
+            if any(each != texts[0] for each in texts):
+                raise ValueError(f"{case}: the two sides write different tokens")
             lines.append(Comparison(case, *rates, peer_name(), "tokens/s"))
     return lines
 

@@ -80,6 +80,9 @@ class TextWriter:
     one more token of every other text. Processes that hold the same weights and train on different sequences write
     different texts; all of them return all texts.
 
+    A text depends on its prompt and its seed, and not on what is written beside it; except that sums are rounded
+    otherwise in other company, which shows only where two tokens are equally likely as far as the dtype can tell.
+
     Args:
         engine: computes; every process of its layout has a writer and calls the same methods with the same arguments.
         tokenizer: turns ids into text.
