@@ -20,6 +20,7 @@ from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import Peers, World, joined_world
 from megatron.utils.log import setup_logging
 from megatron.utils.status import EXIT_MISTAKE
+from megatron.utils.tool import counts_by_name
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -30,12 +31,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--config", help="the resolved configuration that deepy.py wrote")
     add("--model", help="Hugging Face folder, checkpoint or save folder")
     add("--name", help="what the model is called in reports; by default after its folder")
-    add("--suite", "--tasks", dest="tasks", nargs="+", default=["emma"], help="suites, benchmarks or their files")
+    add("--suite", "--tasks", dest="tasks", nargs="+", help="suites, benchmarks or their files (default emma)")
     add("--data", type=Path, default=Path("benchmarks-data"), help="folder of prepared data")
-    add("--output", type=Path, help="folder of the results; by default `evaluation` in that of the model")
+    add("--output", type=Path, help="folder of the results; by default `evaluation` in the model's")
     add("--languages", nargs="+", help="codes such as swh_Latn, or languages such as swh; by default all")
     add("--limit", type=int, help="only so many of the first items of each language, for a trial")
     add("--seed", type=int, default=0, help="of shots and of sampling (default 0)")
+    add("--num-fewshot", nargs="+", default=[], metavar="NAME=N", help="shots of lm-evaluation-harness's benchmarks")
     add("--precision", choices=["fp32", "bfloat16"], default="bfloat16", help="default bfloat16")
     add("--batch-tokens", type=int, default=8192, help="most tokens in one forward pass (default 8192)")
     add("--batch-size", type=int, default=16, help="texts that are written at the same time (default 16)")
@@ -43,6 +45,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--tensor", type=int, default=1, help="processes that divide every matrix (default 1)")
     add("--spbleu-model", type=Path, help="sentencepiece model of FLORES-200, for spBLEU")
     add("--programs", nargs="+", default=[], metavar="NAME=FILE", help="HumanEval's or MultiPL-E's problems")
+    add("--num-samples", type=int, default=20, help="programs for each problem (default 20)")
     add("--allow-code-execution", action="store_true", help="programs that the model writes may be run here")
     add("--bertscore-model", type=Path, help="folder of an encoder, for BERTScore")
     arguments = parser.parse_intermixed_args(argv)
@@ -52,8 +55,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
         arguments = parser.parse_intermixed_args(argv)
     if arguments.model is None:
         parser.error("give --model, or a configuration with `save` or `load`")
-    if arguments.output is None and "://" in arguments.model:
-        parser.error("give --output: results are kept in a folder of this machine")
     return arguments
 
 
@@ -67,7 +68,7 @@ def defaults_from(config: Config) -> dict[str, Any]:
         "output": None if section.eval_results is None else Path(section.eval_results),
         "languages": list(section.eval_languages) or None,
         "limit": section.eval_limit,
-        "seed": config.train.seed,
+        "seed": section.eval_seed,
         "precision": config.train.precision,
         "batch_tokens": section.eval_batch_tokens,
         "batch_size": section.eval_batch_size,
@@ -82,9 +83,8 @@ def main(argv: list[str]) -> int:
         setup_logging(level=logging.INFO if world.is_main else logging.WARNING)
         try:
             return run(arguments, world)
-        except ValueError as error:
-            if world.is_main:
-                sys.stderr.write(f"error: {error}\n")
+        except (ValueError, OSError) as error:
+            sys.stderr.write(f"error: {error}\n" if world.is_main else f"[rank {world.rank}] error: {error}\n")
             return EXIT_MISTAKE
 
 
@@ -93,17 +93,19 @@ def run(arguments: argparse.Namespace, world: World) -> int:
     layout = Layout.of(ParallelConfig(model_parallel_size=arguments.tensor), processes=world.size)
     asked = EvaluationRun(
         model=arguments.model,
-        name=arguments.name or "/".join(Path(arguments.model).parts[-2:]),
-        tasks=arguments.tasks,
+        name=arguments.name or "/".join(Path(arguments.model).resolve().parts[-2:]),
+        tasks=arguments.tasks or ([] if arguments.programs else ["emma"]),
         data=arguments.data,
-        results=arguments.output or Path(arguments.model) / "evaluation",
+        results=arguments.output,
         languages=arguments.languages,
         limit=arguments.limit,
         seed=arguments.seed,
         batch_tokens=arguments.batch_tokens,
         batch_size=arguments.batch_size,
         window_tokens=arguments.window_tokens,
+        num_fewshot=counts_by_name(arguments.num_fewshot, option="--num-fewshot"),
         programs={name: Path(file) for name, _, file in (each.partition("=") for each in arguments.programs)},
+        num_samples=arguments.num_samples,
         allow_code_execution=arguments.allow_code_execution,
         metrics=MetricSettings(spbleu_model=arguments.spbleu_model, bertscore_model=arguments.bertscore_model),
     )

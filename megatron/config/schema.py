@@ -489,11 +489,13 @@ class BenchmarksConfig(Section):
     eval_data: Text = "benchmarks-data"
     """Folder that `tools/prepare_benchmark.py` has written into."""
     eval_results: Text | None = None
-    """Folder of the results; `evaluation` in `save` when absent."""
+    """Folder of the results; `evaluation/step<N>` in `save` when absent."""
     eval_languages: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()
     """Codes such as `swh_Latn`, or languages such as `swh`; all that have data when empty."""
     eval_limit: Count | None = None
     """Only so many of the first items of each language, for a trial."""
+    eval_seed: CountOrZero = 0
+    """Of shots and of sampling; the seed of training has no part in it."""
     eval_batch_tokens: Count = 8192
     """Most tokens, padding included, in one forward pass of text that is scored."""
     eval_batch_size: Count = 16

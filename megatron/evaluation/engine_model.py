@@ -22,7 +22,8 @@ from megatron.parallel.process import Peers
 from megatron.tokenizer.base import Tokenizer
 
 _MOST_WINDOW_TOKENS = 4096
-_LOOKED_AT_BYTES = 1 << 16
+_PIECES, _PIECE_BYTES = 64, 1 << 16
+_SHAPES = ("config.json", "state.json")
 
 
 class EngineModel:
@@ -139,20 +140,29 @@ def open_engine_model(
     )
 
 
-def identity_of(folder: ModelFolder, *, name: str) -> dict[str, Any]:
+def identity_of(folder: ModelFolder, *, name: str, precision: str) -> dict[str, Any]:
     """Return what tells a model from others in a folder of results, whatever the way to it.
 
     Args:
-        folder: the model. Of large files size, beginning and end are looked at, which two models hardly share.
+        folder: the model. Its weights and its shape count, no other files; of large files 64 pieces are looked at,
+            which other weights do not share.
         name: what people call it.
+        precision: that it computes in, which changes its answers a little.
     """
     place, found = folder.place, hashlib.sha256()
     for file, size in sorted(place.sizes().items()):
+        if file not in _SHAPES and not file.endswith(".safetensors"):
+            continue
         found.update(f"{file} {size}\n".encode())
-        for start in sorted({0, max(0, size - _LOOKED_AT_BYTES)}):
-            buffer = bytearray(min(size - start, _LOOKED_AT_BYTES))
+        step = max(_PIECE_BYTES, -(-size // _PIECES))
+        for start in range(0, size, step):
+            buffer = bytearray(min(size - start, _PIECE_BYTES))
             place.read_into(file, start, memoryview(buffer))
             found.update(buffer)
     return {
-        "name": name, "step": folder.step, "files": found.hexdigest(), "tokenizer": folder.tokenizer.fingerprint
+        "name": name,
+        "step": folder.step,
+        "weights": found.hexdigest(),
+        "tokenizer": folder.tokenizer.fingerprint,
+        "precision": precision,
     }

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from megatron.checkpoint.folder import open_folder
+from megatron.checkpoint.folder import ModelFolder, open_folder
 from megatron.config.benchmark_load import load_benchmarks, split_names
-from megatron.evaluation.benchmarks.run import run_suite
-from megatron.evaluation.code.judge import REFUSED
-from megatron.evaluation.code.languages import CodeError
+from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.evaluation.benchmarks.run import plan_suite, run_suite
+from megatron.evaluation.code.judge import REFUSED, check_languages
+from megatron.evaluation.code.problems import read_problems
 from megatron.evaluation.code.run import CodeOptions, run_code
 from megatron.evaluation.engine_model import identity_of, open_engine_model
 from megatron.evaluation.harness.benchmarks import BENCHMARKS as HARNESS
+from megatron.evaluation.harness.plan import plan_jobs
 from megatron.evaluation.harness.run import HarnessOptions, run_harness
+from megatron.evaluation.harness.tasks import task_manager
 from megatron.evaluation.metrics.registry import MetricSettings
 from megatron.evaluation.results import ResultsFolder, Score
 from megatron.monitor.summary import macro_mean
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.process import Peers
+from megatron.utils.log import get_logger
 from megatron.utils.table import text_table
+
+logger = get_logger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +37,20 @@ class EvaluationRun:
     Attributes:
         model: Hugging Face folder, checkpoint or save folder.
         name: what the model is called in reports.
-        tasks: benchmarks, suites or files of definitions.
+        tasks: benchmarks, suites or files of definitions. What has not been prepared of a suite is told and left out.
         data: folder of prepared data.
-        results: folder of the results; what is there already is not done again.
+        results: folder of the results; what is there already is not done again. None for ``evaluation`` in that of the
+            model, of a checkpoint's step. A trial with ``limit`` has a folder of its own in it.
         languages: corpus codes or languages; None for all.
         limit: only so many of the first items of each language.
-        seed: of shots and of sampling.
+        seed: of shots and of sampling; 0 stands for lm-evaluation-harness's own, 1234, in its benchmarks.
         batch_tokens: most tokens in one forward pass of text that is scored.
         batch_size: texts that are written at the same time.
         window_tokens: see :class:`megatron.evaluation.engine_model.EngineModel`.
         metrics: files that some metrics need.
+        num_fewshot: shots of lm-evaluation-harness's benchmarks, where they are not to be the default.
         programs: benchmarks whose answers are programs, which are run: name to the file of its problems.
+        num_samples: programs for each problem.
         allow_code_execution: whether they may be.
     """
 
@@ -49,7 +58,7 @@ class EvaluationRun:
     name: str
     tasks: Sequence[str]
     data: Path
-    results: Path
+    results: Path | None
     languages: Sequence[str] | None = None
     limit: int | None = None
     seed: int = 0
@@ -57,7 +66,9 @@ class EvaluationRun:
     batch_size: int = 16
     window_tokens: int | None = None
     metrics: MetricSettings = dataclasses.field(default_factory=MetricSettings)
+    num_fewshot: Mapping[str, int] = dataclasses.field(default_factory=dict)
     programs: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    num_samples: int = 20
     allow_code_execution: bool = False
 
 
@@ -70,18 +81,17 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
     Raises:
         ValueError: a name, data, the model or the folder of results is not what it should be; before anything is run.
     """
-    if run.programs and not run.allow_code_execution:
-        raise CodeError(REFUSED)
-    own, harness = split_names(run.tasks, others=HARNESS)
-    benchmarks = load_benchmarks(own)
+    benchmarks, harness = _chosen(run, tells=peers.is_main)
+    options = HarnessOptions(
+        limit=run.limit, num_fewshot=run.num_fewshot, **({"seed": run.seed} if run.seed else {})
+    )
+    _check(run, benchmarks, harness, options)
     folder = open_folder(run.model)
-
-    def open_results() -> ResultsFolder:
-        return ResultsFolder(run.results, model=identity_of(folder, name=run.name))
-
+    place = _results_folder(run, folder)
+    identity = identity_of(folder, name=run.name, precision=str(execution.dtype).removeprefix("torch."))
     # A folder of another model ends all processes before anything is loaded.
-    peers.from_main(lambda: open_results() and None)
-    results = open_results() if peers.is_main else None
+    opened = peers.from_main(lambda: [ResultsFolder(place, model=identity)] if peers.is_main else [])
+    results = opened[0] if peers.is_main else None
     model = open_engine_model(
         run.model,
         mesh=mesh,
@@ -111,7 +121,7 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
             results=results,
             tasks=harness,
             languages=run.languages,
-            options=HarnessOptions(limit=run.limit),
+            options=options,
             peers=peers,
         )
     for name, problems in run.programs.items():
@@ -121,11 +131,71 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
             problems=problems,
             allow_code_execution=True,
             results=results,
-            options=CodeOptions(seed=run.seed, limit=run.limit),
+            options=CodeOptions(seed=run.seed, limit=run.limit, num_samples=run.num_samples),
             peers=peers,
         )
         scores += [] if score is None else [score]
     return scores
+
+
+def _chosen(run: EvaluationRun, *, tells: bool) -> tuple[list[BenchmarkConfig], list[str]]:
+    """Return the benchmarks of both kinds; of suites those that have been prepared."""
+    own, harness = split_names(run.tasks, others=HARNESS)
+    named = set(run.tasks)
+    benchmarks = load_benchmarks(own)
+    lacking = [each.name for each in benchmarks if each.name not in named and not (run.data / each.data).is_dir()]
+    # A path names a benchmark as well.
+    lacking = [name for name in lacking if not any(Path(task).stem == name for task in named)]
+    lacking += [name for name in harness if name not in named and not (run.data / HARNESS[name].data).is_dir()]
+    if lacking and tells:
+        logger.warning("not prepared in %s, and left out: %s", run.data, ", ".join(lacking))
+    benchmarks = [each for each in benchmarks if each.name not in lacking]
+    harness = [name for name in harness if name not in lacking]
+    if not (benchmarks or harness or run.programs):
+        raise ValueError(f"{run.data} has data of no benchmark that was asked for; see tools/prepare_benchmark.py")
+    return benchmarks, harness
+
+
+def _check(
+    run: EvaluationRun, benchmarks: Sequence[BenchmarkConfig], harness: Sequence[str], options: HarnessOptions
+) -> None:
+    """Find what stands in the way of any of the benchmarks before a model is loaded."""
+    problems = []
+
+    def attempt(look: Callable[[], object]) -> None:
+        try:
+            look()
+        except ValueError as error:
+            problems.append(str(error))
+
+    if benchmarks:
+        attempt(
+            lambda: plan_suite(benchmarks, data=run.data, languages=run.languages, metrics=run.metrics, tells=False)
+        )
+    if harness:
+        attempt(task_manager)
+        attempt(
+            lambda: plan_jobs(
+                run.data, tasks=harness, languages=run.languages, num_fewshot=options.num_fewshot, tells=False
+            )
+        )
+    if run.programs and not run.allow_code_execution:
+        problems.append(REFUSED)
+    elif run.programs:
+        attempt(lambda: [check_languages(read_problems(path).languages) for path in run.programs.values()])
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _results_folder(run: EvaluationRun, folder: ModelFolder) -> Path:
+    if run.results is not None:
+        place = run.results
+    elif "://" in run.model:
+        raise ValueError("a folder of this machine is needed for the results of a model in an object store: --output")
+    else:
+        place = Path(run.model) / "evaluation" / ("" if folder.step is None else f"step{folder.step}")
+    # A trial must not take the place of whole results.
+    return place if run.limit is None else place / f"limit-{run.limit}"
 
 
 def score_table(scores: Sequence[Score]) -> str:

@@ -61,7 +61,8 @@ class ResultsFolder:
 
     Args:
         folder: made when missing.
-        model: what tells this model from others: its name, the hash of its weights or its step, its tokenizer.
+        model: what tells this model from others: the hash of its weights or its step, its tokenizer; and its name,
+            which may change.
 
     Attributes:
         folder: as given.
@@ -75,7 +76,7 @@ class ResultsFolder:
         path = folder / _MODEL
         if path.exists():
             there = read_model(folder)
-            differing = sorted(key for key in {*there, *model} if there.get(key) != model.get(key))
+            differing = sorted(key for key in {*there, *model} - {"name"} if there.get(key) != model.get(key))
             if differing:
                 told = ", ".join(f"{key} was {there.get(key)!r}, now {model.get(key)!r}" for key in differing)
                 raise ResultsError(f"{folder} holds the results of another model ({told}); give another folder")

@@ -16,7 +16,7 @@ class Loss(NamedTuple):
 
     Attributes:
         score: the present one.
-        baseline: the first one.
+        baseline: the first one that was a number; not a number where there was none.
         best: the lowest so far, the present one included.
     """
 
@@ -50,13 +50,20 @@ class Retention:
 
     def add(self, rows: Sequence[Row]) -> list[Loss]:
         """Take a validation in and return what it means for every corpus that has a score, in the order of the rows."""
-        losses = []
-        for score in scores(rows):
-            baseline = self._baseline.setdefault(score.corpus, score.bits_per_byte)
-            best = min(score.bits_per_byte, self._best.get(score.corpus, math.inf))
-            self._best[score.corpus] = best
-            losses.append(Loss(score, baseline, best))
-        return losses
+        found = scores(rows)
+        for score in found:
+            if math.isfinite(score.bits_per_byte):  # a model that has broken down is nothing to compare with
+                self._baseline.setdefault(score.corpus, score.bits_per_byte)
+                self._best[score.corpus] = min(score.bits_per_byte, self._best.get(score.corpus, math.inf))
+        return [
+            Loss(score, self._baseline.get(score.corpus, math.nan), self._best.get(score.corpus, math.nan))
+            for score in found
+        ]
+
+
+def exceeds(loss: Loss, limit_percent: float) -> bool:
+    """Whether a corpus has lost more than is allowed; bits per byte that are no number always have."""
+    return not math.isfinite(loss.score.bits_per_byte) or loss.percent > limit_percent
 
 
 def is_pivot(score: Score, pivots: Sequence[str]) -> bool:

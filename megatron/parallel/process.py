@@ -129,14 +129,19 @@ class Peers:
         """Return what ``function`` returns in the main process, the only one that calls it.
 
         Raises:
-            ValueError: or OSError: what it raises there is raised in all.
+            ValueError: or OSError: what it raises there is raised in all. Another error is raised there, and a
+                RuntimeError that names it in the others.
         """
-        value, error = None, None
+        value: _T | None = None
+        error: Exception | None = None
         if self.is_main:
             try:
                 value = function()
             except (ValueError, OSError) as problem:
                 error = problem
+            except Exception as problem:
+                self.broadcast((None, RuntimeError(f"the first process failed: {problem!r}")))
+                raise
         value, error = self.broadcast((value, error))
         if error is not None:
             raise error

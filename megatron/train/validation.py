@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from megatron.config.schema import EvaluationConfig
 from megatron.data.mixture import Mixture
 from megatron.evaluation.bits_per_byte import HeldOutSet
-from megatron.evaluation.retention import Loss, Retention, forgetting, is_pivot
+from megatron.evaluation.retention import Loss, Retention, exceeds, forgetting, is_pivot
 from megatron.monitor.summary import UNTIERED, Row, scores
 from megatron.parallel.engine import Engine
 
@@ -87,7 +87,7 @@ class Validation:
         lost = {
             loss.score.corpus: loss.percent
             for loss in losses
-            if is_pivot(loss.score, self._section.pivots) and loss.percent > limit
+            if is_pivot(loss.score, self._section.pivots) and exceeds(loss, limit)
         }
         if not lost:
             return None

@@ -80,17 +80,20 @@ def test_own_benchmarks_resume_and_processes(place: Path) -> None:
 
 def test_harness_and_report(place: Path) -> None:
     pytest.importorskip("lm_eval", reason="needs lm_eval (pip install lm_eval==0.4.13), which is not here")
-    run(place, "harness", "--suite", *HARNESS, "--languages", "swh_Latn", "--limit", "2")
-    found = read_scores(place / "harness")
+    run(place, "harness", "--suite", *HARNESS, "--languages", "swh_Latn", "--limit", "2", "--num-fewshot", "xnli=1")
+    assert not read_scores(place / "harness"), "a trial takes the place of nothing"
+    trial = place / "harness" / "limit-2"
+    found = read_scores(trial)
+    assert [score.settings["num_fewshot"] for score in found] == [3, 1] and "limit=2" in found[0].flags
     assert [(score.benchmark, score.language, score.items) for score in found] == [
         ("mgsm-direct", "swh_Latn", 2),
         ("xnli", "swh_Latn", 2),
     ]
-    shutil.copytree(place / "harness", place / "other")
+    shutil.copytree(trial, place / "other")
     page = place / "report.html"
     subprocess.run(
         [
-            sys.executable, "tools/report_evaluation.py", str(place / "harness"), str(place / "other"),
+            sys.executable, "tools/report_evaluation.py", str(trial), str(place / "other"),
             "--names", "base", "ours", "--output", str(page), "--json", str(place / "report.json"),
         ],
         cwd=ROOT, check=True, capture_output=True, timeout=60,
@@ -102,7 +105,7 @@ def test_every_suite_in_one_call(place: Path) -> None:
     pytest.importorskip("lm_eval", reason="needs lm_eval (pip install lm_eval==0.4.13), which is not here")
     told = run(place, "all", "--suite", "emma", "emma-published", "--languages", "swh", "swa", "zho", "--limit", "1")
     suites, harness = load_suites(), split_names(["emma"], others=BENCHMARKS)[1]
-    done = {score.benchmark for score in read_scores(place / "all")}
+    done = {score.benchmark for score in read_scores(place / "all" / "limit-1")}
     assert done == {*suites["emma"], *suites["emma-published"], *harness}
     assert len(harness) == 8 and all(name in told for name in done)
 
@@ -112,6 +115,10 @@ def test_mistakes_are_told_before_anything_is_loaded(place: Path) -> None:
     assert "sib2000" in told and "sib200" in told and not (place / "none").exists()
     told = run(place, "none", "--suite", "sib200", "--programs", "humaneval=x.jsonl", status=2)
     assert "allow" in told
+    told = run(place, "none", "--suite", "sib200", "xcopa", "--data", str(place / "no"), status=2)
+    assert all(name in told for name in ("sib200", "xcopa", "prepare_benchmark.py")), "everything is told at once"
+    told = run(place, "none", "--programs", "humaneval=absent.jsonl", "--allow-code-execution", status=2)
+    assert "absent.jsonl" in told
     (place / "foreign").mkdir()
     (place / "foreign" / "model.json").write_text('{"name": "another"}')
     assert "another model" in run(place, "foreign", "--suite", "sib200", status=2)

@@ -28,13 +28,17 @@ def parity_scores(benchmark: BenchmarkConfig, scores: Sequence[Score], folder: P
     own = [score for score in scores if score.benchmark == benchmark.name]
     nats = {score.language: _nats(folder, score) for score in own}
     reference = nats.get(benchmark.parity_with)
+    settings = {score.language: score.settings for score in own}
     if reference is None:
         told = f"{benchmark.name}: no information parity without {benchmark.parity_with}; add it to the languages"
         logger.warning("%s", told)
         return []
-    found = []
+    found, alone = [], []
     for score in own:
         shared = sorted(reference.keys() & nats[score.language].keys())
+        if not shared:
+            alone.append(score.language)
+            continue
         value = information_parity(
             [reference[each] for each in shared], [nats[score.language][each] for each in shared]
         )
@@ -47,11 +51,15 @@ def parity_scores(benchmark: BenchmarkConfig, scores: Sequence[Score], folder: P
                 higher_is_better=True,
                 items=len(shared),
                 flags=score.flags,
-                settings={"reference": benchmark.parity_with, "texts": score.settings},
+                settings={"reference": settings[benchmark.parity_with], "texts": score.settings},
             )
         )
+    if alone:
+        told = f"{benchmark.name}: no text is also one of {benchmark.parity_with} in {', '.join(alone)}"
+        logger.warning("%s", told)
     return found
 
 
 def _nats(folder: Path, score: Score) -> Mapping[str, float]:
-    return {str(item["id"]): float(item["nats"]) for item in read_items(folder, score.benchmark, score.language)}
+    items = read_items(folder, score.benchmark, score.language)
+    return {str(item["id"]): float(item["nats"]) for item in items if item["nats"] is not None}

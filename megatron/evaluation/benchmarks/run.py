@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.config.benchmark_schema import DEFAULT, BenchmarkConfig
 from megatron.evaluation.benchmarks.choices import ask_choices
 from megatron.evaluation.benchmarks.data import BenchmarkData, Items, chosen_languages
 from megatron.evaluation.benchmarks.generation import ask_generation, new_tokens, output_language
@@ -18,6 +18,7 @@ from megatron.evaluation.benchmarks.likelihood import ask_texts
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
 from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions
 from megatron.evaluation.benchmarks.parity import parity_scores
+from megatron.evaluation.benchmarks.prompts import nearest
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.metrics.registry import METRICS, MetricSettings, check, metric, signature
 from megatron.evaluation.results import ResultsFolder, Score
@@ -85,7 +86,10 @@ def run_suite(
     """
     options = RunOptions(limit, seed, metric_settings if metric_settings is not None else MetricSettings(seed=seed))
     peers = peers if peers is not None else Peers()
-    jobs = _jobs(model, benchmarks, data, languages, options)
+    planned = plan_suite(
+        benchmarks, data=data, languages=languages, metrics=options.metrics, tells=model.is_main
+    )
+    jobs = [_Job(*each, _settings(model, *each, options)) for each in planned]
     done = peers.from_main(lambda: [_is_done(job, results) for job in jobs])
     earlier = {} if results is None else {(score.benchmark, score.language): score for score in results.scores()}
     if any(done) and model.is_main:
@@ -104,19 +108,20 @@ def run_suite(
         finish = _ASK[job.benchmark.kind](model, job.benchmark, job.language, items, options)
         # What fails in the main process must end the others too, not leave them waiting.
         peers.from_main(partial(_keep, job, finish, items.unpaired, begun, results, scores))
-    if results is not None:
-        for benchmark in benchmarks:
-            if benchmark.parity_with is not None:
-                scores += _with_parity(benchmark, scores, results)
+    for benchmark in benchmarks:
+        if benchmark.parity_with is not None:
+            peers.from_main(partial(_keep_parity, benchmark, results, scores))
     return scores
 
 
-def _with_parity(benchmark: BenchmarkConfig, scores: Sequence[Score], results: ResultsFolder) -> list[Score]:
+def _keep_parity(benchmark: BenchmarkConfig, results: ResultsFolder | None, scores: list[Score]) -> None:
+    if results is None:
+        return
     found = parity_scores(benchmark, scores, results.folder)
     for score in found:
         if not results.has(score.benchmark, score.language, score.settings):
             results.add(score, [])
-    return found
+    scores += found
 
 
 def _keep(
@@ -130,38 +135,57 @@ def _keep(
     scores.append(score)
 
 
-def _jobs(
-    model: LanguageModel,
+class Planned(NamedTuple):
+    """One benchmark in one language, with data that is there."""
+
+    benchmark: BenchmarkConfig
+    data: BenchmarkData
+    language: str
+
+
+def plan_suite(
     benchmarks: Sequence[BenchmarkConfig],
+    *,
     data: Path,
     languages: Sequence[str] | None,
-    options: RunOptions,
-) -> list[_Job]:
-    """Return everything there is to do; raise everything that stands in the way."""
+    metrics: MetricSettings,
+    tells: bool,
+) -> list[Planned]:
+    """Return everything that there is to do, before there is a model.
+
+    Args:
+        benchmarks: as in :func:`run_suite`, like what follows.
+        data: see there.
+        languages: see there.
+        metrics: see there.
+        tells: whether languages without data are told.
+
+    Raises:
+        ValueError: everything that stands in the way.
+    """
     problems: list[str] = []
-    jobs: list[_Job] = []
+    planned: list[Planned] = []
     names = [benchmark.name for benchmark in benchmarks]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         problems.append(f"benchmarks are given twice: {', '.join(twice)}")
     for benchmark in benchmarks:
         try:
             if benchmark.kind != "text":
-                check(benchmark.metrics, options.metrics)
+                check(benchmark.metrics, metrics)
             there = BenchmarkData(benchmark, data)
         except ValueError as error:
             problems.append(f"{benchmark.name}: {error}")
             continue
         chosen, missing = chosen_languages(there.languages, languages)
         missing = [code for code in missing if code != benchmark.pivot]
-        if model.is_main:
+        if tells:
             _tell_missing(benchmark, there, missing, languages)
-        for language in chosen:
-            jobs.append(_Job(benchmark, there, language, _settings(model, benchmark, there, language, options)))
-    if not problems and not jobs:
+        planned += [Planned(benchmark, there, language) for language in chosen]
+    if not problems and not planned:
         problems.append(f"no benchmark has data of the languages asked for: {', '.join(languages or ()) or 'all'}")
     if problems:
         raise BenchmarkDataError("\n".join(problems))
-    return jobs
+    return planned
 
 
 def _tell_missing(
@@ -186,6 +210,12 @@ def _settings(
 ) -> dict[str, Any]:
     """Return all that decides a score besides the model."""
     definition = benchmark.model_dump(mode="json", exclude=_NO_PART_OF_A_SCORE)
+    # What other languages are asked by changes nothing here.
+    for key in ("label_texts", "language_names"):
+        definition[key] = {code: text for code, text in definition[key].items() if code in (language, benchmark.pivot)}
+    definition["wording"] = {
+        name: texts.get(nearest(language, texts), texts[DEFAULT]) for name, texts in definition["wording"].items()
+    }
     found: dict[str, Any] = {
         "data": there.hashes(language),
         "definition": fingerprint_bytes(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)),
@@ -197,7 +227,7 @@ def _settings(
     written_in = output_language(benchmark, language)
     found |= {
         "shots": benchmark.shots,
-        "seed": options.seed,
+        "seed": options.seed if benchmark.shots or benchmark.sampling.temperature else None,
         "metrics": {name: signature(name, language=written_in, settings=options.metrics) for name in benchmark.metrics},
     }
     if benchmark.kind == "generation":
@@ -216,6 +246,7 @@ def _to_score(job: _Job, outcome: Outcome, unpaired: int, seconds: float) -> Sco
         raise ValueError(f"{benchmark.name}: its main metric, {main}, is none of {', '.join(sorted(outcome.metrics))}")
     flags = [*(["contaminated"] if benchmark.contaminated else []), *outcome.flags]
     flags += [f"unpaired={unpaired}"] if unpaired else []
+    flags += [f"limit={job.settings['limit']}"] if job.settings["limit"] is not None else []
     higher_is_better = metric(main).higher_is_better if main in METRICS else main not in _LESS_IS_BETTER
     return Score(
         benchmark=benchmark.name,

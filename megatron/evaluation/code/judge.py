@@ -76,9 +76,7 @@ def judge(
         raise CodeError(REFUSED)
     by_id = {problem.id: problem for problem in problems}
     per_problem = _check_counts(by_id, samples)
-    isolation: dict[str, Any] = {}
-    for name in sorted({problem.language for problem in problems}):
-        isolation = dict(check_language(name, language_of(name), limits).isolation)
+    isolation = check_languages(sorted({problem.language for problem in problems}), limits=limits)
     programs = [(by_id[id].language, by_id[id].program(completion)) for id, completion in samples]
     unlike = list(dict.fromkeys(programs))
     with ThreadPoolExecutor(workers or max(1, len(os.sched_getaffinity(0)) // 2)) as pool:
@@ -87,6 +85,18 @@ def judge(
     verdict_of = dict(zip(unlike, found, strict=True))
     verdicts = [verdict_of[program] for program in programs]
     return Judgement(verdicts, _metrics(by_id, samples, verdicts, per_problem), isolation)
+
+
+def check_languages(names: Sequence[str], *, limits: Limits | None = None) -> dict[str, Any]:
+    """Run a right program in each language, and return what programs are kept from.
+
+    Raises:
+        CodeError: a language is not known, or its programs cannot be run here.
+    """
+    isolation: dict[str, Any] = {}
+    for name in names:
+        isolation = dict(check_language(name, language_of(name), limits).isolation)
+    return isolation
 
 
 def _check_counts(problems: dict[str, CodeProblem], samples: Sequence[Sample]) -> int:

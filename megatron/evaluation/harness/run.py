@@ -133,7 +133,9 @@ def _evaluate(
         main=job.benchmark.main,
         higher_is_better=True,
         items=len(items),
-        flags=(f"shortened={scorer.shortened}",) if scorer.shortened else (),
+        flags=tuple(
+            f"{name}={value}" for name, value in (("shortened", scorer.shortened), ("limit", options.limit)) if value
+        ),
         settings=settings,
         seconds=round(time.monotonic() - started, 3),
     )

@@ -47,6 +47,7 @@ def test_results_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
     ResultsFolder(tmp_path, model=MODEL)
     with pytest.raises(ResultsError, match=r"step was 5, now 6.*another folder"):
         ResultsFolder(tmp_path, model={**MODEL, "step": 6})
+    ResultsFolder(tmp_path, model={**MODEL, "name": "the same by another name"})
 
 
 def test_a_whole_line_that_is_no_score_is_named(tmp_path: Path) -> None:

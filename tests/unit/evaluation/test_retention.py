@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron.evaluation.retention import Retention, forgetting
+from megatron.evaluation.retention import Retention, exceeds, forgetting
 
 
 def rows(**bits: float) -> list[dict[str, Any]]:
@@ -31,6 +31,15 @@ def test_losses_are_against_the_first_and_against_the_best() -> None:
     assert told["worse"] == 1 and told["worst"] == {"eng": pytest.approx(10)}
     assert told["percent"] == pytest.approx(37.5 / 3) and told["pivots"] == {"swh": pytest.approx(-50), "new": 0}
     assert forgetting([eng], ["mono"])["pivots"] == {"eng": pytest.approx(10)}
+
+
+def test_what_is_no_number_is_nothing_to_compare_with_and_always_too_much() -> None:
+    retention = Retention([rows(eng=math.nan), rows(eng=1.0), rows(eng=0.8), rows(eng=math.nan)])
+    [loss] = retention.add(rows(eng=1.2))
+    assert loss.percent == pytest.approx(20) and loss.forgotten_percent == pytest.approx(50)
+    assert exceeds(loss, 10) and not exceeds(loss, 30)
+    [broken] = retention.add(rows(eng=math.nan))
+    assert exceeds(broken, 1000)
 
 
 @given(st.lists(st.lists(st.floats(0.1, 10), min_size=3, max_size=3), min_size=1, max_size=6))
