@@ -14,11 +14,12 @@ from megatron.config.layout import Layout
 from megatron.config.schema import Config, ParallelConfig
 from megatron.evaluation.evaluate import EvaluationRun, evaluate, score_table
 from megatron.evaluation.metrics.registry import MetricSettings
+from megatron.evaluation.results import IncompleteError
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import Peers, World, joined_world
-from megatron.utils.log import setup_logging
+from megatron.utils.log import get_logger, setup_logging
 from megatron.utils.status import EXIT_MISTAKE
 from megatron.utils.tool import counts_by_name
 
@@ -31,8 +32,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--config", help="the resolved configuration that deepy.py wrote")
     add("--model", help="Hugging Face folder, checkpoint or save folder")
     add("--name", help="what the model is called in reports; by default after its folder")
-    add("--suite", "--tasks", dest="tasks", nargs="+", help="suites, benchmarks or their files (default emma)")
-    add("--data", type=Path, default=Path("benchmarks-data"), help="folder of prepared data")
+    add("--suite", "--tasks", dest="tasks", nargs="+", help="suites, benchmarks, their files (default emma)")
+    add("--data", type=Path, default=Path("benchmarks-data"), help="prepared (default benchmarks-data)")
     add("--output", type=Path, help="folder of the results; by default `evaluation` in the model's")
     add("--languages", nargs="+", help="codes such as swh_Latn, or languages such as swh; by default all")
     add("--limit", type=int, help="only so many of the first items of each language, for a trial")
@@ -83,6 +84,9 @@ def main(argv: list[str]) -> int:
         setup_logging(level=logging.INFO if world.is_main else logging.WARNING)
         try:
             return run(arguments, world)
+        except KeyboardInterrupt:
+            sys.stderr.write("\ninterrupted; the same command goes on after the last score that was kept\n")
+            return 130
         except (ValueError, OSError) as error:
             sys.stderr.write(f"error: {error}\n" if world.is_main else f"[rank {world.rank}] error: {error}\n")
             return EXIT_MISTAKE
@@ -104,16 +108,28 @@ def run(arguments: argparse.Namespace, world: World) -> int:
         batch_size=arguments.batch_size,
         window_tokens=arguments.window_tokens,
         num_fewshot=counts_by_name(arguments.num_fewshot, option="--num-fewshot"),
-        programs={name: Path(file) for name, _, file in (each.partition("=") for each in arguments.programs)},
+        programs=dict(_named_file(each) for each in arguments.programs),
         num_samples=arguments.num_samples,
         allow_code_execution=arguments.allow_code_execution,
         metrics=MetricSettings(spbleu_model=arguments.spbleu_model, bertscore_model=arguments.bertscore_model),
     )
-    execution = Execution(compute_dtype(arguments.precision))
-    scores = evaluate(asked, mesh=Mesh(layout, world), peers=Peers(world), execution=execution)
+    execution, failed = Execution(compute_dtype(arguments.precision)), False
+    try:
+        scores = evaluate(asked, mesh=Mesh(layout, world), peers=Peers(world), execution=execution)
+    except IncompleteError as error:
+        scores, failed = error.scores, True
     if world.is_main:
         sys.stdout.write(f"{score_table(scores)}\n")
-    return 0
+    if failed:
+        get_logger("megatron.evaluation").error("not everything could be scored; the messages above say what and why")
+    return EXIT_MISTAKE if failed else 0
+
+
+def _named_file(argument: str) -> tuple[str, Path]:
+    name, _, file = argument.partition("=")
+    if not (name and file):
+        raise ValueError(f"--programs {argument}: give NAME=FILE, such as humaneval=HumanEval.jsonl")
+    return name, Path(file)
 
 
 if __name__ == "__main__":

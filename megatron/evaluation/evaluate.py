@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from megatron.checkpoint.folder import ModelFolder, open_folder
 from megatron.config.benchmark_load import load_benchmarks, split_names
 from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.config.problems import did_you_mean
+from megatron.evaluation.benchmarks.data import chosen_languages
 from megatron.evaluation.benchmarks.run import plan_suite, run_suite
 from megatron.evaluation.code.judge import REFUSED, check_languages
 from megatron.evaluation.code.problems import read_problems
 from megatron.evaluation.code.run import CodeOptions, run_code
-from megatron.evaluation.engine_model import identity_of, open_engine_model
+from megatron.evaluation.engine_model import EngineModel, identity_of, open_engine_model
 from megatron.evaluation.harness.benchmarks import BENCHMARKS as HARNESS
 from megatron.evaluation.harness.plan import plan_jobs
 from megatron.evaluation.harness.run import HarnessOptions, run_harness
 from megatron.evaluation.harness.tasks import task_manager
 from megatron.evaluation.metrics.registry import MetricSettings
-from megatron.evaluation.results import ResultsFolder, Score
+from megatron.evaluation.results import IncompleteError, ResultsFolder, Score
 from megatron.monitor.summary import macro_mean
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.process import Peers
+from megatron.utils.files import exclusive
 from megatron.utils.log import get_logger
 from megatron.utils.table import text_table
 
@@ -80,6 +86,7 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
 
     Raises:
         ValueError: a name, data, the model or the folder of results is not what it should be; before anything is run.
+        IncompleteError: some languages could not be scored, at the end.
     """
     benchmarks, harness = _chosen(run, tells=peers.is_main)
     options = HarnessOptions(
@@ -89,21 +96,48 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
     folder = open_folder(run.model)
     place = _results_folder(run, folder)
     identity = identity_of(folder, name=run.name, precision=str(execution.dtype).removeprefix("torch."))
-    # A folder of another model ends all processes before anything is loaded.
-    opened = peers.from_main(lambda: [ResultsFolder(place, model=identity)] if peers.is_main else [])
-    results = opened[0] if peers.is_main else None
-    model = open_engine_model(
-        run.model,
-        mesh=mesh,
-        peers=peers,
-        execution=execution,
-        batch_tokens=run.batch_tokens,
-        batch_size=run.batch_size,
-        window_tokens=run.window_tokens,
-    )
-    scores: list[Score] = []
+    opened: list[ResultsFolder] = []
+    with ExitStack() as stack:
+
+        def open_results() -> None:
+            stack.enter_context(exclusive(place / ".lock"))
+            opened.append(ResultsFolder(place, model=identity))
+
+        # A folder of another model, or one that is in use, ends all processes before anything is loaded.
+        peers.from_main(open_results)
+        model = open_engine_model(
+            run.model,
+            mesh=mesh,
+            peers=peers,
+            execution=execution,
+            batch_tokens=run.batch_tokens,
+            batch_size=run.batch_size,
+            window_tokens=run.window_tokens,
+        )
+        scores: list[Score] = []
+        failed: list[str] = []
+        for part in _parts(run, model, benchmarks, harness, options, opened[0] if opened else None, peers):
+            try:
+                scores += part()
+            except IncompleteError as error:
+                scores += error.scores
+                failed += error.problems
+    if failed:
+        raise IncompleteError(failed, scores)
+    return scores
+
+
+def _parts(
+    run: EvaluationRun,
+    model: EngineModel,
+    benchmarks: Sequence[BenchmarkConfig],
+    harness: Sequence[str],
+    options: HarnessOptions,
+    results: ResultsFolder | None,
+    peers: Peers,
+) -> Iterator[Callable[[], Sequence[Score]]]:
     if benchmarks:
-        scores += run_suite(
+        yield lambda: run_suite(
             model,
             benchmarks,
             data=run.data,
@@ -115,7 +149,7 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
             peers=peers,
         )
     if harness:
-        scores += run_harness(
+        yield lambda: run_harness(
             model,
             data=run.data,
             results=results,
@@ -125,17 +159,23 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
             peers=peers,
         )
     for name, problems in run.programs.items():
-        score = run_code(
-            model,
-            name=name,
-            problems=problems,
-            allow_code_execution=True,
-            results=results,
-            options=CodeOptions(seed=run.seed, limit=run.limit, num_samples=run.num_samples),
-            peers=peers,
-        )
-        scores += [] if score is None else [score]
-    return scores
+        yield partial(_programs, run, model, name, problems, results, peers)
+
+
+def _programs(
+    run: EvaluationRun, model: EngineModel, name: str, problems: Path, results: ResultsFolder | None, peers: Peers
+) -> list[Score]:
+    options = CodeOptions(seed=run.seed, limit=run.limit, num_samples=run.num_samples)
+    score = run_code(
+        model,
+        name=name,
+        problems=problems,
+        allow_code_execution=True,
+        results=results,
+        options=options,
+        peers=peers,
+    )
+    return [] if score is None else [score]
 
 
 def _chosen(run: EvaluationRun, *, tells: bool) -> tuple[list[BenchmarkConfig], list[str]]:
@@ -172,6 +212,7 @@ def _check(
         attempt(
             lambda: plan_suite(benchmarks, data=run.data, languages=run.languages, metrics=run.metrics, tells=False)
         )
+    problems += _unknown_languages(run, benchmarks, harness)
     if harness:
         attempt(task_manager)
         attempt(
@@ -187,6 +228,18 @@ def _check(
         raise ValueError("\n".join(problems))
 
 
+def _unknown_languages(
+    run: EvaluationRun, benchmarks: Sequence[BenchmarkConfig], harness: Sequence[str]
+) -> list[str]:
+    """Find languages that no benchmark has."""
+    known = {code for name in harness for code in HARNESS[name].languages}
+    for benchmark in benchmarks:
+        folder = run.data / benchmark.data
+        known |= {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    missing = chosen_languages(sorted(known), run.languages)[1] if known else []
+    return [f"--languages {code}: no benchmark has it. {did_you_mean(code, known)}".strip() for code in missing]
+
+
 def _results_folder(run: EvaluationRun, folder: ModelFolder) -> Path:
     if run.results is not None:
         place = run.results
@@ -200,7 +253,7 @@ def _results_folder(run: EvaluationRun, folder: ModelFolder) -> Path:
 
 def score_table(scores: Sequence[Score]) -> str:
     """Return one line for each benchmark: its languages, the mean of its main metric over them, and the time."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in dict.fromkeys(score.benchmark for score in scores):
         found = [score for score in scores if score.benchmark == name]
         rows.append(
@@ -211,6 +264,13 @@ def score_table(scores: Sequence[Score]) -> str:
                 found[0].main,
                 f"{macro_mean(score.value for score in found):.4f}",
                 f"{sum(score.seconds for score in found):,.1f}",
+                _flags(found),
             )
         )
-    return text_table([("benchmark", "languages", "items", "metric", "mean", "seconds"), *rows], ruled=True)
+    heading = ("benchmark", "languages", "items", "metric", "mean", "seconds", "flags: languages")
+    return text_table([heading, *rows], ruled=True)
+
+
+def _flags(scores: Sequence[Score]) -> str:
+    counts = Counter(flag.partition("=")[0] for score in scores for flag in score.flags)
+    return ", ".join(f"{name}: {count}" for name, count in counts.items())

@@ -20,6 +20,19 @@ class ResultsError(ValueError):
     """A folder of results cannot be read, or belongs to another model."""
 
 
+class IncompleteError(ValueError):
+    """Some benchmarks could not be scored in some languages; the others have been.
+
+    Args:
+        problems: one for each.
+        scores: of the others.
+    """
+
+    def __init__(self, problems: Sequence[str], scores: Sequence[Score]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems, self.scores = list(problems), list(scores)
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """How well a model does one benchmark in one language.

@@ -21,7 +21,7 @@ from megatron.evaluation.benchmarks.parity import parity_scores
 from megatron.evaluation.benchmarks.prompts import nearest
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.metrics.registry import METRICS, MetricSettings, check, metric, signature
-from megatron.evaluation.results import ResultsFolder, Score
+from megatron.evaluation.results import IncompleteError, ResultsFolder, Score
 from megatron.parallel.process import Peers
 from megatron.utils.files import fingerprint_bytes
 from megatron.utils.log import get_logger, progress
@@ -83,6 +83,7 @@ def run_suite(
 
     Raises:
         ValueError: data is missing, or a metric or what it needs; all of these at once, before anything is run.
+        IncompleteError: some languages could not be scored, at the end.
     """
     options = RunOptions(limit, seed, metric_settings if metric_settings is not None else MetricSettings(seed=seed))
     peers = peers if peers is not None else Peers()
@@ -95,6 +96,7 @@ def run_suite(
     if any(done) and model.is_main:
         logger.info("%d of %d scores are there already", sum(done), len(jobs))
     scores: list[Score] = []
+    problems: list[str] = []
     bar = progress(
         zip(jobs, done, strict=True), description="benchmarks", total=len(jobs), unit="language",
         disable=not (show_progress and model.is_main),
@@ -104,13 +106,19 @@ def run_suite(
             scores += [earlier[job.benchmark.name, job.language]] if model.is_main else []
             continue
         begun = time.perf_counter()
-        items = job.data.items(job.language)
-        finish = _ASK[job.benchmark.kind](model, job.benchmark, job.language, items, options)
-        # What fails in the main process must end the others too, not leave them waiting.
-        peers.from_main(partial(_keep, job, finish, items.unpaired, begun, results, scores))
+        try:
+            items = job.data.items(job.language)
+            finish = _ASK[job.benchmark.kind](model, job.benchmark, job.language, items, options)
+            # What fails in the main process must end the others too, not leave them waiting.
+            peers.from_main(partial(_keep, job, finish, items.unpaired, begun, results, scores))
+        except ValueError as error:
+            problems.append(f"{job.benchmark.name}, {job.language}: {error}")
+            logger.error("%s", problems[-1])
     for benchmark in benchmarks:
         if benchmark.parity_with is not None:
             peers.from_main(partial(_keep_parity, benchmark, results, scores))
+    if problems:
+        raise IncompleteError(problems, scores)
     return scores
 
 

@@ -18,7 +18,7 @@ from megatron.evaluation.harness.outcome import items_of, metrics_of
 from megatron.evaluation.harness.plan import plan_jobs
 from megatron.evaluation.harness.tasks import Job, load_task, task_manager
 from megatron.evaluation.language_model import LanguageModel
-from megatron.evaluation.results import ResultsFolder, Score
+from megatron.evaluation.results import IncompleteError, ResultsFolder, Score
 from megatron.parallel.process import Peers
 from megatron.utils.log import get_logger
 
@@ -78,6 +78,7 @@ def run_harness(
 
     Raises:
         HarnessError: lm_eval is not installed; an unknown name; files that are missing or wrong, all of them together.
+        IncompleteError: some languages could not be scored, at the end; such as questions longer than the model.
     """
     options, peers = options or HarnessOptions(), peers or Peers()
     manager = task_manager()
@@ -88,16 +89,24 @@ def run_harness(
     settings = [_settings(job, model.max_tokens, options) for job in jobs]
     known = peers.from_main(lambda: [_known(job, how, results) for job, how in zip(jobs, settings, strict=True)])
     there = {} if results is None else {(score.benchmark, score.language): score for score in results.scores()}
-    scores = []
+    scores: list[Score] = []
+    problems: list[str] = []
     for job, how, is_known in zip(jobs, settings, known, strict=True):
         if is_known:
             scores += [there[job.name, job.language]] if model.is_main else []
             continue
-        with _quiet():
-            score, items = _evaluate(job, model, manager, how, options)
-        # What fails in the main process must end the others too, not leave them waiting.
-        peers.from_main(partial(_keep, results, score, items))
+        try:
+            with _quiet():
+                score, items = _evaluate(job, model, manager, how, options)
+            # What fails in the main process must end the others too, not leave them waiting.
+            peers.from_main(partial(_keep, results, score, items))
+        except ValueError as error:
+            problems.append(str(error))
+            logger.error("%s", error)
+            continue
         scores += [score] if model.is_main else []
+    if problems:
+        raise IncompleteError(problems, scores)
     return scores
 
 
