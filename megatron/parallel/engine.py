@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -185,8 +185,12 @@ class Engine:
                 self.logits(*torch.zeros(2, 1, dtype=torch.int64, device=device))
                 yield
             return
-        plain = device.type == "cpu" and layout.tensor == 1
-        with cast(self.model, self._execution.dtype), packed(self.model) if plain else nullcontext():
+        with ExitStack() as stack:
+            if layout.tensor == 1:
+                stack.enter_context(torch.inference_mode())  # less is kept account of in every operation
+            stack.enter_context(cast(self.model, self._execution.dtype))
+            if layout.tensor == 1 and device.type == "cpu":
+                stack.enter_context(packed(self.model))
             yield
 
     @torch.no_grad()
