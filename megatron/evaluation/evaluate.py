@@ -14,7 +14,7 @@ from megatron.config.benchmark_load import load_benchmarks, split_names
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.config.problems import did_you_mean
 from megatron.evaluation.benchmarks.data import chosen_languages
-from megatron.evaluation.benchmarks.run import plan_suite, run_suite
+from megatron.evaluation.benchmarks.run import Planned, plan_suite, run_suite
 from megatron.evaluation.code.judge import REFUSED, check_languages
 from megatron.evaluation.code.problems import read_problems
 from megatron.evaluation.code.run import CodeOptions, run_code
@@ -92,7 +92,7 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
     options = HarnessOptions(
         limit=run.limit, num_fewshot=run.num_fewshot, **({"seed": run.seed} if run.seed else {})
     )
-    _check(run, benchmarks, harness, options)
+    peers.from_main(lambda: _check(run, benchmarks, harness, options))
     folder = open_folder(run.model)
     place = _results_folder(run, folder)
     identity = identity_of(folder, name=run.name, precision=str(execution.dtype).removeprefix("torch."))
@@ -208,10 +208,15 @@ def _check(
         except ValueError as error:
             problems.append(str(error))
 
+    planned: list[Planned] = []
     if benchmarks:
         attempt(
-            lambda: plan_suite(benchmarks, data=run.data, languages=run.languages, metrics=run.metrics, tells=False)
+            lambda: planned.extend(
+                plan_suite(benchmarks, data=run.data, languages=run.languages, metrics=run.metrics, tells=False)
+            )
         )
+    for each in planned:
+        attempt(partial(each.data.items, each.language))
     problems += _unknown_languages(run, benchmarks, harness)
     if harness:
         attempt(task_manager)

@@ -14,7 +14,7 @@ from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
 from megatron.evaluation.benchmarks.prepare.run import prepare
 from megatron.evaluation.benchmarks.run import run_suite
 from megatron.evaluation.engine_model import open_engine_model
-from megatron.evaluation.results import ResultsFolder, Score, read_items
+from megatron.evaluation.results import IncompleteError, ResultsFolder, Score, read_items
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.process import Peers, World
@@ -160,8 +160,10 @@ def test_all_that_stands_in_the_way_is_told_before_anything_is_run(data: Path) -
     assert not model.requests
     with file.open("a") as added:
         added.write("{}\n")
-    with pytest.raises(BenchmarkDataError, match=r"is not the file that manifest\.json describes"):
+    # The other languages are scored all the same.
+    with pytest.raises(IncompleteError, match=r"is not the file that manifest\.json describes") as caught:
         run(model, ["sib200"], data)
+    assert [score.language for score in caught.value.scores] == ["eng_Latn"] and len(caught.value.problems) == 1
 
 
 def test_published_sampling_and_what_is_left_out(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.rows import read_rows
 from megatron.evaluation.harness.run import HarnessOptions, run_harness
 from megatron.evaluation.harness.tasks import Job, load_task, task_manager
-from megatron.evaluation.results import ResultsFolder, read_items
+from megatron.evaluation.results import IncompleteError, ResultsFolder, read_items
 from tests.harness_data import write_benchmarks, write_lines, xwinograd
 from tests.language_models import UniformModel
 
@@ -92,8 +92,8 @@ def test_what_is_shortened_is_counted_and_told(
         scores = run_harness(
             UniformModel(max_tokens=150), data=data, tasks=["belebele"], options=HarnessOptions(limit=3)
         )
-    assert all(score.flags == ("shortened=12",) for score in scores)
-    assert "belebele zho_Hans: acc 0.3333 of 3 (shortened=12)" in caplog.text
+    assert all(score.flags == ("shortened=12", "limit=3") for score in scores)
+    assert "belebele zho_Hans: acc 0.3333 of 3 (shortened=12, limit=3)" in caplog.text
     assert "lm_eval" not in {record.name.partition(".")[0] for record in caplog.records}
 
 
@@ -102,7 +102,7 @@ def test_what_the_harness_cannot_use_is_told_with_its_place(data: Path, tmp_path
     write_lines(tmp_path / "xwinograd" / "eng_Latn" / "test.jsonl", [xwinograd("eng_Latn", 1), broken])
     with pytest.raises(HarnessError, match=r"line 2: sentence is 'no gap', it must be a text with _ in it"):
         run_harness(UniformModel(), data=tmp_path)
-    with pytest.raises(HarnessError, match=r"xwinograd, zho_Hans: a continuation has \d+ tokens, and"):
+    with pytest.raises(IncompleteError, match=r"xwinograd, zho_Hans: a continuation has \d+ tokens, and"):
         run_harness(UniformModel(max_tokens=8), data=data, tasks=["xwinograd"], languages=["zho_Hans"])
     # What no check of ours has seen:
     write_lines(tmp_path / "test.jsonl", [broken])
