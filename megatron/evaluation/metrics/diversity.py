@@ -1,4 +1,8 @@
-"""How much texts repeat each other, and themselves."""
+"""How much texts repeat each other, and themselves.
+
+A text without tokens repeats nothing, so a model that writes nothing would look the most varied of all: empty outputs
+are left out of Self-BLEU, and where they are more than half of all no value here but the published one is a number.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 from sacrebleu import BLEU
 
 from megatron.evaluation.metrics.ngrams import NGrams, ngrams
+from megatron.evaluation.metrics.surface import is_empty
 from megatron.evaluation.metrics.texts import MetricSettings, Texts, warn_once
 from megatron.evaluation.metrics.tokens import tokenise
 from megatron.evaluation.metrics.translation import bleu_signature, bleu_tokenizer, forget_lines
@@ -22,18 +27,21 @@ def self_bleu(texts: Texts) -> float:
     """Return Self-BLEU, 0..100: the mean over texts of their BLEU with all other texts as references.
 
     The higher, the more alike the texts are (Zhu et al., 2018, arXiv 1802.01886). Each BLEU is sacrebleu's
-    ``sentence_bleu``. Of more than ``settings.self_bleu_texts`` texts a fixed random choice is taken: values grow with
-    the number of texts, and only those of equally many can be compared. Not a number for fewer than two texts.
+    ``sentence_bleu``. Outputs without tokens are left out. Of more than ``settings.self_bleu_texts`` others a fixed
+    random choice is taken: values grow with the number of texts, and only those of equally many can be compared. Not a
+    number for fewer than two texts with tokens, and where more than half of the outputs have none.
     """
-    outputs = texts.outputs
-    limit = texts.settings.self_bleu_texts
-    if len(outputs) > limit:
-        chosen = np.random.default_rng(texts.settings.seed).choice(len(outputs), limit, replace=False)
-        outputs = [outputs[index] for index in sorted(chosen.tolist())]
-        warn_once(f"{texts.language}: Self-BLEU is of {limit} texts, chosen from {len(texts.outputs)}")
-    if len(outputs) < 2:
+    # What cannot be seen, such as zero-width blanks, may be tokens to sacrebleu, which in turn skips some that can.
+    seen = ["" if is_empty(output) else output for output in texts.outputs]
+    tokenised = [tokens for tokens in _bleu_tokens(seen, bleu_tokenizer(texts.script)) if tokens]
+    if len(tokenised) < 2 or 2 * len(tokenised) < len(texts.outputs):
         return math.nan
-    return math.fsum(bleu_with_others(outputs, bleu_tokenizer(texts.script))) / len(outputs)
+    limit, there = texts.settings.self_bleu_texts, len(tokenised)
+    if there > limit:
+        chosen = np.random.default_rng(texts.settings.seed).choice(there, limit, replace=False)
+        tokenised = [tokenised[index] for index in sorted(chosen.tolist())]
+        warn_once(f"{texts.language}: Self-BLEU is of {limit} texts, chosen from {there}")
+    return math.fsum(_bleu_with_others(tokenised)) / len(tokenised)
 
 
 def bleu_with_others(outputs: Sequence[str], tokenizer: str) -> list[float]:
@@ -43,29 +51,15 @@ def bleu_with_others(outputs: Sequence[str], tokenizer: str) -> list[float]:
         outputs: at least two texts.
         tokenizer: sacrebleu's name of one.
     """
-    bleu = BLEU(tokenize=tokenizer)
-    tokenised = [bleu.tokenizer(output.rstrip()).split() for output in outputs]
-    forget_lines(bleu)
-    correct = np.zeros((len(outputs), _ORDERS), dtype=np.int64)
-    total = np.zeros_like(correct)
-    for order, found in enumerate(ngrams(tokenised, _ORDERS)):
-        correct[:, order], total[:, order] = _matches(found, len(outputs))
-    lengths = [len(tokens) for tokens in tokenised]
-    return [
-        BLEU.compute_bleu(
-            correct=right, total=all_of_them, sys_len=length, ref_len=nearest, smooth_method="exp", effective_order=True
-        ).score
-        for right, all_of_them, length, nearest in zip(
-            correct.tolist(), total.tolist(), lengths, _nearest_lengths(lengths), strict=True
-        )
-    ]
+    return _bleu_with_others(_bleu_tokens(outputs, tokenizer))
 
 
 def self_bleu_published(texts: Texts) -> float:
     """Return what EMMA-500 published as Self-BLEU, 0..100; only to compare with its numbers.
 
     There every text is compared with the first other one alone, because sacrebleu takes a list of texts for the
-    references of as many items: ``BLEU().corpus_score([text], [others])``. The tokenizer is 13a for every script.
+    references of as many items: ``BLEU().corpus_score([text], [others])``. The tokenizer is 13a for every script, and
+    empty texts count, with a BLEU of 0.
     """
     if len(texts.outputs) < 2:
         return math.nan
@@ -79,19 +73,26 @@ def self_bleu_published(texts: Texts) -> float:
 
 
 def distinct_1(texts: Texts) -> float:
-    """Return different tokens per token over all outputs, 0..1 (Li et al., 2016, arXiv 1510.03055)."""
+    """Return different tokens per token over all outputs, 0..1 (Li et al., 2016, arXiv 1510.03055).
+
+    Not a number where more than half of the outputs have no token: the fewer there are, the fewer come twice.
+    """
     return _distinct(texts, 1)
 
 
 def distinct_2(texts: Texts) -> float:
-    """Return different pairs of neighbouring tokens per such pair over all outputs, 0..1."""
+    """Return different pairs of neighbouring tokens per such pair over all outputs, 0..1; see :func:`distinct_1`."""
     return _distinct(texts, 2)
 
 
 def repetition_4(texts: Texts) -> float:
-    """Return the share of a text's 4-grams that it held before, 0..1: the mean over texts with at least one 4-gram."""
-    *_, found = ngrams([tokenise(output) for output in texts.outputs], _REPEATED_ORDER)
-    if not len(found.number):
+    """Return the share of a text's 4-grams that it held before, 0..1: the mean over texts with at least one 4-gram.
+
+    Not a number where more than half of the outputs have no token.
+    """
+    tokenised = [tokenise(output) for output in texts.outputs]
+    *_, found = ngrams(tokenised, _REPEATED_ORDER)
+    if not len(found.number) or _is_mostly_empty(tokenised):
         return math.nan
     total = np.bincount(found.text, minlength=len(texts.outputs))
     numbers = int(found.number.max()) + 1
@@ -101,9 +102,9 @@ def repetition_4(texts: Texts) -> float:
 
 
 def self_bleu_signature(script: str | None, settings: MetricSettings) -> str:
-    """Return sacrebleu's signature of one BLEU, and how many texts are compared."""
+    """Return sacrebleu's signature of one BLEU, how many texts are compared, and which are not."""
     sentence_bleu = bleu_signature(script, settings, effective_order=True)
-    return f"{sentence_bleu}|texts:{settings.self_bleu_texts}|seed:{settings.seed}"
+    return f"{sentence_bleu}|texts:{settings.self_bleu_texts}|seed:{settings.seed}|empty:left out, at most half"
 
 
 def self_bleu_published_signature(_script: str | None, settings: MetricSettings) -> str:
@@ -112,8 +113,38 @@ def self_bleu_published_signature(_script: str | None, settings: MetricSettings)
 
 
 def _distinct(texts: Texts, order: int) -> float:
-    *_, found = ngrams([tokenise(output) for output in texts.outputs], order)
-    return len(np.unique(found.number)) / len(found.number) if len(found.number) else math.nan
+    tokenised = [tokenise(output) for output in texts.outputs]
+    *_, found = ngrams(tokenised, order)
+    if not len(found.number) or _is_mostly_empty(tokenised):
+        return math.nan
+    return len(np.unique(found.number)) / len(found.number)
+
+
+def _is_mostly_empty(tokenised: Sequence[Sequence[str]]) -> bool:
+    return 2 * sum(map(bool, tokenised)) < len(tokenised)
+
+
+def _bleu_tokens(outputs: Sequence[str], tokenizer: str) -> list[list[str]]:
+    bleu = BLEU(tokenize=tokenizer)
+    tokenised = [bleu.tokenizer(output.rstrip()).split() for output in outputs]
+    forget_lines(bleu)
+    return tokenised
+
+
+def _bleu_with_others(tokenised: Sequence[Sequence[str]]) -> list[float]:
+    correct = np.zeros((len(tokenised), _ORDERS), dtype=np.int64)
+    total = np.zeros_like(correct)
+    for order, found in enumerate(ngrams(tokenised, _ORDERS)):
+        correct[:, order], total[:, order] = _matches(found, len(tokenised))
+    lengths = [len(tokens) for tokens in tokenised]
+    return [
+        BLEU.compute_bleu(
+            correct=right, total=all_of_them, sys_len=length, ref_len=nearest, smooth_method="exp", effective_order=True
+        ).score
+        for right, all_of_them, length, nearest in zip(
+            correct.tolist(), total.tolist(), lengths, _nearest_lengths(lengths), strict=True
+        )
+    ]
 
 
 def _matches(found: NGrams, num_texts: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -54,6 +54,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 
 _TOKENS = "tokens:nfc, lower case, words or clusters"
+_AT_MOST_HALF_EMPTY = "empty:at most half"
 # What decides a value besides the texts. Raise the version where a change of ours changes values.
 _SIGNATURES: Mapping[str, str | Callable[[str | None, MetricSettings], str]] = MappingProxyType(
     {
@@ -66,9 +67,9 @@ _SIGNATURES: Mapping[str, str | Callable[[str | None, MetricSettings], str]] = M
         "rouge_l": f"f:1|refs:best|{_TOKENS}|version:1",
         "self_bleu": diversity.self_bleu_signature,
         "self_bleu_published": diversity.self_bleu_published_signature,
-        "distinct_1": f"over:all outputs|{_TOKENS}|version:1",
-        "distinct_2": f"over:all outputs|{_TOKENS}|version:1",
-        "repetition_4": f"over:each output with 4 tokens|{_TOKENS}|version:1",
+        "distinct_1": f"over:all outputs|{_AT_MOST_HALF_EMPTY}|{_TOKENS}|version:2",
+        "distinct_2": f"over:all outputs|{_AT_MOST_HALF_EMPTY}|{_TOKENS}|version:2",
+        "repetition_4": f"over:each output with 4 tokens|{_AT_MOST_HALF_EMPTY}|{_TOKENS}|version:2",
         "empty_rate": "empty:nothing visible|version:1",
         "off_target_rate": "over:outputs with letters|version:1",
         "bertscore": bertscore.bertscore_signature,

@@ -15,7 +15,12 @@ def empty_rate(texts: Texts) -> float:
     """Return the share of outputs without a visible character, 0..1: nothing but blanks, controls and the like."""
     if not texts.outputs:
         return math.nan
-    return sum(_invisible().fullmatch(output) is not None for output in texts.outputs) / len(texts.outputs)
+    return sum(map(is_empty, texts.outputs)) / len(texts.outputs)
+
+
+def is_empty(output: str) -> bool:
+    """Return whether a text has no visible character."""
+    return _invisible().fullmatch(output) is not None
 
 
 def off_target_rate(texts: Texts) -> float:

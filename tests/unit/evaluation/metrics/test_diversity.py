@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from random import Random
 
 import pytest
 import sacrebleu
@@ -73,7 +74,38 @@ def test_of_many_texts_the_same_ones_are_taken_every_time(caplog: pytest.LogCapt
 def test_one_text_has_no_others() -> None:
     for metric in (self_bleu, self_bleu_published):
         assert math.isnan(metric(texts("alone"))) and math.isnan(metric(texts()))
-        assert metric(texts("", "")) == 0.0
+    assert self_bleu_published(texts("", "")) == 0.0
+
+
+NOTHING = st.sampled_from(["", " ", "\n\t", "\u200b", "\u200b\u200b\ufeff", "\x00"])
+
+
+@settings(deadline=None)
+@given(st.lists(NOTHING, max_size=8), st.lists(WORDS.filter(str.strip), max_size=6), st.randoms())
+def test_empty_outputs_gain_nothing(empty: list[str], written: list[str], random: Random) -> None:
+    mixed = [*empty, *written]
+    random.shuffle(mixed)
+    for metric in (self_bleu, distinct_1, distinct_2, repetition_4):
+        value = metric(texts(*mixed))
+        if len(empty) > len(written):
+            assert math.isnan(value)
+        else:
+            assert value == pytest.approx(metric(texts(*written)), nan_ok=True)
+
+
+def test_a_model_that_writes_nothing_has_no_diversity() -> None:
+    for outputs in (("",) * 20, ("a b c d e", *("",) * 19), ("<skipped>",) * 20, ("a", "")):
+        assert math.isnan(self_bleu(texts(*outputs)))
+    for rest in ("", "...", "?!"):
+        once = texts("a b c d e", *(rest,) * 19)
+        assert all(math.isnan(metric(once)) for metric in (distinct_1, distinct_2, repetition_4))
+    assert self_bleu(texts("one two three", "one two three", "", "")) == pytest.approx(100)
+
+
+def test_empty_outputs_take_no_place_among_the_texts_that_are_chosen() -> None:
+    written = [f"text number {number} of {number % 7}" for number in range(30)]
+    alone = self_bleu(texts(*written, self_bleu_texts=20))
+    assert self_bleu(texts(*written, *("",) * 30, self_bleu_texts=20)) == alone
 
 
 TOKENS = st.lists(st.lists(st.sampled_from("abc"), max_size=10), max_size=6)
@@ -98,6 +130,9 @@ def test_ngrams_are_numbered_as_their_tokens_say(tokens: list[list[str]], order:
 @given(TOKENS)
 def test_shares_are_counted_by_definition(tokens: list[list[str]]) -> None:
     outputs = texts(*map(" ".join, tokens))
+    if 2 * tokens.count([]) > len(tokens):
+        assert all(math.isnan(metric(outputs)) for metric in (distinct_1, distinct_2, repetition_4))
+        return
     for order, metric in ((1, distinct_1), (2, distinct_2)):
         grams = [tuple(text[i : i + order]) for text in tokens for i in range(len(text) - order + 1)]
         assert metric(outputs) == (len(set(grams)) / len(grams) if grams else pytest.approx(math.nan, nan_ok=True))
