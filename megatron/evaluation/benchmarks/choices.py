@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.data import Items, Record
+from megatron.evaluation.benchmarks.fields import check_fields
 from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, prompt_fields, prompt_flags
 from megatron.evaluation.benchmarks.prompts import Prompt, PromptBuilder
 from megatron.evaluation.benchmarks.shots import ShotChoice
@@ -63,16 +64,17 @@ def ask_choices(
         what makes metrics of the answers.
 
     Raises:
-        ValueError: a record lacks a field, or has a label that the benchmark does not have.
+        ValueError: records lack fields that the definition names, or have labels that it does not have.
     """
     labels = list(benchmark.labels)
     records = options.first(items.test)
+    tokenizer = model.tokenizer
+    builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens)
+    check_fields(benchmark, language, items, records, names=builder.names)
     right = [str(record.get(str(benchmark.reference))) for record in records]
     used = {*right, *(str(shot.get(str(benchmark.reference))) for shot in items.shots)}
     if unknown := sorted(used - benchmark.labels.keys()):
         raise ValueError(f"{benchmark.name}, {language}: records have labels that the benchmark does not: {unknown}")
-    tokenizer = model.tokenizer
-    builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens)
     texts = [builder.label(label) for label in labels]
     reserve = 1 + max(len(tokenizer.encode(text)) for text in texts) + _JOINT_TOKENS
     builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens - reserve)

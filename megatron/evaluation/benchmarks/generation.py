@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.data import Items, Record
+from megatron.evaluation.benchmarks.fields import check_fields
 from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, prompt_fields, prompt_flags
 from megatron.evaluation.benchmarks.prompts import Prompt, PromptBuilder
 from megatron.evaluation.benchmarks.shots import ShotChoice
@@ -42,12 +43,13 @@ def ask_generation(
         what makes metrics of the answers.
 
     Raises:
-        ValueError: a record lacks a field.
+        ValueError: records lack fields that the definition names.
     """
     maximum_tokens = new_tokens(model, benchmark)
     builder = PromptBuilder(benchmark, language, model.tokenizer, room=model.max_tokens - 1 - maximum_tokens)
-    choice = ShotChoice(benchmark, language, available=len(items.shots), seed=options.seed)
     records = options.first(items.test)
+    check_fields(benchmark, language, items, records, names=builder.names)
+    choice = ShotChoice(benchmark, language, available=len(items.shots), seed=options.seed)
     prompts = [
         builder.build(record, [items.shots[place] for place in choice.of(number, record["id"])])
         for number, record in enumerate(records)

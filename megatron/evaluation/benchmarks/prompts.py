@@ -10,6 +10,7 @@ from megatron.config.templates import fill_template
 from megatron.corpus.language_tables import macrolanguages
 from megatron.corpus.languages import Label, parse_label
 from megatron.corpus.pairs.names import language_name, names_of_both
+from megatron.evaluation.benchmarks.fields import plain_fields
 from megatron.tokenizer.base import Tokenizer
 
 
@@ -42,6 +43,7 @@ class PromptBuilder:
 
     Attributes:
         label_texts: label in the data to what is written for it.
+        names: what templates may name besides the fields of a record.
 
     Raises:
         ValueError: there is no room at all.
@@ -57,6 +59,7 @@ class PromptBuilder:
             name: texts.get(nearest(language, texts), texts[DEFAULT]) for name, texts in benchmark.wording.items()
         }
         self._given |= _names(benchmark, language)
+        self.names = frozenset(self._given)
         self.label_texts: Mapping[str, str] = benchmark.label_texts.get(language, benchmark.labels)
 
     def build(self, record: Mapping[str, Any], shots: Sequence[Mapping[str, Any]]) -> Prompt:
@@ -111,7 +114,7 @@ class PromptBuilder:
         return Prompt(text, ids[-self._room :], left_out, len(whole) - fits, max(0, len(ids) - self._room))
 
     def _fill(self, template: str, record: Mapping[str, Any]) -> str:
-        values = {key: str(value) for key, value in record.items() if isinstance(value, str | int | float)}
+        values = plain_fields(record)
         if "label" in values:
             values["label"] = self.label_texts.get(values["label"], values["label"])
         return fill_template(template, {**self._given, **values})

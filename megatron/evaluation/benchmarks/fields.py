@@ -1,0 +1,93 @@
+"""The fields that a definition asks of its records, looked for before a model is asked anything."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.config.problems import did_you_mean
+from megatron.config.templates import template_fields
+from megatron.evaluation.benchmarks.data import Items, Record
+from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
+
+
+def plain_fields(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields of a record that templates can have, texts and numbers, as text."""
+    return {key: str(value) for key, value in record.items() if isinstance(value, str | int | float)}
+
+
+def check_fields(
+    benchmark: BenchmarkConfig, language: str, items: Items, records: Sequence[Record], *, names: Collection[str]
+) -> None:
+    """Find out whether records have the fields that the templates, `reference` and `shorten` name.
+
+    Args:
+        benchmark: of kind ``choices`` or ``generation``.
+        language: corpus code.
+        items: all records of the language.
+        records: those of them that are asked about.
+        names: what templates may name besides.
+
+    Raises:
+        BenchmarkDataError: lists every field that is missing, with the files and the fields that there are.
+    """
+    label = ["label"] if benchmark.kind == "choices" else []
+    problems = [
+        f"{benchmark.name}.yml: `{key}` asks for {{{field}}}; there is {_listed(known)}. {_fix(field, known)}"
+        for key, known in (("instruction", [*names]), ("premise", [*names]), ("answer", [*names, *label]))
+        if key != "answer" or label
+        for field in sorted(template_fields(getattr(benchmark, key) or "") - {*known})
+    ]
+    file = f"{benchmark.data}/{language}/test.jsonl"
+    problems += _missing(benchmark, file, records, [*_of_records(benchmark, names)], names)
+    if benchmark.shots:
+        file = f"{benchmark.data}/{language}/{benchmark.shots_from}.jsonl"
+        problems += _missing(benchmark, file, items.shots, [*_of_shots(benchmark, names)], names)
+    if problems:
+        raise BenchmarkDataError("\n".join(dict.fromkeys(problems)))
+
+
+def _of_records(benchmark: BenchmarkConfig, names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield what a record must have: key of the definition, field."""
+    for field in sorted(template_fields(benchmark.prompt) - {*names}):
+        yield "prompt", field
+    if benchmark.reference is not None:
+        yield "reference", benchmark.reference
+    if benchmark.shorten is not None:
+        yield "shorten", benchmark.shorten
+
+
+def _of_shots(benchmark: BenchmarkConfig, names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield what a record must have that is shown with its answer."""
+    for key in ("prompt", "answer") if benchmark.shot is None else ("shot",):
+        for field in sorted(template_fields(getattr(benchmark, key)) - {*names}):
+            yield key, field
+    if benchmark.kind == "choices" and benchmark.reference is not None:
+        yield "reference", benchmark.reference
+
+
+def _missing(
+    benchmark: BenchmarkConfig,
+    file: str,
+    records: Sequence[Record],
+    needs: Sequence[tuple[str, str]],
+    names: Collection[str],
+) -> Iterator[str]:
+    found = [plain_fields(record).keys() for record in records]
+    known = sorted(set().union(*found))
+    for key, field in needs:
+        if lacking := sum(field not in fields for fields in found):
+            there = known if key in ("reference", "shorten") else [*known, *names]
+            yield (
+                f"{benchmark.name}.yml: `{key}` names the field {field!r}, which {lacking} of {len(records)} records "
+                f"of {file} lack; there is {_listed(there)}. {_fix(field, there)}"
+            )
+
+
+def _listed(known: Collection[str]) -> str:
+    return ", ".join(sorted(known)) or "none"
+
+
+def _fix(field: str, known: Collection[str]) -> str:
+    return did_you_mean(field, known) or "Name one of these, or prepare records that have it."
