@@ -64,7 +64,8 @@ def ask_choices(
         what makes metrics of the answers.
 
     Raises:
-        ValueError: records lack fields that the definition names, or have labels that it does not have.
+        ValueError: records lack fields that the definition names, or have labels that it does not have; or the model's
+            likelihoods are no numbers.
     """
     labels = list(benchmark.labels)
     records = options.first(items.test)
@@ -89,11 +90,22 @@ def ask_choices(
     if premise is not None:
         requests += _requests(tokenizer, Prompt(premise, tokenizer.encode(premise)), texts)
     answers = model.likelihoods(requests)
+    _check_numbers([answer.nats for answer in answers], benchmark, language)
     nats = _rows([answer.nats for answer in answers], len(labels))
     tokens = _rows([len(request.continuation) for request in requests], len(labels))
     before = nats.pop() if premise is not None else None
     found = _Answers(records, right, prompts, texts, nats, tokens, before)
     return lambda: _outcome(benchmark, language, found, options)
+
+
+def _check_numbers(nats: Sequence[float], benchmark: BenchmarkConfig, language: str) -> None:
+    """Refuse what cannot be compared: the least of values that are no numbers is always the first label."""
+    if broken := sum(not math.isfinite(value) for value in nats):
+        raise ValueError(
+            f"{benchmark.name}, {language}: the model gives values that are no numbers: {broken} of {len(nats)} "
+            "likelihoods are infinite or NaN, so no label can be chosen; its weights are damaged, or overflow in the "
+            "dtype that it is run in: take another checkpoint, or float32"
+        )
 
 
 class _Answers(NamedTuple):

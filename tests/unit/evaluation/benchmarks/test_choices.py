@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from megatron.config.benchmark_load import load_benchmark
 from megatron.evaluation.benchmarks.choices import ask_choices, split_labels
 from megatron.evaluation.benchmarks.data import Items
 from megatron.evaluation.benchmarks.outcome import Outcome, RunOptions
+from megatron.evaluation.language_model import Request
 from megatron.model.llama import Llama
 from megatron.tokenizer.base import Tokenizer
 from megatron.tokenizer.load import load_model_file
@@ -149,3 +151,25 @@ def test_verbalised_labels_and_limit() -> None:
 def test_an_unknown_label_is_told() -> None:
     with pytest.raises(ValueError, match=r"labels that the benchmark does not: \['cooking'\]"):
         ask(Uniform(), items=Items([{"id": "1", "text": "x", "label": "cooking"}], RECORDS, 0))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["sib200", "sib200-published"])
+@pytest.mark.parametrize("is_broken", [lambda text: True, lambda text: text.endswith("ealth")])
+def test_a_model_that_gives_no_numbers_has_no_score(name: str, value: float, is_broken: Callable[[str], bool]) -> None:
+    class Broken(Uniform):
+        def nats(self, request: Request) -> float:
+            whole = self.tokenizer.decode([*request.context, *request.continuation])
+            return value if is_broken(whole) or request.continuation == [ord("h")] else super().nats(request)
+
+    with pytest.raises(ValueError, match=f"{name}, swh_Latn: the model gives values that are no numbers: "):
+        ask(Broken(), load_benchmark(name))
+
+
+def test_a_premise_that_gives_no_numbers_is_seen() -> None:
+    class Broken(Uniform):
+        def nats(self, request: Request) -> float:
+            return super().nats(request) if "Text" in self.tokenizer.decode(request.context) else math.nan
+
+    with pytest.raises(ValueError, match="7 of 105 likelihoods are infinite or NaN"):
+        ask(Broken())
