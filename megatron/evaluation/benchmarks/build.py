@@ -19,7 +19,7 @@ from megatron.evaluation.benchmarks.manifest import (
     sha256_of,
 )
 from megatron.evaluation.benchmarks.prepare.rows import id_of, object_rows, text_of
-from megatron.evaluation.benchmarks.translators import Translator
+from megatron.evaluation.benchmarks.translators import Translation, Translator, Untranslated
 from megatron.evaluation.benchmarks.writing import write_language
 from megatron.evaluation.metrics.translation import bleu_tokenizer
 from megatron.utils.files import exclusive, fingerprint_bytes, remove_abandoned
@@ -29,7 +29,7 @@ MINIMUM_BLEU = 20.0
 """What a prompt of PolyWrite must reach when it comes back."""
 
 _FORMAT = "built"
-_VERSION = 1  # to be raised when the same translations give other records
+_VERSION = 2  # to be raised when the same translations give other records
 
 
 class PromptSet(NamedTuple):
@@ -152,7 +152,7 @@ def _make_language(
 ) -> LanguageData:
     originals = [str(record["prompt"]) for record in prompts.records]
     if language == source:
-        there, back = list[str | None](originals), list[str | None](originals)
+        there, back = list[Translation](originals), list[Translation](originals)
     else:
         there = forward.translate(originals, source, language)
         back = _back(there, backward, language, source)
@@ -170,23 +170,25 @@ def _make_language(
     return LanguageData(files, language, "code", {prompts.file: prompts.sha256}, dict(sorted(dropped.items())))
 
 
-def _back(there: Sequence[str | None], backward: Translator, language: str, source: str) -> list[str | None]:
+def _back(there: Sequence[Translation], backward: Translator, language: str, source: str) -> list[Translation]:
     """Translate back what has been translated."""
-    numbers = [number for number, text in enumerate(there) if text is not None]
-    returned = backward.translate([str(there[number]) for number in numbers], language, source) if numbers else []
-    found: list[str | None] = [None] * len(there)
-    for number, text in zip(numbers, returned, strict=True):
+    texts = {number: text for number, text in enumerate(there) if isinstance(text, str)}
+    returned = backward.translate(list(texts.values()), language, source) if texts else []
+    found: list[Translation] = [Untranslated.MISSING] * len(there)
+    for number, text in zip(texts, returned, strict=True):
         found[number] = text
     return found
 
 
-def _why_not(original: str, translation: str | None, returned: str | None, *, is_source: bool) -> str:
+def _why_not(original: str, translation: Translation, returned: Translation, *, is_source: bool) -> str:
     """Return the reason for which a prompt is not even scored; empty when there is none."""
-    if translation is None:
-        return "no_translation"
+    if isinstance(translation, Untranslated):
+        return "no_translation" if translation is Untranslated.MISSING else "translation_cut_off"
     if translation.strip() == original.strip() and not is_source:
         return "copied"  # it would come back perfectly
-    return "no_back_translation" if returned is None else ""
+    if isinstance(returned, Untranslated):
+        return "no_back_translation" if returned is Untranslated.MISSING else "back_translation_cut_off"
+    return ""
 
 
 def _scorers(source: str) -> tuple[Callable[[str, str], dict[str, float]], dict[str, str]]:

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from megatron.evaluation.benchmarks.manifest import BenchmarkDataError, sha256_of
+from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
+from megatron.evaluation.benchmarks.translators import Translation, Untranslated
+from megatron.utils.files import fingerprint_bytes, fingerprint_file
 
 _BATCH_TEXTS = 16
+# What a folder may hold beside what is read: notes, and weights as pickles or of other frameworks.
+_NOT_READ = frozenset({".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".ot", ".onnx"})
 
 
 class Seq2SeqTranslator:
@@ -24,7 +28,7 @@ class Seq2SeqTranslator:
         beams: of beam search.
 
     Attributes:
-        name: the folder's name and the hash of its configuration.
+        name: the folder's name, and a hash of all bytes of its configuration, tokenizer and weights.
 
     Raises:
         BenchmarkDataError: transformers is missing, or the folder holds no such model.
@@ -45,6 +49,8 @@ class Seq2SeqTranslator:
             raise BenchmarkDataError(
                 "translating with a Hugging Face model needs transformers: pip install transformers"
             ) from None
+        if not folder.is_dir():
+            raise BenchmarkDataError(f"{folder} is no folder; give one that holds a translation model")
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model = transformers.AutoModelForSeq2SeqLM.from_pretrained(
@@ -52,13 +58,15 @@ class Seq2SeqTranslator:
             )
         except (OSError, ValueError, KeyError) as error:
             raise BenchmarkDataError(f"{folder} holds no translation model that can be opened: {error}") from None
+        # A translation that reaches the limit must show that it has no end.
+        model.generation_config.forced_eos_token_id = None
         self._model = model.eval().to(device)
         self._codes, self._device = codes or {}, device
         self._options = {"max_new_tokens": maximum_tokens, "num_beams": beams, "do_sample": False}
-        self.name = f"seq2seq {folder.name} {sha256_of(folder / 'config.json')}, {maximum_tokens} tokens, {beams} beams"
+        self.name = f"seq2seq {folder.name} {_contents(folder)}, {maximum_tokens} tokens, {beams} beams"
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """Return the translations; None for all of a language that the model has no code for."""
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
+        """Return the translations; none of a language that the model has no code for."""
         import torch
 
         options = dict(self._options)
@@ -66,13 +74,13 @@ class Seq2SeqTranslator:
             own = [self._codes.get(code, code) for code in (source, target)]
             ids = [self._tokenizer.convert_tokens_to_ids(code) for code in own]
             if any(id is None or id == self._tokenizer.unk_token_id for id in ids):
-                return [None] * len(texts)
+                return [Untranslated.MISSING] * len(texts)
             self._tokenizer.src_lang = own[0]
             options["forced_bos_token_id"] = ids[1]
         # A text that is longer than the model reads is not translated in part.
         lengths = [len(ids) for ids in self._tokenizer(list(texts))["input_ids"]]
         fitting = [number for number, length in enumerate(lengths) if length <= self._tokenizer.model_max_length]
-        found: list[str | None] = [None] * len(texts)
+        found: list[Translation] = [Untranslated.MISSING] * len(texts)
         for start in range(0, len(fitting), _BATCH_TEXTS):
             numbers = fitting[start : start + _BATCH_TEXTS]
             given = self._tokenizer([texts[number] for number in numbers], return_tensors="pt", padding=True)
@@ -80,6 +88,22 @@ class Seq2SeqTranslator:
             with torch.inference_mode():
                 written = self._model.generate(**tensors, **options)
             decoded = self._tokenizer.batch_decode(written, skip_special_tokens=True)
-            for number, text in zip(numbers, decoded, strict=True):
-                found[number] = text.strip() or None
+            for number, text, ids in zip(numbers, decoded, written.tolist(), strict=True):
+                is_whole = self._has_end(ids)
+                found[number] = text.strip() or Untranslated.MISSING if is_whole else Untranslated.CUT_OFF
         return found
+
+    def _has_end(self, ids: Sequence[int]) -> bool:
+        """Return whether what was written ends by itself; its first id, which may be the same, begins it."""
+        given = self._model.generation_config.eos_token_id
+        ends = given if isinstance(given, list) else [given]
+        return any(id in ends for id in ids[1:])
+
+
+def _contents(folder: Path) -> str:
+    """Return the hash of all bytes of the files that a model and its tokenizer may be read from."""
+    files = sorted(
+        path for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in _NOT_READ
+    )  # fmt: skip
+    return fingerprint_bytes("".join(f"{fingerprint_file(path)} {path.name}\n" for path in files).encode())

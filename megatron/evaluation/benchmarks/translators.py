@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,17 @@ from megatron.evaluation.language_model import LanguageModel
 from megatron.generate.options import GenerationOptions
 
 
+class Untranslated(enum.Enum):
+    """Why a text has no translation."""
+
+    MISSING = "there is none"
+    CUT_OFF = "it ran into the limit of its length, and its end is missing"
+
+
+Translation = str | Untranslated
+"""A whole translation, or why there is none."""
+
+
 class Translator(Protocol):
     """Translates texts.
 
@@ -24,8 +36,8 @@ class Translator(Protocol):
 
     name: str
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """Return the translation of every text, None where there is none.
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
+        """Return the translation of every text; one that ran into the limit of its length is none.
 
         Args:
             texts: in the source language.
@@ -69,10 +81,10 @@ class TranslationTable:
                 f"(lines left out: {dict(self.dropped)})"
             )
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
         """Return the translations that the file has."""
         found = self._pairs.get((source, target), {})
-        return [found.get(text.strip()) for text in texts]
+        return [found.get(text.strip(), Untranslated.MISSING) for text in texts]
 
     def examples(self, source: str, target: str, most: int) -> list[dict[str, str]]:
         """Return the first translations between two languages, turned round where only the other way is there."""
@@ -106,7 +118,7 @@ class ModelTranslator:
         shown = "no examples" if examples is None else f"{shots} examples of {examples.name}"
         self.name = f"model {name}, {self._tokens} tokens, {shown}"
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
         """Return what the model writes up to the end of its line; line feeds of a text are blanks to it."""
         shots = [] if self._examples is None else self._examples.examples(source, target, self._shots)
         benchmark = BenchmarkConfig(
@@ -131,9 +143,10 @@ class ModelTranslator:
         written = self._model.write(
             [prompts[number].ids for number in fitting], GenerationOptions(self._tokens, stop=("\n",))
         )
-        found: list[str | None] = [None] * len(texts)
+        found: list[Translation] = [Untranslated.MISSING] * len(texts)
         for number, answer in zip(fitting, written, strict=True):
-            found[number] = answer.text.strip() or None
+            is_cut = answer.stop_reason == "length"
+            found[number] = Untranslated.CUT_OFF if is_cut else answer.text.strip() or Untranslated.MISSING
         return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 import sacrebleu
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,11 +16,14 @@ from megatron.evaluation.benchmarks.build import build, read_prompt_set
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError, load_manifest
 from megatron.evaluation.benchmarks.opening import open_translator
 from megatron.evaluation.benchmarks.run import run_suite
-from megatron.evaluation.benchmarks.translators import ModelTranslator, TranslationTable
+from megatron.evaluation.benchmarks.seq2seq import Seq2SeqTranslator
+from megatron.evaluation.benchmarks.translators import ModelTranslator, Translation, TranslationTable, Untranslated
+from megatron.generate.options import GenerationOptions, Written
 
 from .models import Uniform
 from .upstream import jsonl, write
 
+MISSING = Untranslated.MISSING
 PROMPTS = [
     {"id": "p1", "category": "email", "prompt": "Write an email to a friend about your holiday by the sea."},
     {"id": "p2", "task": "story", "prompt": "Tell a story about a dog that finds its way home at night."},
@@ -34,13 +38,22 @@ class Words:
         self.name, self._spoils, self._loses = name, spoils, loses
         self.asked: list[str] = []
 
-    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
         self.asked.append(f"{source}>{target}")
         return [
-            None if self._loses in text else "nothing of the kind" if self._spoils in text
+            MISSING if self._loses in text else "nothing of the kind" if self._spoils in text
             else " ".join(word[::-1] for word in text.split())
             for text in texts
         ]  # fmt: skip
+
+
+class Cut(Uniform):
+    """Runs into the limit of its length where it is told to."""
+
+    def write(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[Written]:
+        written = super().write(prompts, options)
+        is_cut = ["English: cut\n" in prompt for prompt in self.prompts]
+        return [each._replace(stop_reason="length") if cut else each for each, cut in zip(written, is_cut, strict=True)]
 
 
 @pytest.fixture
@@ -98,14 +111,30 @@ def test_bleu_is_that_of_sacrebleu(minimum: float) -> None:
 
 def test_every_reason_is_counted(prompts: Path, tmp_path: Path) -> None:
     class Copies(Words):
-        def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-            return [texts[0], None, super().translate(texts, source, target)[2]]
+        def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
+            return [texts[0], MISSING, super().translate(texts, source, target)[2]]
 
     manifest = made(prompts, tmp_path / "b", forward=Copies(), backward=Words(loses="."))
     assert dict(manifest.dropped) == {"copied": 1, "no_back_translation": 1, "no_translation": 1}
     assert not (tmp_path / "b" / "swh_Latn" / "test.jsonl").exists()
     source = made(prompts, tmp_path / "e", languages=("eng_Latn",), forward=Copies(), backward=Copies())
     assert source.languages["eng_Latn"].files["test"].items == 3
+
+
+def test_what_was_cut_off_is_no_translation_and_has_its_own_count(prompts: Path, tmp_path: Path) -> None:
+    class Cuts(Words):
+        def __init__(self, place: int) -> None:
+            super().__init__()
+            self._place = place
+
+        def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
+            found = super().translate(texts, source, target)
+            found[self._place] = Untranslated.CUT_OFF
+            return found
+
+    manifest = made(prompts, tmp_path / "b", forward=Cuts(0), backward=Cuts(1))
+    assert dict(manifest.dropped) == {"translation_cut_off": 1, "back_translation_cut_off": 1}
+    assert [record["id"] for record in records(tmp_path / "b", "swh_Latn")] == ["p2"]
 
 
 def test_a_language_is_made_once(prompts: Path, tmp_path: Path) -> None:
@@ -136,10 +165,11 @@ def test_a_language_model_is_shown_examples(tmp_path: Path) -> None:
     jsonl(tmp_path / "t.jsonl", [*rows, {"source": "swh_Latn", "text": "x"}])
     table = TranslationTable(tmp_path / "t.jsonl")
     assert table.dropped == {"wrong_fields": 1}
-    model = Uniform(writes=lambda prompt: "" if "lost" in prompt else " Tafsiri ", max_tokens=1_000)
+    model = Cut(writes=lambda prompt: "" if "lost" in prompt else " Tafsiri ", max_tokens=1_000)
     translator = ModelTranslator(model, "tiny", examples=table, shots=2, maximum_tokens=20)
-    texts = ["The first\ntext", "lost", "x" * 2_000]
-    assert translator.translate(texts, "eng_Latn", "swh_Latn") == ["Tafsiri", None, None]
+    texts = ["The first\ntext", "lost", "x" * 2_000, "cut"]
+    found = translator.translate(texts, "eng_Latn", "swh_Latn")
+    assert found == ["Tafsiri", MISSING, MISSING, Untranslated.CUT_OFF]
     assert model.prompts[0] == (
         "Translate the sentences from English to Swahili.\n\nEnglish: Word 0\nSwahili: Neno 0 la\n\n"
         "English: Word 1\nSwahili: Neno 1 la\n\nEnglish: The first text\nSwahili:"
@@ -147,7 +177,8 @@ def test_a_language_model_is_shown_examples(tmp_path: Path) -> None:
     assert model.options[0].stop == ("\n",) and model.options[0].sampling.temperature == 0
 
 
-def test_a_hugging_face_model(tmp_path: Path) -> None:
+def t5(folder: Path, *, seed: int = 0, **generation: object) -> Path:
+    """Write a small model with random weights."""
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -160,13 +191,54 @@ def test_a_hugging_face_model(tmp_path: Path) -> None:
     shape = transformers.T5Config(
         vocab_size=7, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0
     )
-    transformers.T5ForConditionalGeneration(shape).save_pretrained(tmp_path / "t5")
-    tokenizer.save_pretrained(tmp_path / "t5")
+    torch.manual_seed(seed)
+    model = transformers.T5ForConditionalGeneration(shape)
+    model.generation_config.update(**generation)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_hugging_face_model(tmp_path: Path) -> None:
+    # An end is ever likelier after the third token, and no mark is written.
+    t5(tmp_path / "t5", exponential_decay_length_penalty=(3, 9.0), suppress_tokens=[0, 2, 3, 4])
     translator = open_translator(None, tmp_path / "t5", None)
-    found = translator.translate(["moja mbili", "moja", "moja " * 20], "eng_Latn", "swh_Latn")
-    assert len(found) == 3 and found[2] is None
-    assert found == translator.translate(["moja mbili", "moja", "moja " * 20], "eng_Latn", "swh_Latn")
+    texts = ["moja mbili", "moja", "moja " * 20]
+    found = translator.translate(texts, "eng_Latn", "swh_Latn")
+    assert [isinstance(each, str) for each in found] == [True, True, False] and found[2] is MISSING
+    assert found == translator.translate(texts, "eng_Latn", "swh_Latn")
     assert translator.name.startswith("seq2seq t5 ")
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("forced", [None, 1])
+def test_a_model_that_reaches_the_limit_has_translated_nothing(tmp_path: Path, beams: int, forced: int | None) -> None:
+    # Some models are told to write an end at the limit, which makes their texts no more whole.
+    endless = t5(tmp_path / "endless", bad_words_ids=[[1], [0]], forced_eos_token_id=forced)
+    translator = Seq2SeqTranslator(endless, maximum_tokens=4, beams=beams)
+    assert translator.translate(["moja", "mbili"], "eng_Latn", "swh_Latn") == [Untranslated.CUT_OFF] * 2
+
+
+def test_the_name_tells_apart_what_translates_differently(tmp_path: Path) -> None:
+    def name() -> str:
+        return Seq2SeqTranslator(folder).name
+
+    folder = t5(tmp_path / "t5")
+    names = [name()]
+    assert name() == names[0]
+    for note in ("README.md", ".gitattributes", "pytorch_model.bin"):
+        write(folder / note, "not read")
+    assert name() == names[0]
+    t5(folder, seed=1)  # other weights of the same shape
+    names.append(name())
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace('"moja": 5', '"sita": 5'))
+    names.append(name())
+    t5(folder, seed=1, repetition_penalty=2.0)
+    names.append(name())
+    assert len(set(names)) == 4
+    with pytest.raises(BenchmarkDataError, match="is no folder"):
+        Seq2SeqTranslator(tmp_path / "none")
 
 
 def test_a_model_that_knows_codes_is_told_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +262,7 @@ def test_a_model_that_knows_codes_is_told_them(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(translator._model, "generate", seen)  # type: ignore[attr-defined]
     translator.translate(["moja"], "swh_Latn", "kor_Kore")
     assert given == [tuple(tokenizer.convert_tokens_to_ids(["swh_Latn", "kor_Hang"]))]
-    assert translator.translate(["moja"], "swh_Latn", "qaa_Latn") == [None] and len(given) == 1
+    assert translator.translate(["moja"], "swh_Latn", "qaa_Latn") == [MISSING] and len(given) == 1
 
 
 def test_a_missing_package_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
