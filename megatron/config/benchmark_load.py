@@ -163,18 +163,26 @@ def _path_of(name: str, folder: Path) -> Path:
     return path
 
 
-def _with_base(entries: dict[str, Entry], folder: Path, problems: list[Problem]) -> dict[str, Entry]:
-    """Add what the file does not say from the one that it is based on; mappings are merged."""
+def _with_base(
+    entries: dict[str, Entry], folder: Path, problems: list[Problem], above: tuple[str, ...] = ()
+) -> dict[str, Entry]:
+    """Add what the file does not say from the one that it is based on, which may be based on another one in turn.
+
+    Mappings are merged. ``above`` are the names of those on the way from the first file to this one.
+    """
     base = entries.pop(_BASE)
     if not isinstance(base.value, str) or not (path := folder / f"{base.value}.yml").is_file():
         fix = did_you_mean(str(base.value), names_in(folder)) or "Name a benchmark of the same folder."
         problems.append(Problem(base.where, _BASE, "names no benchmark", fix, base.value))
         return entries
+    if base.value in above:
+        circle = " -> ".join((*above, base.value))
+        problems.append(Problem(base.where, _BASE, f"goes round in a circle: {circle}", "Leave one out.", base.value))
+        return entries
     below, found = read_files([path])
     problems += found
     if _BASE in below:
-        problems.append(Problem(base.where, _BASE, "names a benchmark that is itself based on one", "Name that one."))
-        below.pop(_BASE)
+        below = _with_base(below, folder, problems, (*above, base.value))
     for key, entry in entries.items():
         before = below.get(key)
         places = {**(before.places if before else {}), **entry.places}

@@ -14,6 +14,8 @@ from megatron.config.templates import parse_template
 
 DEFAULT = "default"
 """The wording of all languages that have none of their own."""
+LANGUAGE_FIELDS = ("language", "source_language", "target_language")
+"""Fields of templates that are what languages are called."""
 
 
 def _is_template(text: str) -> str:
@@ -96,7 +98,8 @@ class BenchmarkConfig(Section):
     wording: dict[Annotated[str, Strict(), Field(pattern=r"^[a-z_]+$")], Wording] = Field(default_factory=dict)
     """Name of a field to its text in each language; `default` is for those without."""
     language_names: dict[CorpusCode, Text] = Field(default_factory=dict)
-    """What languages are called in prompts, where it is not their English name in ISO 639-3."""
+    """What languages are called in prompts, where it is not their English name in ISO 639-3. To a language that is not
+    listed here and that the data has in several scripts the name of its script is added."""
     labels: Labels = Field(default_factory=dict)
     """Label in the data to what is written for it; a list when both are equal."""
     label_texts: dict[CorpusCode, dict[Text, Text]] = Field(default_factory=dict)

@@ -69,7 +69,7 @@ _BENCHMARK_INTRODUCTION = """\
 Written by `tools/config_reference.py` from `megatron/config/benchmark_schema.py`: change that, not this page.
 
 A benchmark is one file; [evaluation.md](evaluation.md) says what it is for. `based_on: NAME` takes everything that the
-file does not say from another one in the same folder, and merges mappings."""
+file does not say from another one in the same folder, which may be based on another in turn, and merges mappings."""
 
 
 def benchmark_reference() -> str:
