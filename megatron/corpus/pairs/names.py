@@ -10,11 +10,23 @@ from megatron.corpus.languages import Label
 
 # "Swahili (individual language)", "Modern Greek (1453-)", "Bemba (Zambia)".
 _QUALIFIER = re.compile(r" \([^()]*\)")
+# "Simplified" and "Traditional": people do not call them scripts.
+_WAYS_OF_HAN = ("Hans", "Hant")
 
 
 def language_name(code: str) -> str:
     """Return the English name of an ISO 639-3 code, without its qualifier; the code itself when it has none."""
     return _names().get(code, code)
+
+
+def name_in_script(label: Label) -> str:
+    """Return the English name of a language and of its script (of CLDR; the code itself when it has none).
+
+    >>> name_in_script(Label("kas", "Deva")), name_in_script(Label("cmn", "Hans"))
+    ('Kashmiri (Devanagari script)', 'Mandarin Chinese (Simplified)')
+    """
+    name = _script_names().get(str(label.script), str(label.script))
+    return f"{language_name(label.language)} ({name if label.script in _WAYS_OF_HAN else f'{name} script'})"
 
 
 def names_of_both(source: Label, target: Label) -> tuple[str, str]:
@@ -37,3 +49,10 @@ def _names() -> Mapping[str, str]:
     from iso639 import ALL_LANGUAGES
 
     return {language.part3: _QUALIFIER.sub("", language.name) for language in ALL_LANGUAGES if language.part3}
+
+
+@functools.cache
+def _script_names() -> Mapping[str, str]:
+    from babel import Locale
+
+    return {str(code): str(name) for code, name in Locale("en").scripts.items()}

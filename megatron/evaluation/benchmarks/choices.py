@@ -70,7 +70,7 @@ def ask_choices(
     labels = list(benchmark.labels)
     records = options.first(items.test)
     tokenizer = model.tokenizer
-    builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens)
+    builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens, scripts=items.scripts)
     check_fields(benchmark, language, items, records, names=builder.names)
     right = [str(record.get(str(benchmark.reference))) for record in records]
     used = {*right, *(str(shot.get(str(benchmark.reference))) for shot in items.shots)}
@@ -78,7 +78,7 @@ def ask_choices(
         raise ValueError(f"{benchmark.name}, {language}: records have labels that the benchmark does not: {unknown}")
     texts = [builder.label(label) for label in labels]
     reserve = 1 + max(len(tokenizer.encode(text)) for text in texts) + _JOINT_TOKENS
-    builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens - reserve)
+    builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens - reserve, scripts=items.scripts)
     choice = ShotChoice(benchmark, language, available=len(items.shots), seed=options.seed)
     prompts = [
         builder.build(record, [items.shots[place] for place in choice.of(number, record["id"])])

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.config.benchmark_schema import LANGUAGE_FIELDS, BenchmarkConfig
+from megatron.config.templates import template_fields
 from megatron.evaluation.benchmarks.manifest import MANIFEST, BenchmarkDataError, LanguageData, load_manifest
 
 Record = dict[str, Any]
@@ -22,11 +23,13 @@ class Items(NamedTuple):
         test: records to ask about, in the order of their file.
         shots: records that shots may be taken from.
         unpaired: sentences of a translation benchmark that only one of the two languages has.
+        scripts: those in which the data has the language, ISO 15924.
     """
 
     test: list[Record]
     shots: list[Record]
     unpaired: int
+    scripts: tuple[str, ...] = ()
 
 
 class BenchmarkData:
@@ -63,13 +66,25 @@ class BenchmarkData:
         return " and ".join(split for split in self._splits if language is None or split not in language.files)
 
     def hashes(self, language: str) -> dict[str, str]:
-        """Return the sha256 of every file that scores of a language depend on, by ``<language>/<split>``."""
+        """Return the sha256 of every file that scores of a language depend on, by ``<language>/<split>``.
+
+        Where prompts name a language by its script, because the data has it in several, ``<language>/scripts`` are
+        these.
+        """
         codes = [language, *([self._benchmark.pivot] if self._benchmark.pivot else [])]
-        return {
+        found = {
             f"{code}/{split}": self._manifest.languages[code].files[split].sha256
             for code in codes
             for split in self._splits
         }
+        scripts = self._scripts(language)
+        if len(scripts) > 1 and language not in self._benchmark.language_names and _names_languages(self._benchmark):
+            found[f"{language}/scripts"] = " ".join(scripts)
+        return found
+
+    def _scripts(self, language: str) -> tuple[str, ...]:
+        parts = [code.partition("_") for code in sorted(self._manifest.languages)]
+        return tuple(script for code, _, script in parts if code == language.partition("_")[0])
 
     def items(self, language: str) -> Items:
         """Read the records of a language.
@@ -79,9 +94,9 @@ class BenchmarkData:
         """
         test, unpaired = self._split(language, "test")
         if not self._benchmark.shots:
-            return Items(test, [], unpaired)
+            return Items(test, [], unpaired, self._scripts(language))
         shots, also_unpaired = self._split(language, self._benchmark.shots_from)
-        return Items(test, shots, unpaired + also_unpaired)
+        return Items(test, shots, unpaired + also_unpaired, self._scripts(language))
 
     def _split(self, language: str, split: str) -> tuple[list[Record], int]:
         records = self._read(language, split)
@@ -112,6 +127,13 @@ class BenchmarkData:
             if not isinstance(record, dict) or not isinstance(record.get("id"), str):
                 raise BenchmarkDataError(f"{path}: line {number} is no record with an `id`; prepare the data again")
         return records
+
+
+def _names_languages(benchmark: BenchmarkConfig) -> bool:
+    """Return whether prompts say what languages are called."""
+    texts = (benchmark.instruction, benchmark.prompt, benchmark.answer, benchmark.shot, benchmark.premise)
+    used = frozenset[str]().union(*(template_fields(text) for text in texts if text))
+    return not used.isdisjoint(LANGUAGE_FIELDS)
 
 
 def chosen_languages(available: Sequence[str], asked: Sequence[str] | None) -> tuple[list[str], list[str]]:

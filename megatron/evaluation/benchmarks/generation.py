@@ -46,7 +46,8 @@ def ask_generation(
         ValueError: records lack fields that the definition names.
     """
     maximum_tokens = new_tokens(model, benchmark)
-    builder = PromptBuilder(benchmark, language, model.tokenizer, room=model.max_tokens - 1 - maximum_tokens)
+    room = model.max_tokens - 1 - maximum_tokens
+    builder = PromptBuilder(benchmark, language, model.tokenizer, room=room, scripts=items.scripts)
     records = options.first(items.test)
     check_fields(benchmark, language, items, records, names=builder.names)
     choice = ShotChoice(benchmark, language, available=len(items.shots), seed=options.seed)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from megatron.config.benchmark_schema import DEFAULT, BenchmarkConfig
 from megatron.config.templates import fill_template
 from megatron.corpus.language_tables import macrolanguages
 from megatron.corpus.languages import Label, parse_label
-from megatron.corpus.pairs.names import language_name, names_of_both
+from megatron.corpus.pairs.names import language_name, name_in_script, names_of_both
 from megatron.evaluation.benchmarks.fields import plain_fields
 from megatron.tokenizer.base import Tokenizer
 
@@ -40,6 +40,7 @@ class PromptBuilder:
         language: corpus code.
         tokenizer: of the model.
         room: most tokens of a prompt.
+        scripts: those in which the data has the language, ISO 15924; prompts say which of several is wanted.
 
     Attributes:
         label_texts: label in the data to what is written for it.
@@ -49,7 +50,15 @@ class PromptBuilder:
         ValueError: there is no room at all.
     """
 
-    def __init__(self, benchmark: BenchmarkConfig, language: str, tokenizer: Tokenizer, *, room: int) -> None:
+    def __init__(
+        self,
+        benchmark: BenchmarkConfig,
+        language: str,
+        tokenizer: Tokenizer,
+        *,
+        room: int,
+        scripts: Collection[str] = (),
+    ) -> None:
         if room < 1:
             raise ValueError(
                 f"{benchmark.name}: the model has no room for a prompt beside the answer; lower `maximum_tokens`"
@@ -58,7 +67,7 @@ class PromptBuilder:
         self._given = {
             name: texts.get(nearest(language, texts), texts[DEFAULT]) for name, texts in benchmark.wording.items()
         }
-        self._given |= _names(benchmark, language)
+        self._given |= _names(benchmark, language, scripts)
         self.names = frozenset(self._given)
         self.label_texts: Mapping[str, str] = benchmark.label_texts.get(language, benchmark.labels)
 
@@ -140,14 +149,14 @@ def nearest(language: str, table: Mapping[str, object]) -> str:
     return found[0] if len(found) == 1 else language
 
 
-def _names(benchmark: BenchmarkConfig, language: str) -> dict[str, str]:
+def _names(benchmark: BenchmarkConfig, language: str, scripts: Collection[str]) -> dict[str, str]:
     """Return what languages are called: ``language``, and of translations ``source_language``, ``target_language``."""
-    given = benchmark.language_names
-    label = _label(language)
-    found = {"language": given.get(language) or language_name(label.language)}
+    given, label = benchmark.language_names, _label(language)
+    in_script = name_in_script(label) if len(scripts) > 1 else None
+    found = {"language": given.get(language) or in_script or language_name(label.language)}
     if benchmark.pivot is not None:
         names = names_of_both(_label(benchmark.pivot), label)
-        pivot, other = given.get(benchmark.pivot) or names[0], given.get(language) or names[1]
+        pivot, other = given.get(benchmark.pivot) or names[0], given.get(language) or in_script or names[1]
         from_pivot = benchmark.direction == "from"
         found["source_language"] = pivot if from_pivot else other
         found["target_language"] = other if from_pivot else pivot

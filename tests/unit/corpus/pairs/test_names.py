@@ -1,7 +1,7 @@
 import pytest
 
 from megatron.corpus.languages import Label
-from megatron.corpus.pairs.names import language_name, names_of_both
+from megatron.corpus.pairs.names import language_name, name_in_script, names_of_both
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,14 @@ def test_two_sides_never_have_one_name():
     assert both("eng_Latn", "fra_Latn") == ("English", "French")
     assert both("srp_Latn", "srp_Cyrl") == ("Serbian (Latn)", "Serbian (Cyrl)")
     assert both("swa_Latn", "swh_Latn") == ("Swahili (swa)", "Swahili (swh)")
+
+
+def test_names_with_scripts():
+    labels = [Label("kas", "Deva"), Label("cmn", "Hans"), Label("ell", "Grek"), Label("xxx", "Xxxx")]
+    assert [name_in_script(label) for label in labels] == [
+        "Kashmiri (Devanagari script)", "Mandarin Chinese (Simplified)", "Modern Greek (Greek script)",
+        "xxx (Xxxx script)",
+    ]  # fmt: skip
 
 
 def test_every_language_of_mala_has_a_name(shared):

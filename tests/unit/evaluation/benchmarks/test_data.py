@@ -86,6 +86,22 @@ def test_pairs_of_sentences(data: Path) -> None:
         BenchmarkData(load_benchmark("flores200-from-eng"), data)
 
 
+def test_scripts_of_a_language_belong_to_what_decides_its_scores(tmp_path: Path) -> None:
+    definition, upstream = load_benchmark("flores200-from-eng"), tmp_path / "fl"
+    codes = ["eng_Latn", "swh_Latn", "mni_Beng", "mni_Mtei"]
+    kept = {}
+    for have in (codes[:3], codes):
+        prepare(definition, flores200(upstream, have), tmp_path / "data", show_progress=False)
+        there = BenchmarkData(definition, tmp_path / "data")
+        assert there.items("swh_Latn").scripts == ("Latn",)
+        assert there.items("mni_Beng").scripts == tuple(code[4:] for code in have if code.startswith("mni"))
+        kept |= {(len(have), code): there.hashes(code).get(f"{code}/scripts") for code in there.languages}
+    # The list names the one and not the other; prompts of other benchmarks name none.
+    assert {key for key, scripts in kept.items() if scripts} == {(4, "mni_Mtei")} and kept[4, "mni_Mtei"] == "Beng Mtei"
+    nameless = definition.model_copy(update={"language_names": {}, "instruction": "", "prompt": "{source}"})
+    assert "mni_Mtei/scripts" not in BenchmarkData(nameless, tmp_path / "data").hashes("mni_Mtei")
+
+
 def test_languages_that_are_asked_for() -> None:
     available = ["srp_Cyrl", "srp_Latn", "swh_Latn"]
     assert chosen_languages(available, None) == (available, [])

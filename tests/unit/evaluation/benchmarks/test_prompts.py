@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron.config.benchmark_load import load_benchmark
+from megatron.config.benchmark_load import BENCHMARKS, load_benchmark
+from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.prompts import PromptBuilder, nearest
 
 from .models import ByteTokenizer
@@ -13,8 +16,11 @@ RECORD = {"id": "1", "text": "Habari", "label": "travel"}
 SHOTS = [{"id": "2", "text": "Moja", "label": "sports"}, {"id": "3", "text": "Mbili", "label": "health"}]
 
 
-def builder(name: str, language: str = "swh_Latn", room: int = 10_000) -> PromptBuilder:
-    return PromptBuilder(load_benchmark(name), language, ByteTokenizer(), room=room)  # type: ignore[arg-type]
+def builder(
+    name: str, language: str = "swh_Latn", room: int = 10_000, scripts: Sequence[str] = ()
+) -> PromptBuilder:
+    benchmark = load_benchmark(name)
+    return PromptBuilder(benchmark, language, ByteTokenizer(), room=room, scripts=scripts)  # type: ignore[arg-type]
 
 
 def test_the_instruction_comes_first_then_shots_then_the_query() -> None:
@@ -47,6 +53,41 @@ def test_the_published_prompts() -> None:
     assert builder("xlsum", "eng_Latn").build(document, []).text == f"{published[:-1]}\n"
     assert builder("xlsum", "fra_Latn").build(document, []).text.endswith("fournissez un bref résumé unique:\n")
     assert builder("aya-published").build({"prompt": "Sema"}, []).text == "Sema"
+
+
+def test_the_list_of_names_is_one_for_all_that_translate() -> None:
+    names = load_benchmark("flores200-from-eng").language_names
+    assert len(names) == 204
+    for name in ("flores200-into-eng", "flores200-from-eng-published", "flores200-into-eng-published"):
+        assert load_benchmark(name).language_names == names
+        assert "language_names" not in (BENCHMARKS / f"{name}.yml").read_text(encoding="utf-8")
+    assert len(set(names.values())) == 204, "no two languages or scripts have one prompt"
+
+
+@pytest.mark.parametrize("name", ["flores200-from-eng", "flores200-into-eng", "flores200-from-eng-published"])
+@pytest.mark.parametrize(
+    ("codes", "called"),
+    [
+        (("zho_Hans", "zho_Hant"), ("Chinese (Simplified)", "Chinese (Traditional)")),
+        (("kas_Arab", "kas_Deva"), ("Kashmiri (Arabic script)", "Kashmiri (Devanagari script)")),
+        (("ell_Grek", "ace_Latn"), ("Greek", "Acehnese (Latin script)")),
+        # Not in the list.
+        (("cmn_Hans", "cmn_Hant"), ("Mandarin Chinese (Simplified)", "Mandarin Chinese (Traditional)")),
+        (("snd_Arab", "snd_Deva"), ("Sindhi", "Sindhi (Devanagari script)")),
+    ],
+)
+def test_prompts_say_which_script_is_wanted(name: str, codes: tuple[str, str], called: tuple[str, str]) -> None:
+    scripts = [code[4:] for code in codes]
+    texts = [builder(name, code, scripts=scripts).build({"source": "x"}, []).text for code in codes]
+    assert [own in text for own, text in zip(called, texts, strict=True)] == [True, True]
+    assert texts[0] != texts[1]
+    assert "(" not in builder(name, "vmw_Latn", scripts=["Latn"]).build({"source": "x"}, []).text
+
+
+def test_other_benchmarks_say_it_too() -> None:
+    asks = BenchmarkConfig(name="own", data="own", kind="generation", prompt="In {language}: {text}", metrics=("bleu",))
+    made = PromptBuilder(asks, "srp_Cyrl", ByteTokenizer(), room=99, scripts=["Cyrl", "Latn"])  # type: ignore[arg-type]
+    assert made.build({"text": "x"}, []).text == "In Serbian (Cyrillic script): x"
 
 
 def test_wording_of_relatives_else_of_english() -> None:

@@ -71,6 +71,16 @@ def test_every_benchmark_and_language_has_a_score_and_its_items(data: Path, tmp_
     assert scores == run(Uniform(), names, data, tmp_path / "results"), "what is there is not made again"
 
 
+def test_prompts_of_a_run_name_the_scripts_that_the_data_has(tmp_path: Path) -> None:
+    upstream = flores200(tmp_path / "fl", ["eng_Latn", "snd_Arab", "snd_Deva", "ace_Latn"])
+    prepare(load_benchmark("flores200-from-eng"), upstream, tmp_path / "data", show_progress=False)
+    model = Uniform()
+    run(model, ["flores200-from-eng"], tmp_path / "data", limit=1)
+    asked = [prompt.splitlines()[0] for prompt in model.prompts]
+    names = ("Acehnese (Latin script)", "Sindhi", "Sindhi (Devanagari script)")
+    assert asked == [f"Translate the sentences from English to {name}." for name in names]
+
+
 def test_resuming_changes_nothing(data: Path, tmp_path: Path) -> None:
     class Fails(Uniform):
         def write(self, prompts, options):  # type: ignore[no-untyped-def]
