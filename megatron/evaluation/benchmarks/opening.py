@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from megatron.config.benchmark_load import load_benchmark
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
 from megatron.evaluation.benchmarks.translators import ModelTranslator, TranslationTable, Translator
 from megatron.evaluation.language_model import LanguageModel
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
+
+# The definition that says what languages are called to language models, and in which script they are wanted.
+_NAMED_IN = "flores200-from-eng"
 
 
 def open_translator(
@@ -70,4 +74,9 @@ def _language_model(place: Path, examples: TranslationTable | None) -> ModelTran
     execution = Execution(torch.bfloat16 if has_gpu else torch.float32)
     model = open_engine_model(place, mesh=mesh, peers=Peers(), execution=execution)
     identity = identity_of(open_folder(place), name=place.name, precision=str(execution.dtype))
-    return ModelTranslator(cast(LanguageModel, model), f"{identity['name']} {identity['weights']}", examples=examples)
+    return ModelTranslator(
+        cast(LanguageModel, model),
+        f"{identity['name']} {identity['weights']}",
+        examples=examples,
+        language_names=load_benchmark(_NAMED_IN).language_names,
+    )

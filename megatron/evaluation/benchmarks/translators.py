@@ -102,6 +102,7 @@ class ModelTranslator:
         examples: where examples are taken from; without them the model sees the instruction alone.
         shots: examples in a prompt.
         maximum_tokens: most tokens of a translation.
+        language_names: corpus code to what the language is called, where it is not its English name in ISO 639-3.
     """
 
     def __init__(
@@ -112,8 +113,10 @@ class ModelTranslator:
         examples: TranslationTable | None = None,
         shots: int = 3,
         maximum_tokens: int = 512,
+        language_names: Mapping[str, str] | None = None,
     ) -> None:
         self._model, self._examples, self._shots = model, examples, shots
+        self._names = dict(language_names or {})
         self._tokens = max(1, min(maximum_tokens, model.max_tokens // 2))
         shown = "no examples" if examples is None else f"{shots} examples of {examples.name}"
         self.name = f"model {name}, {self._tokens} tokens, {shown}"
@@ -130,6 +133,7 @@ class ModelTranslator:
             instruction="Translate the sentences from {source_language} to {target_language}.",
             prompt="{source_language}: {source}\n{target_language}:",
             answer=" {target}",
+            language_names=self._names,
             metrics=("bleu",),
         )
         room = self._model.max_tokens - 1 - self._tokens

@@ -177,6 +177,18 @@ def test_a_language_model_is_shown_examples(tmp_path: Path) -> None:
     assert model.options[0].stop == ("\n",) and model.options[0].sampling.temperature == 0
 
 
+def test_a_language_model_is_told_the_script(tmp_path: Path, small_hf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Uniform()
+    translator = open_translator(None, None, small_hf)
+    monkeypatch.setattr(translator, "_model", asked)
+    for code in ("zho_Hans", "zho_Hant", "swh_Latn"):
+        translator.translate(["One"], "eng_Latn", code)
+    names = ("Chinese (Simplified)", "Chinese (Traditional)", "Swahili")
+    assert [prompt.splitlines()[0] for prompt in asked.prompts] == [
+        f"Translate the sentences from English to {name}." for name in names
+    ]
+
+
 def t5(folder: Path, *, seed: int = 0, **generation: object) -> Path:
     """Write a small model with random weights."""
     transformers = pytest.importorskip("transformers")
