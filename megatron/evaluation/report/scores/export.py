@@ -27,7 +27,8 @@ def scores_csv(summary: Summary) -> str:
     names = summary.evaluation.names
     writer = csv.writer(file, lineterminator="\n")
     fixed = ("benchmark", "metric", "language", "name", "script", "tier", "source", "training_tokens", "flags")
-    writer.writerow([*fixed, *map(_text, names), *(f"change: {name}" for name in names[1:])])
+    changes = [f"change: {name}" for name in names[1:]]
+    writer.writerow([*fixed, *map(_text, names), *changes, *(f"items: {name}" for name in names)])
     for entry in summary.tables:
         for row in entry.table.rows:
             language = row.language
@@ -36,6 +37,7 @@ def scores_csv(summary: Summary) -> str:
                 language_name(language.code), language.script, _text(language.tier), _text(language.source),
                 "" if language.tokens is None else language.tokens, _text(" ".join(row.all_flags)),
                 *map(_plain, row.values), *(_plain(_shown(entry, row, model)) for model in range(1, len(names))),
+                *(count or "" for count in row.items),
             ])  # fmt: skip
     return file.getvalue()
 
@@ -51,6 +53,7 @@ def scores_json(summary: Summary) -> bytes:
         "models": [{"name": model.name, "from": model.origin, "facts": model.facts} for model in evaluation.models],
         "base": evaluation.models[0].name,
         "tiers": {"from": evaluation.tiers_origin, "order": evaluation.tiers},
+        "trials": [dataclasses.asdict(trial) for trial in evaluation.trials],
         "pivots": summary.pivots,
         "ignored": evaluation.ignored,
         "other_scripts": evaluation.other_scripts,
@@ -67,6 +70,7 @@ def _table(summary: Summary, entry: TableSummary) -> dict[str, Any]:
         "main": values.is_main,
         "higher_is_better": values.higher_is_better,
         "compared_by": "ratio" if values.is_loss else "difference",
+        "items": values.item_counts,
         "notes": list(summary.evaluation.notes.get(values.benchmark, ())),
         "lacking": dict(zip(names, entry.lacking, strict=True)),
         "lossy": dict(zip(names, entry.lossy, strict=True)),
@@ -122,6 +126,7 @@ def _row(entry: TableSummary, row: Row, names: list[str]) -> dict[str, Any]:
         "source": language.source,
         "training_tokens": language.tokens,
         "flags": {name: sorted(flags) for name, flags in zip(names, row.flags, strict=True) if flags},
+        "items": dict(zip(names, row.items, strict=True)),
         "values": dict(zip(names, row.values, strict=True)),
         "changes": {name: _shown(entry, row, model) for model, name in enumerate(names) if model},
     }

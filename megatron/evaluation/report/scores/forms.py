@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from html import escape
 
 from megatron.evaluation.report.scores.statistics import Change
 from megatron.evaluation.report.scores.values import Language, Table
-from megatron.evaluation.report.tables import Column, signed_percent
+from megatron.evaluation.report.tables import Column, cell, signed_percent
 
 _ARROWS = {True: "↑", False: "↓"}
 
@@ -82,6 +83,17 @@ def choice(label: str, options: list[tuple[str, str]]) -> str:
         f'<div class="choice"><label class="choose" hidden>{escape(label)} <select aria-label="{escape(label)}">{names}'
         f"</select></label>{parts}</div>"
     )
+
+
+def items_text(counts: Sequence[int]) -> str:
+    """Write how many items values are of: one number where it is the same for all, else the least and the most."""
+    known = sorted({count for count in counts if count})
+    return "–" if not known else f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,}–{known[-1]:,}"
+
+
+def items_cell(counts: Sequence[int]) -> str:
+    """Return the cell of a number of items, sorted by the least."""
+    return also(cell(items_text(counts), min((count for count in counts if count), default=None)), "lesser")
 
 
 def codes_text(codes: tuple[str, ...], most: int = 12) -> str:

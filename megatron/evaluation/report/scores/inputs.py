@@ -14,6 +14,7 @@ from megatron.evaluation.report.scores.alike import unlike_settings
 from megatron.evaluation.report.scores.directions import is_loss, known_direction
 from megatron.evaluation.report.scores.published import LARGEST, read_published
 from megatron.evaluation.report.scores.tiers import Tiers
+from megatron.evaluation.report.scores.trials import Trial, limit_of, trials_of
 from megatron.evaluation.report.scores.values import UNMAPPED, Evaluation, Model, Row, Table, subject_of
 from megatron.evaluation.results import Score, read_model, read_scores
 
@@ -104,6 +105,7 @@ def _wrong_types(path: Path, scores: Sequence[Score]) -> list[str]:
         or not isinstance(score.higher_is_better, bool)
         or not all(isinstance(flag, str) for flag in score.flags)
         or not isinstance(score.settings, Mapping)
+        or not isinstance(score.items, int)
         or any(abs(value) > LARGEST for value in score.metrics.values())
     ]
     return [f"{path}: no score: {score.benchmark!r}, {score.language!r}; evaluate it again" for score in wrong[:1]]
@@ -142,6 +144,7 @@ def _join(found: _Found, chosen: Sequence[str], tiers: Tiers) -> Evaluation:
     if not benchmarks:
         raise ReportError(f"there are no scores of {', '.join(chosen)}; evaluate them first")
     tables: list[Table] = []
+    trials: list[Trial] = []
     notes = {}
     for benchmark in benchmarks:
         columns = [
@@ -149,6 +152,7 @@ def _join(found: _Found, chosen: Sequence[str], tiers: Tiers) -> Evaluation:
         ]
         made, uncompared = _tables(benchmark, columns, tiers)
         tables += made
+        trials += trials_of(benchmark, columns, chosen)
         notes[benchmark] = unlike_settings(columns, chosen)
         if uncompared:
             told = ", ".join(sorted(uncompared))
@@ -159,7 +163,7 @@ def _join(found: _Found, chosen: Sequence[str], tiers: Tiers) -> Evaluation:
         order.append(UNMAPPED)
     return Evaluation(
         tuple(found.models[name] for name in chosen), tuple(tables), tuple(dict.fromkeys(order)), tiers.origin, notes,
-        dict(found.ignored), _other_scripts(tables, tiers),
+        dict(found.ignored), _other_scripts(tables, tiers), tuple(trials),
     )  # fmt: skip
 
 
@@ -198,6 +202,12 @@ def _table(
     for code in codes:
         scores = [column.get(code) for column in columns]
         values = tuple(math.nan if score is None else score.metrics.get(metric, math.nan) for score in scores)
-        flags = tuple(frozenset[str]() if score is None else frozenset(score.flags) for score in scores)
-        rows.append(Row(tiers.language(code), values, flags))
+        flags = tuple(frozenset[str]() if score is None else _flags(score) for score in scores)
+        items = tuple(0 if score is None else score.items for score in scores)
+        rows.append(Row(tiers.language(code), values, flags, items))
     return Table(benchmark, metric, is_main, higher, is_loss(metric) and not higher, tuple(rows))
+
+
+def _flags(score: Score) -> frozenset[str]:
+    limit = limit_of(score)
+    return frozenset(score.flags) | (frozenset() if limit is None else {f"limit={limit}"})

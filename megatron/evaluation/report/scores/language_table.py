@@ -12,6 +12,7 @@ from megatron.evaluation.report.scores.forms import (
     change_cell,
     change_column,
     digits_of,
+    items_cell,
     language_cell,
     value_text,
 )
@@ -39,6 +40,7 @@ def language_table(entry: TableSummary, names: Sequence[str], tiers: Mapping[str
     columns = [Column("Language")]
     columns += [Column("Tier", "lesser")] if tiers else []
     columns += [Column("Training tokens", "n lesser")] if with_tokens else []
+    columns += [Column("Items", "n lesser", hint="texts or questions")] if values.item_counts else []
     for model in present:
         columns.append(Column(names[model], "n run val" if model in others else "n run"))
         columns += [change_column(names[model], names[0], "n dif")] if model in others else []
@@ -48,9 +50,10 @@ def language_table(entry: TableSummary, names: Sequence[str], tiers: Mapping[str
     largest = finite[int(0.97 * (len(finite) - 1))] if finite else 0.0
     rows = []
     for row in sorted(values.rows, key=lambda row: (language_name(row.language.code) or row.language.code)):
-        cells = language_cell(row.language, language_name(row.language.code), row.all_flags)
+        cells = language_cell(row.language, language_name(row.language.code), _marks(row))
         cells += tier_cell(row.language.tier, tiers.get(row.language.tier, "")) if tiers else ""
         cells += _tokens(row.language.tokens) if with_tokens else ""
+        cells += items_cell(row.items) if values.item_counts else ""
         cells += _values(values, row, present, others, largest)
         rows.append(("" if values.is_usable(row, present) else "aside", cells))
     return table(columns, rows, searchable="languages", css="scores", extra=_COLUMNS if others else "")
@@ -64,6 +67,11 @@ def _values(values: Table, row: Row, present: Sequence[int], others: Sequence[in
         if model in others:
             cells += also(change_cell(values, values.change(row, model), digits, largest), "dif")
     return cells
+
+
+def _marks(row: Row) -> list[str]:
+    """Return the flags that tell languages apart; that it was a trial run stands at the top of the page."""
+    return [flag for flag in row.all_flags if not flag.startswith("limit=")]
 
 
 def _tokens(tokens: int | None) -> str:

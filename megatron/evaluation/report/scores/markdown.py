@@ -11,11 +11,13 @@ from megatron.evaluation.report.scores.forms import (
     change_text,
     digits_of,
     interval_text,
+    items_text,
     title_of,
     value_text,
 )
 from megatron.evaluation.report.scores.statistics import Change, Line
 from megatron.evaluation.report.scores.summary import Summary, TableSummary
+from megatron.evaluation.report.scores.trials import trial_sentences
 
 _SPECIAL = "\\`*_{}[]<>|#~$&!"
 
@@ -23,7 +25,11 @@ _SPECIAL = "\\`*_{}[]<>|#~$&!"
 def scores_markdown(summary: Summary) -> str:
     """Return the report in short: the main metric of every benchmark, the numbers as the page shows them."""
     names = summary.evaluation.names
-    parts = [f"# Evaluation: {_plain(', '.join(names[1:]))} against {_plain(names[0])}", _overview(summary, names)]
+    parts = [f"# Evaluation: {_plain(', '.join(names[1:]))} against {_plain(names[0])}"]
+    if summary.evaluation.trials:
+        told = "\n".join(f"- {_plain(sentence)}" for sentence in trial_sentences(summary.evaluation.trials))
+        parts.append(f"**Trial run: these scores are no results.** Only the first items were asked.\n\n{told}")
+    parts.append(_overview(summary, names))
     for entry in summary.main:
         parts.append(f"## {_plain(entry.table.benchmark)}, {_plain(title_of(entry.table))}")
         notes = [*missing_notes(entry, names), *summary.evaluation.notes.get(entry.table.benchmark, ())]
@@ -34,14 +40,14 @@ def scores_markdown(summary: Summary) -> str:
 
 
 def _overview(summary: Summary, names: Sequence[str]) -> str:
-    head = ["benchmark", "metric", "languages", "left out", names[0]]
+    head = ["benchmark", "metric", "languages", "left out", "items of a language", names[0]]
     for name in names[1:]:
         head += [name, "change"]
     rows = []
     for entry in summary.main:
         total, digits = entry.total, digits_of(entry.table)
         row = [entry.table.benchmark, title_of(entry.table), f"{total.languages:,}", f"{total.left_out:,}"]
-        row.append(value_text(total.means[0], digits))
+        row += [items_text(entry.table.item_counts), value_text(total.means[0], digits)]
         for mean, change in zip(total.means[1:], total.changes[1:], strict=True):
             row += [value_text(mean, digits)]
             row += [change_text(entry.table, math.nan if change is None else change.change, digits)]
@@ -76,11 +82,13 @@ def _losers(entry: TableSummary, names: Sequence[str], number: int) -> str:
     if not found.losers:
         return f"No language got worse with {name}."
     worse = found.shares[-1]
-    head = ["language", "code", names[0], names[found.model], "change"]
+    items = {row.language.code: items_text(row.items) for row in entry.table.rows}
+    head = ["language", "code", "items", names[0], names[found.model], "change"]
     rows = [
         [
-            language_name(pair.language.code) or "–", pair.language.code, value_text(pair.base, digits),
-            value_text(pair.value, digits), change_text(entry.table, pair.change, digits),
+            language_name(pair.language.code) or "–", pair.language.code, items[pair.language.code],
+            value_text(pair.base, digits), value_text(pair.value, digits),
+            change_text(entry.table, pair.change, digits),
         ]
         for pair in found.losers
     ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from megatron.evaluation.report.scores.forms import also, change_cell, digits_of, title_of, value_text
+from megatron.evaluation.report.scores.forms import also, change_cell, digits_of, items_cell, title_of, value_text
 from megatron.evaluation.report.scores.summary import Summary, TableSummary
 from megatron.evaluation.report.tables import Column, cell, note, section, table
 
@@ -16,10 +16,12 @@ def overview_section(summary: Summary) -> str:
     """Return the table of benchmarks and models: means over the languages that all models can be compared in."""
     names = summary.evaluation.names
     columns = [Column("Benchmark"), Column("Metric"), Column("Languages", "n lesser"), Column("Left out", "n lesser")]
+    columns.append(Column("Items", "n lesser", hint="texts or questions of a language"))
     columns.append(Column(names[0], "n run", hint="the base"))
     for name in names[1:]:
         columns += [Column(name, "n run"), Column("Change", "n", hint=f"{name} against {names[0]}")]
-    rows = [("", _overview_cells(entry)) for entry in summary.main]
+    trials = {trial.benchmark for trial in summary.evaluation.trials}
+    rows = [("", _overview_cells(entry, entry.table.benchmark in trials)) for entry in summary.main]
     lead = (
         f"Means over the languages that all models can be compared in, each with the same weight. Changes are against "
         f"{names[0]}: for losses (bits per byte, NLL) the geometric mean of the languages' ratios, for all else the "
@@ -49,13 +51,15 @@ def models_section(summary: Summary) -> str:
     return section("models", "Models", "", table(columns, rows, css="stack"))
 
 
-def _overview_cells(entry: TableSummary) -> str:
+def _overview_cells(entry: TableSummary, is_trial: bool) -> str:
     values, total, digits = entry.table, entry.total, digits_of(entry.table)
+    mark = ' <span class="flag warn">trial</span>' if is_trial else ""
+    link = f'<a href="#{anchor(values.benchmark)}"><bdi>{escape(values.benchmark)}</bdi></a>'
     cells = (
-        f'<td class="setting"><a href="#{anchor(values.benchmark)}"><bdi>{escape(values.benchmark)}</bdi></a></td>'
+        f'<td class="setting">{link}{mark}</td>'
         f"<td><bdi>{escape(title_of(values))}</bdi></td>"
         + also(cell(f"{total.languages:,}"), "lesser") + also(cell(f"{total.left_out:,}"), "lesser")
-        + cell(value_text(total.means[0], digits))
+        + items_cell(values.item_counts) + cell(value_text(total.means[0], digits))
     )  # fmt: skip
     changes = [change.change for change in total.changes if change is not None and math.isfinite(change.change)]
     largest = max(map(abs, changes), default=0.0)

@@ -12,11 +12,17 @@ from megatron.evaluation.report.scores.gains_section import gains_section
 from megatron.evaluation.report.scores.overview_section import anchor, models_section, overview_section
 from megatron.evaluation.report.scores.statistics import RESAMPLES
 from megatron.evaluation.report.scores.summary import Summary
+from megatron.evaluation.report.scores.trials import trial_sentences
 from megatron.evaluation.report.scores.values import UNMAPPED, subject_of
 
 _FOOTER = (
     "Means give every language the same weight. Intervals: 95%, percentile bootstrap over languages, "
     f"{RESAMPLES:,} resamples with a fixed seed. Bits per byte = nats / (ln 2 × UTF-8 bytes)."
+)
+_STYLE = (
+    ".warning { margin: 22px 0 0; padding: 12px 16px; border: 2px solid var(--bad); border-radius: 10px; "
+    "overflow-wrap: anywhere; } .warning b { color: var(--bad); } .warning ul { margin: 6px 0 0; padding-left: 20px; } "
+    ".flag.warn { color: var(--bad); border-color: currentColor; }"
 )
 
 
@@ -37,6 +43,7 @@ def render_scores(summary: Summary) -> str:
             *((anchor(name), name, benchmark_section(summary, name, tiers)) for name in benchmarks),
             ("models", "Models", models_section(summary)),
         ],
+        style=_STYLE,
         footer=_FOOTER,
     )
 
@@ -55,5 +62,17 @@ def _header(summary: Summary, others: str) -> str:
         facts += [("Tiers", evaluation.tiers_origin), ("Languages without a tier", f"{unmapped:,}")]
     return (
         f'<p class="kicker">Evaluation</p><h1><bdi>{escape(others)}</bdi> against '
-        f"<bdi>{escape(evaluation.models[0].name)}</bdi></h1>{facts_list(facts)}"
+        f"<bdi>{escape(evaluation.models[0].name)}</bdi></h1>{_warning(summary)}{facts_list(facts)}"
+    )
+
+
+def _warning(summary: Summary) -> str:
+    """Say above everything else that scores are of a trial run."""
+    sentences = trial_sentences(summary.evaluation.trials)
+    if not sentences:
+        return ""
+    told = "".join(f"<li><bdi>{escape(sentence)}</bdi></li>" for sentence in sentences)
+    return (
+        '<div class="warning" role="note"><b>Trial run: these scores are no results.</b> Only the first items of each '
+        f"language were asked.<ul>{told}</ul></div>"
     )

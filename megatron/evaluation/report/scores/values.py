@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from megatron.evaluation.report.scores.trials import Trial
+
 UNMAPPED = "unmapped"
 """Tier of a language that the file of tiers does not know."""
 NO_SCRIPT = "no script"
@@ -42,11 +44,19 @@ class Language:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """The values of one language, one for each model, not a number where a model has none; and its flags, likewise."""
+    """One language.
+
+    Attributes:
+        language: that it is about.
+        values: one for each model, not a number where it has none.
+        flags: of each model's score.
+        items: how many texts or questions each model's value is of; 0 where that is not known, as in published tables.
+    """
 
     language: Language
     values: tuple[float, ...]
     flags: tuple[frozenset[str], ...]
+    items: tuple[int, ...] = ()
 
     @property
     def all_flags(self) -> list[str]:
@@ -79,6 +89,11 @@ class Table:
         """The models that have any value, as places in the rows."""
         count = len(self.rows[0].values) if self.rows else 0
         return [model for model in range(count) if any(math.isfinite(row.values[model]) for row in self.rows)]
+
+    @functools.cached_property
+    def item_counts(self) -> list[int]:
+        """The numbers of items of all languages and models, ascending, each once; empty where none is known."""
+        return sorted({count for row in self.rows for count in row.items if count})
 
     @functools.cached_property
     def largest(self) -> float:
@@ -136,6 +151,7 @@ class Evaluation:
         notes: what a reader must know of a benchmark, such as settings that differ between models.
         ignored: what was found in tables and is no language, with its count.
         other_scripts: codes without a tier, with the codes of the same language that have one.
+        trials: scores that are of the first items only.
     """
 
     models: tuple[Model, ...]
@@ -145,6 +161,7 @@ class Evaluation:
     notes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     ignored: Mapping[str, int] = dataclasses.field(default_factory=dict)
     other_scripts: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    trials: Sequence[Trial] = ()
 
     @property
     def names(self) -> list[str]:
