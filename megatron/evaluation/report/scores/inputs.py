@@ -12,6 +12,7 @@ from megatron.evaluation.report.data import ReportError
 from megatron.evaluation.report.runs import unique_names
 from megatron.evaluation.report.scores.alike import unlike_settings
 from megatron.evaluation.report.scores.directions import is_loss, known_direction
+from megatron.evaluation.report.scores.flags import flag_notes, parity_notes
 from megatron.evaluation.report.scores.published import LARGEST, read_published
 from megatron.evaluation.report.scores.tiers import Tiers
 from megatron.evaluation.report.scores.trials import Trial, limit_of, trials_of
@@ -153,7 +154,9 @@ def _join(found: _Found, chosen: Sequence[str], tiers: Tiers) -> Evaluation:
         made, uncompared = _tables(benchmark, columns, tiers)
         tables += made
         trials += trials_of(benchmark, columns, chosen)
-        notes[benchmark] = unlike_settings(columns, chosen)
+        notes[benchmark] = [
+            *unlike_settings(columns, chosen), *flag_notes(columns, chosen), *parity_notes(columns),
+        ]  # fmt: skip
         if uncompared:
             told = ", ".join(sorted(uncompared))
             notes[benchmark].append(f"In the results, but not compared, since no model is better in it: {told}.")

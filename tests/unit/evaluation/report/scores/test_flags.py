@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from megatron.evaluation.report.scores.flags import flag_notes, parity_notes
+from megatron.evaluation.report.scores.write import write_scores_report
+from megatron.evaluation.results import Score
+from tests.unit.evaluation.report.scores.test_write import accuracy, write_results
+from tests.unit.evaluation.report.test_write import Page
+
+
+def column(*flags: tuple[str, ...]) -> dict[str, Score]:
+    return {f"a{number:02}_Latn": accuracy(f"a{number:02}_Latn", 0.5, flags=each) for number, each in enumerate(flags)}
+
+
+def test_flags_are_counted_by_model_language_and_item() -> None:
+    base = column(("contaminated", "shots_left_out=3"), ("contaminated",), ("contaminated", "shots_left_out=1000"))
+    ours = column(("contaminated",), ("contaminated", "queries_cut=1"), ("contaminated", "odd"))
+    assert flag_notes([base, ours, {}], ["base", "ours", "third"]) == [
+        "contaminated (texts of this benchmark may be in the training text, so values may be too good): "
+        "base, ours in 3 of 3 languages.",
+        "odd: ours in 1 of 3 languages.",
+        "queries_cut (prompts whose beginning was cut off to fit the model): ours in 1 of 3 languages, 1 in all.",
+        "shots_left_out (examples that there was no room for in the prompts): base in 2 of 3 languages, 1,003 in all.",
+    ]
+
+
+def test_flags_with_notes_of_their_own_are_not_told_twice() -> None:
+    assert flag_notes([column(("lossy", "limit=5"))], ["base"]) == []
+
+
+def test_flags_without_end_are_cut_and_counted() -> None:
+    found = flag_notes([column(tuple(f"flag {number:03}" for number in range(500)))], ["base"])
+    assert len(found) == 21
+    assert found[-1] == "480 more flags are in the table of all languages."
+
+
+def test_a_parity_says_what_it_is_compared_with(tmp_path: Path) -> None:
+    def parity(code: str, value: float) -> Score:
+        metrics, settings = {"information_parity": value}, {"reference": "eng_Latn", "texts": {"limit": None}}
+        return Score("udhr-parity", code, metrics, "information_parity", True, 7, ("contaminated",), settings)
+
+    columns = [{code: parity(code, 0.5) for code in ("eng_Latn", "swh_Latn")}]
+    (told,) = parity_notes(columns)
+    assert told.startswith("Information parity: nats of the texts in eng_Latn over nats of the same texts")
+    assert parity_notes([column(())]) == []
+    folders = [write_results(tmp_path / name, list(columns[0].values())) for name in ("base", "ours")]
+    write_scores_report(folders, output=tmp_path / "r.html", markdown=tmp_path / "r.md")
+    for text in (Page(tmp_path / "r.html").words, (tmp_path / "r.md").read_text(encoding="utf-8").replace("\\", "")):
+        assert told in text
+        assert "base, ours in 2 of 2 languages." in text
