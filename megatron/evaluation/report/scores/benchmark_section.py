@@ -21,6 +21,7 @@ from megatron.evaluation.report.scores.language_table import language_table
 from megatron.evaluation.report.scores.overview_section import anchor
 from megatron.evaluation.report.scores.statistics import Change, Line
 from megatron.evaluation.report.scores.summary import Summary, TableSummary
+from megatron.evaluation.report.scores.sureness import SURE_COLUMNS, interval_notes
 from megatron.evaluation.report.tables import Column, cell, note, section, table, tier_cell
 
 
@@ -57,7 +58,7 @@ def missing_notes(entry: TableSummary, names: Sequence[str]) -> list[str]:
 
 
 def _metric(entry: TableSummary, names: Sequence[str], tiers: Mapping[str, str]) -> str:
-    parts = [_models_table(entry, names)]
+    parts = [_models_table(entry, names), "".join(map(note, interval_notes(entry, names)))]
     lines = [*entry.tiers, entry.total]
     if entry.tiers:
         if len(names) > 2:
@@ -142,20 +143,19 @@ def _by(
 
 
 def _change_columns(entry: TableSummary) -> list[Column]:
+    over = "geometric mean of the languages' ratios, less 1" if entry.table.is_loss else "mean difference"
+    columns = [
+        Column("Change", "n", hint=f"{over}, over languages"),
+        Column("95% interval", "n", sortable=False, hint="of the change"),
+        *(SURE_COLUMNS if entry.own else ()), Column("Improved", "n"), Column("Worse", "n"),
+    ]  # fmt: skip
     if entry.table.is_loss:
-        changes = [
-            Column("Change", "n", hint="geometric mean of the languages' ratios, less 1"),
-            Column("95% interval", "n", sortable=False, hint="of the change, over languages"),
+        columns += [
             Column("Ratio, geometric mean", "n", hint="exp of the mean over languages of the log-ratio"),
             Column("Ratio, mean", "n", hint="mean over languages of the ratio"),
             Column("Ratio of sums", "n", hint="languages with large losses count most"),
         ]
-    else:
-        changes = [
-            Column("Change", "n", hint="mean over languages of the difference"),
-            Column("95% interval", "n", sortable=False, hint="of the change, over languages"),
-        ]
-    return [*changes, Column("Improved", "n"), Column("Worse", "n")]
+    return columns
 
 
 def _change_cells(
@@ -167,11 +167,13 @@ def _change_cells(
     if change is None:
         return cell("–") + values + cell("–") * (len(_change_columns(entry)) - 1)
     cells = change_cell(entry.table, change.change, digits, largest) + values
-    cells += cell(interval_text(entry.table, change, digits))
+    cells += cell(interval_text(entry.table, change.low, change.high, digits))
+    counts = [change.surely_better, change.surely_worse, change.undecided] if entry.own else []
+    cells += "".join(cell(f"{count:,}") for count in [*counts, change.improved, change.worse])
     if entry.table.is_loss:
         ratios = (math.exp(change.change), change.mean_ratio, change.ratio_of_sums)
         cells += "".join(cell(value_text(ratio, 4)) for ratio in ratios)
-    return cells + cell(f"{change.improved:,}") + cell(f"{change.worse:,}")
+    return cells
 
 
 def _largest(lines: Sequence[Line]) -> float:

@@ -6,14 +6,17 @@ import csv
 import dataclasses
 import io
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 
 from megatron.evaluation.report.data import language_name
 from megatron.evaluation.report.scores.forgetting import Forgetting, Pair
+from megatron.evaluation.report.scores.intervals import Own
 from megatron.evaluation.report.scores.statistics import Line
 from megatron.evaluation.report.scores.summary import Summary, TableSummary
+from megatron.evaluation.report.scores.sureness import interval_notes, own_of, verdict
 from megatron.evaluation.report.scores.values import Row
 
 _VERSION = 1
@@ -28,7 +31,7 @@ def scores_csv(summary: Summary) -> str:
     writer = csv.writer(file, lineterminator="\n")
     fixed = ("benchmark", "metric", "language", "name", "script", "tier", "source", "training_tokens", "flags")
     changes = [f"change: {name}" for name in names[1:]]
-    writer.writerow([*fixed, *map(_text, names), *changes, *(f"items: {name}" for name in names)])
+    writer.writerow([*fixed, *map(_text, names), *changes, *(f"items: {name}" for name in names), *_heads(names)])
     for entry in summary.tables:
         for row in entry.table.rows:
             language = row.language
@@ -37,9 +40,22 @@ def scores_csv(summary: Summary) -> str:
                 language_name(language.code), language.script, _text(language.tier), _text(language.source),
                 "" if language.tokens is None else language.tokens, _text(" ".join(row.all_flags)),
                 *map(_plain, row.values), *(_plain(_shown(entry, row, model)) for model in range(1, len(names))),
-                *(count or "" for count in row.items),
+                *(count or "" for count in row.items), *_ends(entry, row),
             ])  # fmt: skip
     return file.getvalue()
+
+
+def _heads(names: list[str]) -> list[str]:
+    return [f"{what}: {name}" for name in names[1:] for what in ("low", "high", "verdict")]
+
+
+def _ends(entry: TableSummary, row: Row) -> Iterator[str]:
+    """Yield the interval of each model's change in a language, over its documents, and whether that decides."""
+    for model in range(1, len(row.values)):
+        own = own_of(entry, row.language, model)
+        for end in (math.nan, math.nan) if own is None else (own.low, own.high):
+            yield _plain(as_read(entry, end))
+        yield verdict(entry, own)
 
 
 def scores_json(summary: Summary) -> bytes:
@@ -71,7 +87,8 @@ def _table(summary: Summary, entry: TableSummary) -> dict[str, Any]:
         "higher_is_better": values.higher_is_better,
         "compared_by": "ratio" if values.is_loss else "difference",
         "items": values.item_counts,
-        "notes": list(summary.evaluation.notes.get(values.benchmark, ())),
+        "notes": [*summary.evaluation.notes.get(values.benchmark, ()), *interval_notes(entry, names)],
+        "without_interval": {names[model]: reasons for model, reasons in entry.without.items()},
         "lacking": dict(zip(names, entry.lacking, strict=True)),
         "lossy": dict(zip(names, entry.lossy, strict=True)),
         "mean_ranks": dict(zip(names, entry.ranks, strict=True)),
@@ -93,7 +110,9 @@ def _line(entry: TableSummary, line: Line, names: list[str]) -> dict[str, Any]:
             ratios = {"mean_ratio": change.mean_ratio, "ratio_of_sums": change.ratio_of_sums}
             if entry.table.is_loss:
                 ratios["geometric_mean_ratio"] = math.exp(change.change)
-            changes[name] = {**ends, **ratios, "improved": change.improved, "worse": change.worse}
+            counted = ("improved", "worse", *(("surely_better", "surely_worse", "undecided") if entry.own else ()))
+            counts = {key: getattr(change, key) for key in counted}
+            changes[name] = {**ends, "interval_over": change.over or None, **ratios, **counts}
     return {
         "name": line.name,
         "languages": line.languages,
@@ -129,7 +148,17 @@ def _row(entry: TableSummary, row: Row, names: list[str]) -> dict[str, Any]:
         "items": dict(zip(names, row.items, strict=True)),
         "values": dict(zip(names, row.values, strict=True)),
         "changes": {name: _shown(entry, row, model) for model, name in enumerate(names) if model},
+        "intervals": {
+            names[model]: _interval(entry, own)
+            for model in range(1, len(names))
+            if (own := own_of(entry, language, model)) is not None
+        },
     }
+
+
+def _interval(entry: TableSummary, own: Own) -> dict[str, Any]:
+    ends = {"low": as_read(entry, own.low), "high": as_read(entry, own.high)}
+    return {**ends, "documents": own.documents, "verdict": verdict(entry, own)}
 
 
 def _shown(entry: TableSummary, row: Row, model: int) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from megatron.evaluation.report.scores.intervals import Own
 from megatron.evaluation.report.scores.statistics import ALL
 from megatron.evaluation.report.scores.values import UNMAPPED, Language, Row, Table
 
@@ -23,11 +24,19 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class LostShare:
-    """How many languages of a tier, or of all, a model is worse in than the base."""
+    """How many languages of a tier, or of all, a model is worse in than the base.
+
+    Attributes:
+        name: of the tier.
+        languages: of it.
+        worse: those with a worse value.
+        surely: those whose own interval is worse than no change; None where no language has an interval.
+    """
 
     name: str
     languages: int
     worse: int
+    surely: int | None = None
 
     @property
     def share(self) -> float:
@@ -54,7 +63,10 @@ class Forgetting:
     shares: tuple[LostShare, ...]
 
 
-def forgetting_of(table: Table, model: int, *, pivots: Sequence[str], tiers: Sequence[str]) -> Forgetting:
+def forgetting_of(
+    table: Table, model: int, *, pivots: Sequence[str], tiers: Sequence[str],
+    own: Mapping[tuple[str, int], Own] | None = None,
+) -> Forgetting:  # fmt: skip
     """Compare a model with the base.
 
     Args:
@@ -62,6 +74,7 @@ def forgetting_of(table: Table, model: int, *, pivots: Sequence[str], tiers: Seq
         model: place among the models, above 0.
         pivots: codes of languages that must not get worse.
         tiers: in their order; the languages of the first are pivots, too.
+        own: intervals of single languages by code and model, where they are known.
     """
     pairs = {row.language.code: _pair(table, row, model) for row in table.compared([0, model])}
     first = [name for name in tiers if name != UNMAPPED][:1]
@@ -72,7 +85,8 @@ def forgetting_of(table: Table, model: int, *, pivots: Sequence[str], tiers: Seq
     worse = [pair for pair in pairs.values() if table.is_worse(pair.change)]
     worse.sort(key=lambda pair: (-abs(pair.change), pair.language.code))
     groups = [(name, [pair for pair in pairs.values() if pair.language.tier == name]) for name in tiers]
-    shares = [_share(table, name, group) for name, group in [*groups, (ALL, list(pairs.values()))] if group]
+    sure = {code: found for (code, of), found in (own or {}).items() if of == model}
+    shares = [_share(table, name, group, sure) for name, group in [*groups, (ALL, list(pairs.values()))] if group]
     return Forgetting(
         model,
         tuple(pairs[code] for code in chosen),
@@ -86,5 +100,7 @@ def _pair(table: Table, row: Row, model: int) -> Pair:
     return Pair(row.language, row.values[0], row.values[model], table.change(row, model))
 
 
-def _share(table: Table, name: str, pairs: Sequence[Pair]) -> LostShare:
-    return LostShare(name, len(pairs), sum(table.is_worse(pair.change) for pair in pairs))
+def _share(table: Table, name: str, pairs: Sequence[Pair], sure: Mapping[str, Own]) -> LostShare:
+    signs = [sure[pair.language.code].sign for pair in pairs if pair.language.code in sure]
+    worse = sum(table.is_worse(pair.change) for pair in pairs)
+    return LostShare(name, len(pairs), worse, sum(map(table.is_worse, signs)) if sure else None)

@@ -16,7 +16,9 @@ from megatron.evaluation.report.scores.forms import (
     title_of,
     value_text,
 )
+from megatron.evaluation.report.scores.intervals import Own
 from megatron.evaluation.report.scores.summary import Summary, TableSummary
+from megatron.evaluation.report.scores.sureness import MARK, is_undecided, mark_of, own_of
 from megatron.evaluation.report.scores.values import Table
 from megatron.evaluation.report.tables import Column, cell, note, section, table, tier_cell
 
@@ -60,10 +62,13 @@ def _shares(entries: Sequence[TableSummary], names: Sequence[str]) -> str:
 
 
 def _benchmark(entry: TableSummary, names: Sequence[str], tiers: Mapping[str, str]) -> str:
-    parts = [_pivots(entry, names)]
+    told = f"{MARK.strip()} marks a change that the language's own interval, over its documents, is sure of; "
+    told += "others have no colour."
+    parts = [note(told)] if entry.own else []
+    parts.append(_pivots(entry, names))
     if any(len(found.shares) > 1 for found in entry.forgetting):
         parts.append(_tier_shares(entry, names, tiers))
-    lists = "".join(_losers(entry.table, found, names) for found in entry.forgetting)
+    lists = "".join(_losers(entry, found, names) for found in entry.forgetting)
     return "".join(parts) + f'<div class="extremes">{lists}</div>'
 
 
@@ -86,14 +91,17 @@ def _pivots(entry: TableSummary, names: Sequence[str]) -> str:
         known = next(pair for pair in pairs if pair is not None)
         cells = language_cell(known.language, language_name(code), [])
         cells += cell(value_text(known.base, digits))
-        for pair in pairs:
-            cells += cell("–") * 2 if pair is None else _pair_cells(values, pair, digits, largest)
+        for found, pair in zip(entry.forgetting, pairs, strict=True):
+            own = own_of(entry, known.language, found.model)
+            cells += cell("–") * 2 if pair is None else _pair_cells(values, pair, digits, largest, own)
         rows.append(("", cells))
     return f"<h3>Pivots</h3>{told}{table(columns, rows, css='long tight')}"
 
 
-def _pair_cells(values: Table, pair: Pair, digits: int, largest: float) -> str:
-    return cell(value_text(pair.value, digits)) + change_cell(values, pair.change, digits, largest)
+def _pair_cells(values: Table, pair: Pair, digits: int, largest: float, own: Own | None) -> str:
+    return cell(value_text(pair.value, digits)) + change_cell(
+        values, pair.change, digits, largest, mark=mark_of(own), plain=is_undecided(own)
+    )
 
 
 def _tier_shares(entry: TableSummary, names: Sequence[str], tiers: Mapping[str, str]) -> str:
@@ -115,17 +123,21 @@ def _tier_shares(entry: TableSummary, names: Sequence[str], tiers: Mapping[str, 
 def _share_cells(share: LostShare | None) -> str:
     if share is None:
         return cell("–") * 2
-    return cell(f"{share.worse:,} of {share.languages:,}", share.worse) + cell(f"{share.share:.1%}", share.share)
+    surely = "" if share.surely is None else f", {share.surely:,} surely"
+    told = f"{share.worse:,} of {share.languages:,}{surely}"
+    return cell(told, share.worse) + cell(f"{share.share:.1%}", share.share)
 
 
-def _losers(values: Table, found: Forgetting, names: Sequence[str]) -> str:
-    digits = digits_of(values)
+def _losers(entry: TableSummary, found: Forgetting, names: Sequence[str]) -> str:
+    values, digits = entry.table, digits_of(entry.table)
+    owns = [own_of(entry, pair.language, found.model) for pair in found.losers]
     items = "".join(
         f"<li><span><bdi>{escape(language_name(pair.language.code))}</bdi> "
         f"<code><bdi>{escape(pair.language.code)}</bdi></code></span><span class='from'>"
         f"{value_text(pair.base, digits)} → {value_text(pair.value, digits)} "
-        f'<b class="bad">{escape(change_text(values, pair.change, digits))}</b></span></li>'
-        for pair in found.losers
+        f'<b class="{"" if is_undecided(own) else "bad"}">{escape(change_text(values, pair.change, digits))}'
+        f"{mark_of(own)}</b></span></li>"
+        for pair, own in zip(found.losers, owns, strict=True)
     )
     worse = found.shares[-1].worse if found.shares else 0
     shown = f"the worst {MOST_LOSERS} of {worse:,}" if worse > MOST_LOSERS else f"all {worse:,}"

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from megatron.evaluation.report.scores.statistics import Change
 from megatron.evaluation.report.scores.values import Language, Table
 from megatron.evaluation.report.tables import Column, cell, signed_percent
 
@@ -20,6 +19,8 @@ def title_of(table: Table) -> str:
 
 def digits_of(table: Table) -> int:
     """Return how many decimals the values of a metric are shown with: rates and bits per byte four, others two."""
+    if table.metric == "information_parity":  # some languages are above 1
+        return 4
     return 4 if table.largest <= 1.5 or (table.is_loss and table.largest < 20) else 2
 
 
@@ -37,23 +38,34 @@ def change_text(table: Table, change: float, digits: int) -> str:
     return f"{change:+,.{digits}f}".replace("-", "−")
 
 
-def interval_text(table: Table, change: Change, digits: int) -> str:
+def interval_text(table: Table, low: float, high: float, digits: int) -> str:
     """Write the confidence interval of a change."""
-    if not math.isfinite(change.low):
+    if not math.isfinite(low):
         return "–"
-    return f"{change_text(table, change.low, digits)} to {change_text(table, change.high, digits)}"
+    return f"{change_text(table, low, digits)} to {change_text(table, high, digits)}"
 
 
-def change_cell(table: Table, change: float, digits: int, largest: float) -> str:
-    """Return the cell of a change, in the colour of better or worse, with a bar as long as its part of the largest."""
+def change_cell(
+    table: Table, change: float, digits: int, largest: float, *, mark: str = "", plain: bool = False
+) -> str:
+    """Return the cell of a change, in the colour of better or worse, with a bar as long as its part of the largest.
+
+    Args:
+        table: of the metric.
+        change: see :meth:`Table.change`.
+        digits: decimals.
+        largest: change with the longest bar.
+        mark: stands behind the number.
+        plain: leave colour and bar out: it is not decided whether it is better or worse.
+    """
     if not math.isfinite(change):
         return '<td class="n chg">–</td>'
-    css = "good" if table.is_better(change) else "bad" if table.is_worse(change) else ""
+    css = "" if plain else "good" if table.is_better(change) else "bad" if table.is_worse(change) else ""
     width = min(100.0, abs(change) / largest * 100) if largest > 0 else 0.0
     # The whole number sorts: what is rounded to the same may differ.
     return (
         f'<td class="n chg {css}" style="--w:{width:.0f}%" data-v="{change:.5g}">'
-        f"{escape(change_text(table, change, digits))}</td>"
+        f"{escape(change_text(table, change, digits) + mark)}</td>"
     )
 
 

@@ -45,6 +45,8 @@ class _Found:
                 f"{model.name}: {len(twice):,} scores are in {known.origin} and in {model.origin} ({twice[0]}); "
                 "keep one"
             )
+        folders = (*known.folders, *(folder for folder in model.folders if folder not in known.folders))
+        self.models[model.name] = dataclasses.replace(known, folders=folders)
         held.update({(score.benchmark, score.language): score for score in given})
 
 
@@ -78,7 +80,7 @@ def load_evaluation(
             name = next(titles)
             scores = read_scores(path)
             found.problems += _wrong_types(path, scores)
-            found.add(Model(name, path.resolve().name, read_model(path)), [] if found.problems else scores)
+            found.add(Model(name, path.resolve().name, read_model(path), (path,)), [] if found.problems else scores)
         else:
             _add_table(found, path, table_metric)
     chosen = _chosen(found, models)

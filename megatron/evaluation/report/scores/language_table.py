@@ -17,13 +17,15 @@ from megatron.evaluation.report.scores.forms import (
     value_text,
 )
 from megatron.evaluation.report.scores.summary import TableSummary
-from megatron.evaluation.report.scores.values import Row, Table
+from megatron.evaluation.report.scores.sureness import is_undecided, mark_of, own_of, own_text
+from megatron.evaluation.report.scores.values import Row
 from megatron.evaluation.report.tables import Column, cell, table, tier_cell
 
 _COLUMNS = (
     '<select class="show" aria-label="Columns" hidden><option value="">values and changes</option>'
     '<option value="changes">changes</option><option value="values">values</option></select>'
 )
+_INTERVAL = Column("95% interval", "n dif lesser", sortable=False, hint="of the change, over documents")
 
 
 def language_table(entry: TableSummary, names: Sequence[str], tiers: Mapping[str, str]) -> str:
@@ -44,6 +46,7 @@ def language_table(entry: TableSummary, names: Sequence[str], tiers: Mapping[str
     for model in present:
         columns.append(Column(names[model], "n run val" if model in others else "n run"))
         columns += [change_column(names[model], names[0], "n dif")] if model in others else []
+        columns += [_INTERVAL] if model in others and entry.own else []
     found = [abs(values.change(row, model)) for row in values.rows for model in others]
     # A few extremes must not make all other bars invisible; theirs are cut.
     finite = sorted(change for change in found if math.isfinite(change))
@@ -54,18 +57,24 @@ def language_table(entry: TableSummary, names: Sequence[str], tiers: Mapping[str
         cells += tier_cell(row.language.tier, tiers.get(row.language.tier, "")) if tiers else ""
         cells += _tokens(row.language.tokens) if with_tokens else ""
         cells += items_cell(row.items) if values.item_counts else ""
-        cells += _values(values, row, present, others, largest)
+        cells += _values(entry, row, others, largest)
         rows.append(("" if values.is_usable(row, present) else "aside", cells))
     return table(columns, rows, searchable="languages", css="scores", extra=_COLUMNS if others else "")
 
 
-def _values(values: Table, row: Row, present: Sequence[int], others: Sequence[int], largest: float) -> str:
-    digits, cells = digits_of(values), ""
-    for model in present:
+def _values(entry: TableSummary, row: Row, others: Sequence[int], largest: float) -> str:
+    values, digits, cells = entry.table, digits_of(entry.table), ""
+    for model in values.present:
         text = cell(value_text(row.values[model], digits))
         cells += also(text, "val") if model in others else text
         if model in others:
-            cells += also(change_cell(values, values.change(row, model), digits, largest), "dif")
+            own = own_of(entry, row.language, model)
+            change = change_cell(
+                values, values.change(row, model), digits, largest, mark=mark_of(own), plain=is_undecided(own)
+            )
+            cells += also(change, "dif")
+            if entry.own:
+                cells += also(cell(own_text(entry, own, digits)), "dif lesser")
     return cells
 
 

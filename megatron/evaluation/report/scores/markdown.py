@@ -17,6 +17,7 @@ from megatron.evaluation.report.scores.forms import (
 )
 from megatron.evaluation.report.scores.statistics import Change, Line
 from megatron.evaluation.report.scores.summary import Summary, TableSummary
+from megatron.evaluation.report.scores.sureness import SURE_COLUMNS, interval_notes, mark_of, own_of, own_text
 from megatron.evaluation.report.scores.trials import trial_sentences
 
 _SPECIAL = "\\`*_{}[]<>|#~$&!"
@@ -32,7 +33,10 @@ def scores_markdown(summary: Summary) -> str:
     parts.append(_overview(summary, names))
     for entry in summary.main:
         parts.append(f"## {_plain(entry.table.benchmark)}, {_plain(title_of(entry.table))}")
-        notes = [*missing_notes(entry, names), *summary.evaluation.notes.get(entry.table.benchmark, ())]
+        notes = [
+            *missing_notes(entry, names), *summary.evaluation.notes.get(entry.table.benchmark, ()),
+            *interval_notes(entry, names),
+        ]  # fmt: skip
         parts += [f"- {_plain(note)}" for note in notes]
         parts += [_tiers(entry, names, model) for model, change in enumerate(entry.total.changes) if change is not None]
         parts += [_losers(entry, names, number) for number in range(len(entry.forgetting))]
@@ -59,21 +63,28 @@ def _tiers(entry: TableSummary, names: Sequence[str], model: int) -> str:
     head = ["tier", "languages", "left out", names[0], names[model], "change", "95% interval"]
     head += ["geometric mean ratio", "mean ratio", "ratio of sums"] if entry.table.is_loss else []
     rows = [_line(entry, line, model) for line in [*entry.tiers, entry.total]]
-    return _table([*head, "improved", "worse"], rows, texts=1)
+    sure = [column.label.lower() for column in SURE_COLUMNS] if entry.own else []
+    return _table([*head, "improved", "worse", *sure], rows, texts=1)
 
 
 def _line(entry: TableSummary, line: Line, model: int) -> list[str]:
     digits, change = digits_of(entry.table), line.changes[model]
     row = [line.name, f"{line.languages:,}", f"{line.left_out:,}"]
     row += [value_text(line.means[0], digits), value_text(line.means[model], digits)]
-    return row + (_change(entry, change, digits) if change else ["–"] * (7 if entry.table.is_loss else 4))
+    return row + (_change(entry, change, digits) if change else _nothing(entry))
+
+
+def _nothing(entry: TableSummary) -> list[str]:
+    return ["–"] * (4 + 3 * entry.table.is_loss + 3 * bool(entry.own))
 
 
 def _change(entry: TableSummary, change: Change, digits: int) -> list[str]:
-    row = [change_text(entry.table, change.change, digits), interval_text(entry.table, change, digits)]
+    row = [change_text(entry.table, change.change, digits), interval_text(entry.table, change.low, change.high, digits)]
     if entry.table.is_loss:
         row += [value_text(ratio, 4) for ratio in (math.exp(change.change), change.mean_ratio, change.ratio_of_sums)]
-    return [*row, f"{change.improved:,}", f"{change.worse:,}"]
+    counts = [change.improved, change.worse]
+    counts += [change.surely_better, change.surely_worse, change.undecided] if entry.own else []
+    return [*row, *(f"{count:,}" for count in counts)]
 
 
 def _losers(entry: TableSummary, names: Sequence[str], number: int) -> str:
@@ -84,15 +95,18 @@ def _losers(entry: TableSummary, names: Sequence[str], number: int) -> str:
     worse = found.shares[-1]
     items = {row.language.code: items_text(row.items) for row in entry.table.rows}
     head = ["language", "code", "items", names[0], names[found.model], "change"]
+    head += ["95% interval"] if entry.own else []
     rows = [
         [
             language_name(pair.language.code) or "–", pair.language.code, items[pair.language.code],
             value_text(pair.base, digits), value_text(pair.value, digits),
-            change_text(entry.table, pair.change, digits),
+            change_text(entry.table, pair.change, digits) + mark_of(own_of(entry, pair.language, found.model)),
+            *([own_text(entry, own_of(entry, pair.language, found.model), digits)] if entry.own else []),
         ]
         for pair in found.losers
     ]  # fmt: skip
     told = f"{worse.worse:,} of {worse.languages:,} languages got worse with {name}"
+    told += "" if worse.surely is None else f", {worse.surely:,} surely"
     return f"{told}; those that lost most:\n\n{_table(head, rows, texts=2)}"
 
 

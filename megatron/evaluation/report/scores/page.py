@@ -9,20 +9,21 @@ from megatron.evaluation.report.page import tier_classes
 from megatron.evaluation.report.scores.benchmark_section import benchmark_section
 from megatron.evaluation.report.scores.forgetting_section import forgetting_section
 from megatron.evaluation.report.scores.gains_section import gains_section
+from megatron.evaluation.report.scores.intervals import RESAMPLES
 from megatron.evaluation.report.scores.overview_section import anchor, models_section, overview_section
-from megatron.evaluation.report.scores.statistics import RESAMPLES
 from megatron.evaluation.report.scores.summary import Summary
 from megatron.evaluation.report.scores.trials import trial_sentences
 from megatron.evaluation.report.scores.values import UNMAPPED, subject_of
 
 _FOOTER = (
-    "Means give every language the same weight. Intervals: 95%, percentile bootstrap over languages, "
-    f"{RESAMPLES:,} resamples with a fixed seed. Bits per byte = nats / (ln 2 × UTF-8 bytes)."
+    "Means give every language the same weight. Intervals: 95%, percentile bootstrap over languages and, where the "
+    f"items behind the scores are kept, their documents, {RESAMPLES:,} resamples with a fixed seed. "
+    "Bits per byte = nats / (ln 2 × UTF-8 bytes)."
 )
 _STYLE = (
     ".warning { margin: 22px 0 0; padding: 12px 16px; border: 2px solid var(--bad); border-radius: 10px; "
     "overflow-wrap: anywhere; } .warning b { color: var(--bad); } .warning ul { margin: 6px 0 0; padding-left: 20px; } "
-    ".flag.warn { color: var(--bad); border-color: currentColor; }"
+    ".scores td.chg { min-width: 136px; } .flag.warn { color: var(--bad); border-color: currentColor; }"
 )
 
 

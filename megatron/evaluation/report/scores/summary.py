@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from megatron.evaluation.report.scores.forgetting import Forgetting, forgetting_of
+from megatron.evaluation.report.scores.intervals import Own, document_intervals
 from megatron.evaluation.report.scores.statistics import Line, group_lines, mean_ranks, total_line
 from megatron.evaluation.report.scores.values import LOSSY, Evaluation, Table
 
@@ -26,6 +27,9 @@ class TableSummary:
         lacking: of each model, the codes that another has and it has not.
         lossy: of each model, the codes that are lossy with it.
         forgetting: what was lost, by model; of the main metric only.
+        own: intervals of single languages by code and model, where the items behind the scores are kept; of the main
+            metric only.
+        without: of each model with such intervals, why how many of its languages have none.
     """
 
     table: Table
@@ -37,6 +41,8 @@ class TableSummary:
     lacking: tuple[tuple[str, ...], ...]
     lossy: tuple[tuple[str, ...], ...]
     forgetting: tuple[Forgetting, ...]
+    own: Mapping[tuple[str, int], Own]
+    without: Mapping[int, Mapping[str, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,24 +74,31 @@ def summarise(evaluation: Evaluation, *, pivots: Sequence[str]) -> Summary:
 def _summary(evaluation: Evaluation, table: Table, pivots: Sequence[str]) -> TableSummary:
     models = range(len(evaluation.models))
     with_source = any(row.language.source for row in table.rows)
+    folders = [model.folders for model in evaluation.models] if table.is_main else []
+    documents = document_intervals(table, folders)
     tiers = (
-        group_lines(table, by=lambda language: language.tier, order=evaluation.tiers, intervals=True)
+        group_lines(
+            table, by=lambda language: language.tier, order=evaluation.tiers, intervals=True, documents=documents
+        )
         if evaluation.tiers
         else []
     )
-    scripts = group_lines(table, by=lambda language: language.script) if table.is_main else []
+    scripts = group_lines(table, by=lambda language: language.script, documents=documents) if table.is_main else []
     sources = (
-        group_lines(table, by=lambda language: language.source or _UNKNOWN_SOURCE, intervals=True)
+        group_lines(table, by=lambda language: language.source or _UNKNOWN_SOURCE, intervals=True, documents=documents)
         if table.is_main and with_source
         else []
     )
     compared = [model for model in models[1:] if {0, model} <= set(table.present)] if table.is_main else []
+    forgetting = (
+        forgetting_of(table, model, pivots=pivots, tiers=evaluation.tiers, own=documents.own) for model in compared
+    )
     return TableSummary(
-        table, total_line(table, intervals=True), tuple(tiers), tuple(scripts), tuple(sources),
+        table, total_line(table, intervals=True, documents=documents), tuple(tiers), tuple(scripts), tuple(sources),
         tuple(mean_ranks(table)),
         tuple(tuple(row.language.code for row in table.rows if _lacks(row.values[model])) for model in models),
         tuple(tuple(row.language.code for row in table.rows if LOSSY in row.flags[model]) for model in models),
-        tuple(forgetting_of(table, model, pivots=pivots, tiers=evaluation.tiers) for model in compared),
+        tuple(forgetting), documents.own, documents.without,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from megatron.evaluation.report.scores.trials import Trial
@@ -132,11 +133,19 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model: its name on the page, the file or folder that its values come from, and what is known of it."""
+    """A model.
+
+    Attributes:
+        name: on the page.
+        origin: the name of the file or folder that its values come from, the first of several.
+        facts: what is known of it.
+        folders: of results, all of them; none where its values come from published tables only.
+    """
 
     name: str
     origin: str
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -214,9 +214,10 @@ def test_a_cell_is_no_formula(tmp_path: Path) -> None:
     write_scores_report([tmp_path / "=1+1", tmp_path / "@x"], output=tmp_path / "r.html", csv=tmp_path / "r.csv")
     with (tmp_path / "r.csv").open(encoding="utf-8", newline="") as file:
         header, row = list(csv.reader(file))
-    assert header[9:] == ["'=1+1", "'@x", "change: @x", "items: =1+1", "items: @x"]
+    assert header[9:14] == ["'=1+1", "'@x", "change: @x", "items: =1+1", "items: @x"]
+    assert header[14:] == ["low: @x", "high: @x", "verdict: @x"]
     assert row[0] == "'=cmd"
-    assert row[9:] == ["-0.5", "-0.5", "0.0", "1", "1"]
+    assert row[9:] == ["-0.5", "-0.5", "0.0", "1", "1", "", "", ""]
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, folders: tuple[Path, Path]) -> None:
