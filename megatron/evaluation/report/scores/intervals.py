@@ -58,7 +58,7 @@ class Intervals:
 
     Attributes:
         own: of single languages, by code and model.
-        without: of each model, why how many languages have none; empty for a model without any item.
+        without: of each model that has results besides published tables, why how many languages have none.
     """
 
     own: Mapping[tuple[str, int], Own]
@@ -111,8 +111,7 @@ def document_intervals(table: Table, folders: Sequence[Sequence[Path]]) -> Inter
                 key = (row.language.code, model)
                 own[key] = Own(float(ends[0, place]), float(ends[1, place]), len(base.ids))
                 drawn[key] = changes[place].astype(np.float32)
-    told = {model: dict(reasons) for model, reasons in without.items() if any(of == model for _, of in own)}
-    return Intervals(own, told, drawn)
+    return Intervals(own, {model: dict(reasons) for model, reasons in without.items()}, drawn)
 
 
 def _documents(table: Table, row: Row, model: int, folders: Sequence[Sequence[Path]]) -> Documents | str:

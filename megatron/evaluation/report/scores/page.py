@@ -21,7 +21,7 @@ _FOOTER = (
     "Bits per byte = nats / (ln 2 × UTF-8 bytes)."
 )
 _STYLE = (
-    ".warning { margin: 22px 0 0; padding: 12px 16px; border: 2px solid var(--bad); border-radius: 10px; "
+    ".warning { margin: 22px 0; padding: 12px 16px; border: 2px solid var(--bad); border-radius: 10px; "
     "overflow-wrap: anywhere; } .warning b { color: var(--bad); } .warning ul { margin: 6px 0 0; padding-left: 20px; } "
     ".scores td.chg { min-width: 136px; } .flag.warn { color: var(--bad); border-color: currentColor; }"
 )

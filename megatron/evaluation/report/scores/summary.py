@@ -29,7 +29,7 @@ class TableSummary:
         forgetting: what was lost, by model; of the main metric only.
         own: intervals of single languages by code and model, where the items behind the scores are kept; of the main
             metric only.
-        without: of each model with such intervals, why how many of its languages have none.
+        without: of each model with results besides published tables, why how many of its languages have none.
     """
 
     table: Table

@@ -53,7 +53,8 @@ def interval_notes(entry: TableSummary, names: Sequence[str]) -> list[str]:
     lines = [*entry.tiers, *entry.sources, entry.total]
     kinds = {change.over for line in lines for change in line.changes if change is not None and change.over}
     if not entry.own:
-        return ["Intervals are over languages only: how sure a single language is, is not known."] if kinds else []
+        told = ["Intervals are over languages only: how sure a single language is, is not known."] if kinds else []
+        return [*told, *_reasons(entry, names)]
     notes = [
         "Intervals of groups draw languages and their documents again." if kinds == {OVER_BOTH}
         else "Intervals of groups draw languages again, not their documents." if kinds == {OVER_LANGUAGES}
@@ -63,8 +64,15 @@ def interval_notes(entry: TableSummary, names: Sequence[str]) -> list[str]:
         f"interval is sure of; of languages that did not change, about one in 20 is marked by chance. What is not "
         f"decided has no colour, as have all languages with fewer than {LEAST_DOCUMENTS} documents.",
     ]  # fmt: skip
+    return [*notes, *_reasons(entry, names)]
+
+
+def _reasons(entry: TableSummary, names: Sequence[str]) -> list[str]:
+    """Say why languages have no interval of their own; models with the same reasons share a sentence."""
+    by_text: dict[str, list[str]] = {}
     for model, reasons in entry.without.items():
-        if reasons:
-            told = ", ".join(f"{reason} ({count:,})" for reason, count in sorted(reasons.items()))
-            notes.append(f"{names[model]}: {sum(reasons.values()):,} languages have no interval of their own: {told}.")
-    return notes
+        told = ", ".join(f"{reason} ({count:,})" for reason, count in sorted(reasons.items()))
+        if told:
+            by_text.setdefault(told, []).append(names[model])
+    said = "languages without an interval of their own"
+    return [f"{', '.join(models)}: {said}: {told}." for told, models in by_text.items()]

@@ -128,7 +128,7 @@ def test_languages_without_an_interval_are_counted_and_groups_with_them_are_over
     over = {line["name"]: line["changes"]["ours"]["interval_over"] for line in [*table["tiers"], table["all"]]}
     assert over == {"high": "languages and documents", "low": "languages", "all": "languages"}
     words = Page(tmp_path / "r.html").words
-    assert "ours: 2 languages have no interval of their own: the items are not those of the score (1), " in words
+    assert "ours: languages without an interval of their own: the items are not those of the score (1), " in words
     assert "of groups in which a language has no interval of its own, languages only." in words
 
 
@@ -166,3 +166,20 @@ def test_without_items_the_page_says_that_intervals_are_over_languages(tmp_path:
     (table,) = json.loads((tmp_path / "r.json").read_bytes())["tables"]
     assert table["all"]["changes"]["b"]["interval_over"] == "languages"
     assert "surely_better" not in table["all"]["changes"]["b"]
+
+
+def test_why_no_language_has_an_interval_is_told_too(tmp_path: Path) -> None:
+    folders = []
+    for name in ("base", "ours", "third"):
+        results = ResultsFolder(tmp_path / name, model={"name": name})
+        score = Score("flores", "swh_Latn", {"chrf++": 40.0}, "chrf++", True, 1)
+        results.add(score, [{"id": 0, "output": "x", "references": ["y"]}])
+        results.add(Score("aya", "swh_Latn", {"accuracy": 1.0}, "accuracy", True, 1), [])
+        folders.append(results.folder)
+    write_scores_report(folders, output=tmp_path / "r.html", json=tmp_path / "r.json")
+    tables = {table["benchmark"]: table for table in json.loads((tmp_path / "r.json").read_bytes())["tables"]}
+    reason = "the metric is not a mean over single items"
+    assert tables["flores"]["without_interval"] == {name: {reason: 1} for name in ("ours", "third")}
+    told = f"ours, third: languages without an interval of their own: {reason} (1)."
+    assert told in tables["flores"]["notes"] and told in Page(tmp_path / "r.html").words
+    assert tables["aya"]["without_interval"]["ours"] == {"no items are kept": 1}
