@@ -61,7 +61,7 @@ def interval_notes(entry: TableSummary, names: Sequence[str]) -> list[str]:
         else "Intervals of groups draw languages and their documents again; of groups in which a language has no "
         "interval of its own, languages only.",
         f"Intervals of languages draw the documents that both models were asked.{MARK} marks a change that such an "
-        f"interval is sure of; of languages that did not change, about one in 20 is marked by chance. What is not "
+        f"interval is sure of; of languages that did not change, about one in 15 is marked by chance. What is not "
         f"decided has no colour, as have all languages with fewer than {LEAST_DOCUMENTS} documents.",
     ]  # fmt: skip
     return [*notes, *_reasons(entry, names)]

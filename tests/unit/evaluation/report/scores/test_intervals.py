@@ -12,7 +12,13 @@ import pytest
 from megatron.evaluation.metrics.bootstrap import log_ratio_interval, macro_log_ratio_interval, mean_interval
 from megatron.evaluation.report.scores.documents import OTHER_DOCUMENTS, OTHER_SCORE
 from megatron.evaluation.report.scores.inputs import load_evaluation
-from megatron.evaluation.report.scores.intervals import LEAST_DOCUMENTS, Intervals, Own, document_intervals
+from megatron.evaluation.report.scores.intervals import (
+    LEAST_DOCUMENTS,
+    Intervals,
+    Own,
+    document_intervals,
+    level_of,
+)
 from megatron.evaluation.report.scores.write import write_scores_report
 from megatron.evaluation.results import ResultsFolder, Score, items_path
 from tests.unit.evaluation.report.scores.test_write import write_tiers
@@ -62,7 +68,7 @@ def test_intervals_of_languages_are_those_of_the_paired_bootstrap(tmp_path: Path
     found = intervals_of(*(texts(tmp_path / str(n), each) for n, each in enumerate(nats)))
     assert set(found.own) == {(code, model) for code in CODES for model in (1, 2)}
     for (code, model), own in found.own.items():
-        _, low, high = log_ratio_interval(nats[model][code], nats[0][code])
+        _, low, high = log_ratio_interval(nats[model][code], nats[0][code], level=level_of(own.documents))
         assert (own.low, own.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
         assert own.documents == len(nats[0][code])
     assert found.without == {1: {}, 2: {}}
@@ -88,7 +94,7 @@ def test_right_and_wrong_are_compared_by_their_differences(tmp_path: Path) -> No
     found = intervals_of(choices(tmp_path / "base", base), choices(tmp_path / "ours", ours))
     for code in CODES:
         differences = np.array(ours[code], dtype=float) - np.array(base[code], dtype=float)
-        _, low, high = mean_interval(differences)
+        _, low, high = mean_interval(differences, level=level_of(len(differences)))
         own = found.own[code, 1]
         assert (own.low, own.high) == (pytest.approx(low, abs=1e-12), pytest.approx(high, abs=1e-12))
         assert own.sign == (1 if code in CODES[:4] else 0)
@@ -99,8 +105,24 @@ def test_any_number_of_documents_gives_the_same_draws(tmp_path: Path, count: int
     rng = random.Random(count)
     base, ours = ({"eng_Latn": [rng.uniform(1, 9) for _ in range(count)]} for _ in range(2))
     own = intervals_of(texts(tmp_path / "a", base), texts(tmp_path / "b", ours)).own["eng_Latn", 1]
-    _, low, high = log_ratio_interval(ours["eng_Latn"], base["eng_Latn"])
+    _, low, high = log_ratio_interval(ours["eng_Latn"], base["eng_Latn"], level=level_of(count))
     assert (own.low, own.high) == pytest.approx((low, high), abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("count", [LEAST_DOCUMENTS, 7, 10, 30, 1000])
+def test_few_documents_have_the_interval_of_students_t(count: int) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="compares with scipy: pip install scipy")
+    wide = stats.t.ppf(0.975, count - 1) * math.sqrt(count / (count - 1))
+    assert level_of(count) == pytest.approx(1 - 2 * stats.norm.sf(wide), abs=2e-4)
+
+
+def test_where_nothing_changed_about_one_language_in_fifteen_looks_sure(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    codes = [f"a{first}{second}_Latn" for first in "abcdefghijklmnopqrst" for second in "abcdefghijklmnopqrst"]
+    base = {code: [rng.lognormvariate(5.5, 0.7) for _ in range(7)] for code in codes}
+    ours = {code: [value * math.exp(rng.gauss(0, 0.05)) for value in base[code]] for code in codes}
+    found = intervals_of(texts(tmp_path / "a", base), texts(tmp_path / "b", ours))
+    assert 0.02 < sum(own.sign != 0 for own in found.own.values()) / len(codes) < 0.1
 
 
 def test_few_documents_are_never_sure() -> None:
