@@ -18,7 +18,7 @@ from megatron.evaluation.report.scores.forms import (
 )
 from megatron.evaluation.report.scores.summary import TableSummary
 from megatron.evaluation.report.scores.sureness import is_undecided, mark_of, own_of, own_text
-from megatron.evaluation.report.scores.values import Row
+from megatron.evaluation.report.scores.values import LOSSY, Row
 from megatron.evaluation.report.tables import Column, cell, table, tier_cell
 
 _COLUMNS = (
@@ -51,9 +51,9 @@ def language_table(entry: TableSummary, names: Sequence[str], tiers: Mapping[str
     # A few extremes must not make all other bars invisible; theirs are cut.
     finite = sorted(change for change in found if math.isfinite(change))
     largest = finite[int(0.97 * (len(finite) - 1))] if finite else 0.0
-    rows = []
+    rows, common = [], _common(values.rows)
     for row in sorted(values.rows, key=lambda row: (language_name(row.language.code) or row.language.code)):
-        cells = language_cell(row.language, language_name(row.language.code), _marks(row))
+        cells = language_cell(row.language, language_name(row.language.code), _marks(row, common))
         cells += tier_cell(row.language.tier, tiers.get(row.language.tier, "")) if tiers else ""
         cells += _tokens(row.language.tokens) if with_tokens else ""
         cells += items_cell(row.items) if values.item_counts else ""
@@ -78,9 +78,14 @@ def _values(entry: TableSummary, row: Row, others: Sequence[int], largest: float
     return cells
 
 
-def _marks(row: Row) -> list[str]:
+def _common(rows: Sequence[Row]) -> frozenset[str]:
+    """Return the flags that all of several languages have: the notes above tell of them."""
+    return frozenset.intersection(*(frozenset(row.all_flags) for row in rows)) if len(rows) > 1 else frozenset()
+
+
+def _marks(row: Row, common: frozenset[str]) -> list[str]:
     """Return the flags that tell languages apart; that it was a trial run stands at the top of the page."""
-    return [flag for flag in row.all_flags if not flag.startswith("limit=")]
+    return [flag for flag in row.all_flags if flag not in common - {LOSSY} and not flag.startswith("limit=")]
 
 
 def _tokens(tokens: int | None) -> str:

@@ -49,3 +49,15 @@ def test_a_parity_says_what_it_is_compared_with(tmp_path: Path) -> None:
     for text in (Page(tmp_path / "r.html").words, (tmp_path / "r.md").read_text(encoding="utf-8").replace("\\", "")):
         assert told in text
         assert "base, ours in 2 of 2 languages." in text
+
+
+def test_only_flags_that_tell_languages_apart_stand_beside_them(tmp_path: Path) -> None:
+    scores = [
+        accuracy("eng_Latn", 0.5, flags=("contaminated", "lossy")),
+        accuracy("swh_Latn", 0.5, flags=("contaminated", "lossy", "queries_cut=2")),
+    ]
+    folders = [write_results(tmp_path / name, scores) for name in ("base", "ours")]
+    write_scores_report(folders, output=tmp_path / "r.html")
+    words = Page(tmp_path / "r.html").words
+    assert "English eng_Latn lossy 99" in words
+    assert "swh_Latn lossy queries_cut=2 99" in words
