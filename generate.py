@@ -9,19 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from megatron.checkpoint.folder import open_model
+from megatron.checkpoint.folder import open_folder
 from megatron.config.cli import config_from_argv
 from megatron.config.schema import Config
+from megatron.generate.open import open_vllm_writer, open_writer
 from megatron.generate.options import GenerationOptions
-from megatron.generate.prompts import continue_all, read_prompts, write_records
+from megatron.generate.prompts import Writer, continue_all, read_prompts, write_records
 from megatron.generate.sampling import Sampling
-from megatron.generate.writer import TextWriter
-from megatron.parallel.engine import Engine
 from megatron.parallel.precision import compute_dtype
-from megatron.parallel.process import only_process
+from megatron.parallel.process import Peers, World, joined_world
 from megatron.utils.log import setup_logging
+from megatron.utils.status import EXIT_MISTAKE
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -29,7 +27,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", metavar="file.yml|key=value", help="configuration of the run to use")
     parser.add_argument("--config", help="the resolved configuration that deepy.py wrote")
-    parser.add_argument("--model", type=Path, help="Hugging Face folder, checkpoint or save folder")
+    parser.add_argument("--model", help="Hugging Face folder, checkpoint or save folder")
     parser.add_argument("--prompt", action="append", default=[], help="text to continue; may be given again")
     parser.add_argument("--prompts-file", type=Path, help="prompts, one a line")
     parser.add_argument("--maximum-tokens", type=int, default=64, help="most new tokens (default 64)")
@@ -40,8 +38,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--stop", action="append", default=[], help="a text ends before it; may be given again")
     parser.add_argument("--batch-size", type=int, default=16, help="most texts at a time (default 16)")
     parser.add_argument("--precision", choices=("fp32", "bfloat16"), default="fp32", help="(default fp32)")
+    parser.add_argument("--tensor", type=int, default=1, help="processes that divide every matrix (default 1)")
+    parser.add_argument("--backend", choices=("own", "vllm"), default="own", help="what writes (default own)")
     parser.add_argument("--seed", type=int, default=0, help="of the random choices (default 0)")
-    parser.add_argument("--output", type=Path, help="write one JSON object a line here")
+    parser.add_argument("--output", help="write one JSON object a line here")
     arguments = parser.parse_intermixed_args(argv)
     if arguments.config is not None or arguments.files:
         config = config_from_argv(["--config", arguments.config] if arguments.config else arguments.files, "")
@@ -49,6 +49,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
         arguments = parser.parse_intermixed_args(argv)
     if arguments.model is None:
         parser.error("give --model, or a configuration with `save` or `load`")
+    if "://" in (arguments.output or ""):
+        parser.error("give --output: texts are kept in a folder of this machine")
     return arguments
 
 
@@ -56,7 +58,7 @@ def defaults_from(config: Config) -> dict[str, Any]:
     """Return the options that a run's configuration stands for."""
     section, folder = config.generate, config.checkpoint.save or config.checkpoint.load
     return {
-        "model": None if folder is None else Path(folder),
+        "model": folder,
         "prompts_file": None if section.sample_input_file is None else Path(section.sample_input_file),
         "maximum_tokens": section.maximum_tokens,
         "temperature": section.temperature,
@@ -66,37 +68,46 @@ def defaults_from(config: Config) -> dict[str, Any]:
         "stop": list(section.stop_strings),
         "batch_size": section.generation_batch_size,
         "seed": config.train.seed,
-        "output": Path(folder or ".") / section.sample_output_file,
+        "output": f"{folder or '.'}/{section.sample_output_file}",
+        "tensor": config.parallel.model_parallel_size,
     }
 
 
 def main(argv: list[str]) -> int:
     """Generate, show and write; return the exit status."""
     arguments = parse(argv)
-    if not only_process():
-        return 0  # deepy.py starts one process for each GPU; one writes
-    setup_logging(level=logging.INFO)
-    try:
-        prompts = arguments.prompt or (read_prompts(arguments.prompts_file) if arguments.prompts_file else [""])
-        sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
-        options = GenerationOptions(arguments.maximum_tokens, tuple(arguments.stop), sampling, arguments.seed)
-        trained = open_model(arguments.model, device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        writer = TextWriter(
-            Engine.alone(trained.model, dtype=compute_dtype(arguments.precision)),
-            trained.tokenizer,
-            first_id=trained.first_id,
-            end_ids=trained.end_ids,
-            batch_size=arguments.batch_size,
-        )
-        records = continue_all(writer, trained.tokenizer, prompts, options, num_samples=arguments.num_samples)
-    except ValueError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+    with joined_world() as world:
+        setup_logging(level=logging.INFO if world.is_main else logging.WARNING)
+        try:
+            return run(arguments, world)
+        except ValueError as error:
+            if world.is_main:
+                sys.stderr.write(f"error: {error}\n")
+            return EXIT_MISTAKE
+
+
+def run(arguments: argparse.Namespace, world: World) -> int:
+    """Generate in one process of several: matrices divided as asked for, texts among the rest; the first one writes."""
+    peers = Peers(world)
+    path: Path | None = arguments.prompts_file
+    prompts = arguments.prompt or ([""] if path is None else peers.from_main(lambda: read_prompts(path)))
+    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
+    options = GenerationOptions(arguments.maximum_tokens, tuple(arguments.stop), sampling, arguments.seed)
+    folder, dtype, tensor = open_folder(arguments.model), compute_dtype(arguments.precision), arguments.tensor
+    writer: Writer
+    if arguments.backend == "vllm":
+        writer = open_vllm_writer(folder, world=world, dtype=dtype, num_gpus=tensor)
+    else:
+        size = arguments.batch_size
+        writer = open_writer(folder, world=world, peers=peers, dtype=dtype, tensor=tensor, batch_size=size)
+    records = continue_all(writer, folder.tokenizer, prompts, options, num_samples=arguments.num_samples)
+    if not world.is_main:
+        return 0
     bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
     for record in records:
         sys.stdout.write(f"{record['prompt']}{bold}{record['output']}{plain}\n")
     if arguments.output is not None:
-        write_records(records, arguments.output)
+        write_records(records, Path(arguments.output))
     return 0
 
 

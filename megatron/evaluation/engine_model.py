@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from megatron.checkpoint.folder import ModelFolder, open_folder
+from megatron.checkpoint.open import open_engine
 from megatron.evaluation.language_model import Likelihood, Request
 from megatron.evaluation.windows import cut, longest_first, score_windows
 from megatron.generate.options import GenerationOptions, Written
 from megatron.generate.writer import TextWriter
-from megatron.parallel.build import build_stages
 from megatron.parallel.engine import Engine
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
@@ -124,11 +124,7 @@ def open_engine_model(
         ValueError: there is no such model, it is damaged, or it cannot be divided so.
     """
     folder = open_folder(place)
-    stages = build_stages(
-        folder.architecture, mesh, execution, seq_length=_MOST_WINDOW_TOKENS, dtype=execution.dtype
-    )
-    engine = Engine(stages, mesh, execution=execution, shape=(1, 1), micro_batches=1)
-    folder.load_into(engine.model.eval(), peers=peers)
+    engine = open_engine(folder, mesh=mesh, peers=peers, execution=execution, seq_length=_MOST_WINDOW_TOKENS)
     return EngineModel(
         engine,
         folder.tokenizer,

@@ -202,11 +202,6 @@ def joined_world(
             dist.destroy_process_group()
 
 
-def only_process() -> bool:
-    """Return whether this is the first, or the only, process of a launch; no process group is needed to know."""
-    return this_task(os.environ).rank == 0
-
-
 def leave(status: int) -> int:
     """Return the exit status to end with, for a process that has ended for a reason of its own.
 

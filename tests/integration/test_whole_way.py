@@ -131,6 +131,11 @@ def test_generation_through_the_launcher_uses_the_run(whole_way: Path) -> None:
     (record,) = [json.loads(line) for line in (whole_way / "run" / "launched.jsonl").read_text().splitlines()]
     assert record["prompt"] == "January" and record["tokens"] <= 5
     assert not {"a", "e"} & set(record["output"]) and record["stop_reason"] in ("end", "stop", "length")
+    run("deepy.py", "generate.py", whole_way / "run.yml", f"sample_input_file={prompts}", "maximum_tokens=5",
+        "sample_output_file=divided.jsonl", "generation_batch_size=1", "stop_strings=[a, e]", "num_gpus=2",
+        "model_parallel_size=2")  # fmt: skip
+    (divided,) = [json.loads(line) for line in (whole_way / "run" / "divided.jsonl").read_text().splitlines()]
+    assert divided == record
 
 
 def test_training_goes_on_from_the_exported_model(whole_way: Path) -> None:
