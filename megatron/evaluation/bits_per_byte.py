@@ -13,7 +13,8 @@ import numpy as np
 
 from megatron.data.manifest import ShardInfo, TokenizerInfo
 from megatron.data.parts import Parts
-from megatron.evaluation.windows import Window, cut, longest_first, score_windows
+from megatron.evaluation.rows import Window
+from megatron.evaluation.windows import cut, longest_first, score_windows
 from megatron.parallel.engine import Engine
 
 

@@ -85,6 +85,7 @@ class EngineModel:
             num_groups=len(requests),
             batch_tokens=self._batch_tokens,
             description="scoring",
+            share=True,
         )
         return [Likelihood(nats, likeliest == ids) for nats, ids, likeliest in sums.tolist()]
 

@@ -5,31 +5,16 @@ Every window begins with the id that begins texts in training, every id is score
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from megatron.evaluation.rows import Batch, Row, Window, shared_rows
 from megatron.model.loss import IGNORE
 from megatron.parallel.engine import Engine
 from megatron.utils.log import progress
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """A piece of a text: ``inputs[i]`` predicts ``targets[i]``.
-
-    Attributes:
-        group: what its sums are added to, such as the number of a document or of a corpus.
-        inputs: int64 ids; the first one begins a text.
-        targets: int64 ids, as long as ``inputs``; ``IGNORE`` where another window scores them.
-    """
-
-    group: int
-    inputs: NDArray[np.int64]
-    targets: NDArray[np.int64]
 
 
 def cut(
@@ -63,6 +48,7 @@ def score_windows(
     num_groups: int,
     batch_tokens: int,
     description: str,
+    share: bool = False,
     after_batch: Callable[[], None] = lambda: None,
 ) -> NDArray[np.float64]:
     """Score every window once, the work divided over the processes.
@@ -73,6 +59,8 @@ def score_windows(
         num_groups: one more than the largest group.
         batch_tokens: most tokens, padding included, in one forward pass.
         description: of the progress bar.
+        share: whether what windows have in common is read once (:func:`megatron.evaluation.rows.shared_rows`); for
+            windows of questions, not for those of held-out text, which begin alike by chance only.
         after_batch: called after each of them.
 
     Returns:
@@ -81,7 +69,8 @@ def score_windows(
     """
     mesh, world = engine.mesh, engine.mesh.world
     table = torch.zeros(num_groups, 3, dtype=torch.float64, device=world.device)
-    batches = _batches(windows, batch_tokens)
+    rows = shared_rows(windows, batch_tokens=batch_tokens) if share else [Row.of(window) for window in windows]
+    batches = _batches(rows, batch_tokens)
     mine = batches[mesh.scorers.rank :: mesh.scorers.size]
     bar = progress(
         mine, description=description, unit="batch", disable=not world.is_main, only_on_a_terminal=True
@@ -102,29 +91,22 @@ def longest_first(windows: Iterator[Window]) -> list[Window]:
     return sorted(windows, key=lambda window: (-len(window.inputs), window.group))
 
 
-def _batches(windows: Sequence[Window], batch_tokens: int) -> list[Sequence[Window]]:
+def _batches(rows: Sequence[Row], batch_tokens: int) -> list[Sequence[Row]]:
     batches = []
     start = 0
-    while start < len(windows):
-        rows = max(1, batch_tokens // len(windows[start].inputs))
-        batches.append(windows[start : start + rows])
-        start += rows
+    while start < len(rows):
+        count = max(1, batch_tokens // rows[start].num_tokens)
+        batches.append(rows[start : start + count])
+        start += count
     return batches
 
 
-def _score_batch(engine: Engine, batch: Sequence[Window], table: torch.Tensor) -> None:
+def _score_batch(engine: Engine, rows: Sequence[Row], table: torch.Tensor) -> None:
     multiple = engine.mesh.tensor.size if engine.mesh.layout.sequence else 1
-    shape = (len(batch), -(-len(batch[0].inputs) // multiple) * multiple)
-    inputs, targets = np.zeros(shape, dtype=np.int64), np.full(shape, IGNORE, dtype=np.int64)
-    for row, window in enumerate(batch):
-        inputs[row, : len(window.inputs)] = window.inputs
-        targets[row, : len(window.targets)] = window.targets
-    wanted = torch.from_numpy(targets).to(table.device)
-    scores = engine.score(torch.from_numpy(inputs).to(table.device), wanted)
+    batch = Batch.of(rows, multiple=multiple, device=table.device)
+    scores = engine.score(batch.inputs, batch.targets, positions=batch.positions, pattern=batch.mask)
     if scores is None:
         return  # another stage of the pipeline knows
-    nats, least = scores.unbind(-1)
-    known = wanted != IGNORE
-    rows = torch.stack((nats.double().sum(1), known.double().sum(1), (known & (nats <= least)).double().sum(1)), dim=1)
-    groups = torch.tensor([window.group for window in batch], device=table.device)
-    table.index_add_(0, groups, rows)
+    nats, least = scores.flatten(0, 1)[batch.places].unbind(-1)
+    sums = torch.stack((nats.double(), torch.ones_like(nats).double(), (nats <= least).double()), dim=1)
+    table.index_add_(0, batch.groups, sums)

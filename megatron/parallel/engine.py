@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from megatron.config.layout import Layout
-from megatron.model.attention import KeyValueStore
+from megatron.model.attention import KeyValueStore, Pattern
 from megatron.model.llama import Llama
 from megatron.model.micro_batch import MicroBatch
 from megatron.parallel.clock import Clock
@@ -157,20 +157,32 @@ class Engine:
             torch._foreach_mul_([local(gradient) for gradient in gradients], factor)
 
     @torch.no_grad()
-    def score(self, inputs: Tensor, targets: Tensor) -> Tensor | None:
+    def score(
+        self, inputs: Tensor, targets: Tensor, *, positions: Tensor | None = None, pattern: Pattern | None = None
+    ) -> Tensor | None:
         """Return how likely the targets of whole rows are, or None where it is not known: in stages but the last.
 
         Args:
             inputs: int64 ``[rows, tokens]``; with sequence parallelism tokens are a multiple of ``tensor``.
             targets: as ``inputs``; ``IGNORE`` for none.
+            positions: as ``inputs``, where each token counts as standing; by default a row counts from 0.
+            pattern: which tokens see which; by default each sees those before it in its row.
 
         Returns:
             Nats of every position's target, and of the model's likeliest token there, float32 ``[rows, tokens, 2]``.
         """
         with self._eager():
             if self._pipeline is not None:
-                return self._pipeline.score(inputs, targets)
-            return call_in(self._execution.dtype, self.model, inputs, targets=targets, each=True)
+                return self._pipeline.score(inputs, targets, positions=positions, pattern=pattern)
+            return call_in(
+                self._execution.dtype,
+                self.model,
+                inputs,
+                targets=targets,
+                each=True,
+                positions=positions,
+                pattern=pattern,
+            )
 
     @contextmanager
     def reading(self) -> Iterator[None]:

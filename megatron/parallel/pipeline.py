@@ -151,10 +151,13 @@ class Pipeline:
         return [RowSums.of(nats, batch) for nats, batch in zip(known, batches, strict=True)]
 
     @torch.no_grad()
-    def score(self, inputs: Tensor, targets: Tensor) -> Tensor | None:
+    def score(
+        self, inputs: Tensor, targets: Tensor, *, positions: Tensor | None = None, pattern: Pattern | None = None
+    ) -> Tensor | None:
         """Return what :meth:`Engine.score` returns, in the last process; None in the others."""
         mesh, stages = self._mesh, self._mesh.layout.stages
-        positions = torch.arange(inputs.shape[1], device=inputs.device).expand(inputs.shape)
+        if positions is None:
+            positions = torch.arange(inputs.shape[1], device=inputs.device).expand(inputs.shape)
         out: Tensor | None = None
         for number, model in self._stages:
             x = inputs
@@ -163,7 +166,9 @@ class Pipeline:
                     _hidden(model.architecture, mesh, tuple(inputs.shape), dtype=self._dtype), device=inputs.device
                 )
                 dist.recv(x, src=self._neighbour(-1), group=mesh.pipeline.group)
-            out = call_in(self._dtype, model, x, targets=targets, positions=positions, each=True)
+            out = call_in(
+                self._dtype, model, x, targets=targets, positions=positions, pattern=pattern, each=True
+            )
             if number < stages - 1:
                 dist.send(out.contiguous(), dst=self._neighbour(1), group=mesh.pipeline.group)
                 out = None

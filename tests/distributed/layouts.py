@@ -18,7 +18,7 @@ from megatron.config.layout import Layout
 from megatron.config.schema import ModelConfig
 from megatron.data.manifest import ShardInfo
 from megatron.evaluation.bits_per_byte import HeldOutSet
-from megatron.evaluation.windows import Window
+from megatron.evaluation.rows import Window
 from megatron.model.attention import Documents
 from megatron.model.loss import IGNORE
 from megatron.model.micro_batch import MicroBatch

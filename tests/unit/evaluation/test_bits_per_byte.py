@@ -76,8 +76,10 @@ class Uniform(nn.Module):
         super().__init__()
         self.seen: list[tuple[list[int], list[int]]] = []
 
-    def forward(self, tokens: Tensor, *, targets: Tensor, each: bool) -> Tensor:
-        assert each
+    def forward(
+        self, tokens: Tensor, *, targets: Tensor, each: bool, positions: None = None, pattern: None = None
+    ) -> Tensor:
+        assert each and positions is None and pattern is None, "held-out text is read as it was in training"
         for row, wanted in zip(tokens.tolist(), targets.tolist(), strict=True):
             end = max(at for at, target in enumerate(wanted) if target >= 0) + 1
             self.seen.append((row[:end], wanted[:end]))

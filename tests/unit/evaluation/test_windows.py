@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron.config.architecture import Architecture
-from megatron.evaluation.windows import Window, cut, longest_first, score_windows
+from megatron.evaluation.rows import Window
+from megatron.evaluation.windows import cut, longest_first, score_windows
 from megatron.model.llama import Llama
 from megatron.model.loss import IGNORE
 from megatron.parallel.engine import Engine
