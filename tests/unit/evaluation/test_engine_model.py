@@ -56,6 +56,18 @@ def test_batches_change_no_score_and_order_is_kept(small_hf: Path, texts: list[s
     assert len(set(whole)) == len(whole)
 
 
+def test_the_labels_of_a_question_cost_their_own_tokens(small_hf: Path) -> None:
+    model, read = opened(small_hf), []
+    model.engine.model.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].numel()))
+    questions = [[*range(10 * number, 10 * number + 40)] for number in range(1, 6)]
+    wanted = [Request(question, [label]) for question in questions for label in (5, 6, 7, 8)]
+    together = model.likelihoods(wanted)
+    assert sum(read) == 5 * (40 + 4)
+    alone = [found for request in wanted for found in model.likelihoods([request])]
+    assert [found.nats for found in together] == pytest.approx([found.nats for found in alone], rel=1e-5)
+    assert [found.is_greedy for found in together] == [found.is_greedy for found in alone]
+
+
 def test_a_model_that_knows_nothing_takes_the_logarithm_of_its_vocabulary(small_hf: Path, texts: list[str]) -> None:
     model = opened(small_hf)
     torch.nn.init.zeros_(model.engine.model.head_weight)
