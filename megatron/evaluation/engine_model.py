@@ -87,6 +87,11 @@ class EngineModel:
             description="scoring",
             share=True,
         )
+        if broken := int((~np.isfinite(sums[:, 0])).sum()):
+            raise ValueError(
+                f"{broken} of {len(requests)} likelihoods are no numbers: the weights are damaged, or the model cannot "
+                "compute in this precision; try --precision fp32"
+            )
         return [Likelihood(nats, likeliest == ids) for nats, ids, likeliest in sums.tolist()]
 
     def write(self, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[Written]:

@@ -77,6 +77,13 @@ def test_a_model_that_knows_nothing_takes_the_logarithm_of_its_vocabulary(small_
         assert bits == pytest.approx(math.log2(model.tokenizer.vocab_size), rel=1e-6)
 
 
+def test_a_broken_model_has_no_score(small_hf: Path, texts: list[str]) -> None:
+    model = opened(small_hf)
+    torch.nn.init.constant_(model.engine.model.head_weight, math.nan)
+    with pytest.raises(ValueError, match=r"11 of 11 likelihoods are no numbers.*fp32"):
+        model.likelihoods(requests(model, texts))
+
+
 def test_what_is_longer_than_a_window_is_scored_whole(small_hf: Path, texts: list[str]) -> None:
     model = opened(small_hf, window_tokens=16)
     torch.nn.init.zeros_(model.engine.model.head_weight)
