@@ -75,7 +75,7 @@ def main() -> None:
     train_seconds: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shards = write_shards(folder, *((24, 200) if arguments.quick else (100, 400)))
+        shards = write_shards(folder, *((24, 200) if arguments.quick else (48, 400)))
         tokens = sum(shard.tokens - shard.documents for shard in shards)
 
         def held_out(some: list[ShardInfo]) -> HeldOutSet:
@@ -100,7 +100,7 @@ def main() -> None:
                 one.score(engine, batch_tokens=ROWS * LENGTH)
             each_seconds.append((time.perf_counter() - before) / tokens)
 
-        alternate(all_at_once, one_by_one, repetitions=2 if arguments.quick else 9, amount=tokens)
+        alternate(all_at_once, one_by_one, repetitions=2 if arguments.quick else 5, amount=tokens)
     ratio = statistics.median(score / train for score, train in zip(score_seconds[1:], train_seconds[1:], strict=True))
     probe_tokens = CORPORA * BYTES_EACH / BYTES_PER_TOKEN
     more = {
