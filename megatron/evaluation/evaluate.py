@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from megatron.checkpoint.folder import ModelFolder, open_folder
+from megatron.checkpoint.storage import LocalStorage
 from megatron.config.benchmark_load import load_benchmarks, split_names
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.config.problems import did_you_mean
@@ -45,8 +46,8 @@ class EvaluationRun:
         name: what the model is called in reports.
         tasks: benchmarks, suites or files of definitions. What has not been prepared of a suite is told and left out.
         data: folder of prepared data.
-        results: folder of the results; what is there already is not done again. None for ``evaluation`` in that of the
-            model, of a checkpoint's step. A trial with ``limit`` has a folder of its own in it.
+        results: folder of the results; what is there already is not done again. None for ``evaluation`` in the model's
+            folder, or ``evaluation/step<N>`` beside a checkpoint. A trial with ``limit`` has a folder of its own in it.
         languages: corpus codes or languages; None for all.
         limit: only so many of the first items of each language.
         seed: of shots and of sampling; 0 stands for lm-evaluation-harness's own, 1234, in its benchmarks.
@@ -248,10 +249,12 @@ def _unknown_languages(
 def _results_folder(run: EvaluationRun, folder: ModelFolder) -> Path:
     if run.results is not None:
         place = run.results
-    elif "://" in run.model:
+    elif not isinstance(folder.place, LocalStorage):
         raise ValueError("a folder of this machine is needed for the results of a model in an object store: --output")
-    else:
-        place = Path(run.model) / "evaluation" / ("" if folder.step is None else f"step{folder.step}")
+    elif folder.step is None:
+        place = folder.place.path / "evaluation"
+    else:  # beside the checkpoint, which may be removed one day
+        place = folder.place.path.parent / "evaluation" / f"step{folder.step}"
     # A trial must not take the place of whole results.
     return place if run.limit is None else place / f"limit-{run.limit}"
 
