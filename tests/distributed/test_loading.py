@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.multiprocessing import spawn
 
-# Libraries that are first used now, a block of 4 MiB with its checksum, and what the allocator has not given back.
-_SLACK_BYTES = 48 << 20
+# Libraries that are first used now, a block of 4 MiB with its checksum, and what the allocator has not given back: 10
+# to 25 MiB, and on a busy machine, where it gives back late, up to 59 once in some ten runs.
+_SLACK_BYTES = 64 << 20
 
 
 @pytest.fixture(scope="module")
