@@ -13,6 +13,9 @@ import orjson
 
 from megatron.utils.files import atomic_write, write_bytes
 
+LOSSY = "lossy"
+"""Flag of a language of which the tokenizer cannot write every text: what it leaves out costs the model nothing."""
+
 _SCORES, _MODEL, _ITEMS = "scores.jsonl", "model.json", "items"
 
 

@@ -9,9 +9,6 @@ from typing import NamedTuple
 from megatron.evaluation.language_model import LanguageModel, Request
 from megatron.tokenizer.base import Tokenizer
 
-LOSSY = "lossy"
-"""Flag of a language of which the tokenizer cannot write every text: what it leaves out costs the model nothing."""
-
 
 class TextScore(NamedTuple):
     """How likely a text is.

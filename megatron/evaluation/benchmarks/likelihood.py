@@ -8,7 +8,8 @@ from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.data import Items, Record
 from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions
 from megatron.evaluation.language_model import LanguageModel
-from megatron.evaluation.texts import LOSSY, TextScore, score_texts, text_metrics
+from megatron.evaluation.results import LOSSY
+from megatron.evaluation.texts import TextScore, score_texts, text_metrics
 
 
 def ask_texts(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from megatron.evaluation.report.scores.values import LOSSY
-from megatron.evaluation.results import Score
+from megatron.evaluation.results import LOSSY, Score
 
 _COUNTED = re.compile(r"([a-z_-]+)=(\d{1,12})")
 _MEANINGS = {

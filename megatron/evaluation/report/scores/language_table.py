@@ -18,8 +18,9 @@ from megatron.evaluation.report.scores.forms import (
 )
 from megatron.evaluation.report.scores.summary import TableSummary
 from megatron.evaluation.report.scores.sureness import is_undecided, mark_of, own_of, own_text
-from megatron.evaluation.report.scores.values import LOSSY, Row
+from megatron.evaluation.report.scores.values import Row
 from megatron.evaluation.report.tables import Column, cell, table, tier_cell
+from megatron.evaluation.results import LOSSY
 
 _COLUMNS = (
     '<select class="show" aria-label="Columns" hidden><option value="">values and changes</option>'

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from megatron.evaluation.report.scores.forgetting import Forgetting, forgetting_of
 from megatron.evaluation.report.scores.intervals import Own, document_intervals
 from megatron.evaluation.report.scores.statistics import Line, group_lines, mean_ranks, total_line
-from megatron.evaluation.report.scores.values import LOSSY, Evaluation, Table
+from megatron.evaluation.report.scores.values import Evaluation, Table
+from megatron.evaluation.results import LOSSY
 
 _UNKNOWN_SOURCE = "not known"
 

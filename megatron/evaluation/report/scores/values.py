@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from megatron.evaluation.report.scores.trials import Trial
+from megatron.evaluation.results import LOSSY
 
 UNMAPPED = "unmapped"
 """Tier of a language that the file of tiers does not know."""
 NO_SCRIPT = "no script"
-LOSSY = "lossy"
-"""Flag of a language whose text the tokenizer cannot write: its likelihoods are of other text than was asked for."""
 
 _ENGLISH = "eng_Latn"
 

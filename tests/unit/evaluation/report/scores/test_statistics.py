@@ -12,7 +12,8 @@ from megatron.evaluation.report.scores.inputs import load_evaluation
 from megatron.evaluation.report.scores.statistics import group_lines, mean_ranks, total_line
 from megatron.evaluation.report.scores.summary import Summary, summarise
 from megatron.evaluation.report.scores.tiers import read_tiers
-from megatron.evaluation.report.scores.values import LOSSY, Language, Row, Table
+from megatron.evaluation.report.scores.values import Language, Row, Table
+from megatron.evaluation.results import LOSSY
 
 BASE, EMMA = "Llama 2 7B", "EMMA-500 Llama 2 7B"
 # Of the published tables: n, mean of ratios, exp of the mean log-ratio, ratio of sums, mean EMMA, mean base, worse.
