@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from megatron.config.cli import config_from_argv
+from megatron.config.cli import parse_with_run
 from megatron.config.layout import Layout
 from megatron.config.schema import Config, ParallelConfig
 from megatron.evaluation.evaluate import EvaluationRun, evaluate, score_table
@@ -28,9 +28,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """Read the command line; what a configuration says is the default of what the options say."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("files", nargs="*", metavar="file.yml|key=value", help="configuration of the run to evaluate")
-    add("--config", help="the resolved configuration that deepy.py wrote")
-    add("--model", help="Hugging Face folder, checkpoint or save folder")
     add("--name", help="what the model is called in reports; by default after its folder")
     add("--suite", "--tasks", dest="tasks", nargs="+", help="suites, benchmarks, their files (default emma)")
     add("--data", type=Path, default=Path("benchmarks-data"), help="prepared (default benchmarks-data)")
@@ -49,14 +46,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--num-samples", type=int, default=20, help="programs for each problem (default 20)")
     add("--allow-code-execution", action="store_true", help="programs that the model writes may be run here")
     add("--bertscore-model", type=Path, help="folder of an encoder, for BERTScore")
-    arguments = parser.parse_intermixed_args(argv)
-    if arguments.config is not None or arguments.files:
-        config = config_from_argv(["--config", arguments.config] if arguments.config else arguments.files, "")
-        parser.set_defaults(**defaults_from(config))
-        arguments = parser.parse_intermixed_args(argv)
-    if arguments.model is None:
-        parser.error("give --model, or a configuration with `save` or `load`")
-    return arguments
+    return parse_with_run(parser, argv, defaults_from)
 
 
 def defaults_from(config: Config) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron.checkpoint.folder import open_folder
-from megatron.config.cli import config_from_argv
+from megatron.config.cli import parse_with_run
 from megatron.config.schema import Config
 from megatron.generate.open import open_vllm_writer, open_writer
 from megatron.generate.options import GenerationOptions
@@ -25,9 +25,6 @@ from megatron.utils.status import EXIT_MISTAKE
 def parse(argv: list[str]) -> argparse.Namespace:
     """Read the command line; what a configuration says is the default of what the options say."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="*", metavar="file.yml|key=value", help="configuration of the run to use")
-    parser.add_argument("--config", help="the resolved configuration that deepy.py wrote")
-    parser.add_argument("--model", help="Hugging Face folder, checkpoint or save folder")
     parser.add_argument("--prompt", action="append", default=[], help="text to continue; may be given again")
     parser.add_argument("--prompts-file", type=Path, help="prompts, one a line")
     parser.add_argument("--maximum-tokens", type=int, default=64, help="most new tokens (default 64)")
@@ -42,13 +39,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--backend", choices=("own", "vllm"), default="own", help="what writes (default own)")
     parser.add_argument("--seed", type=int, default=0, help="of the random choices (default 0)")
     parser.add_argument("--output", help="write one JSON object a line here")
-    arguments = parser.parse_intermixed_args(argv)
-    if arguments.config is not None or arguments.files:
-        config = config_from_argv(["--config", arguments.config] if arguments.config else arguments.files, "")
-        parser.set_defaults(**defaults_from(config))
-        arguments = parser.parse_intermixed_args(argv)
-    if arguments.model is None:
-        parser.error("give --model, or a configuration with `save` or `load`")
+    arguments = parse_with_run(parser, argv, defaults_from)
     if "://" in (arguments.output or ""):
         parser.error("give --output: texts are kept in a folder of this machine")
     return arguments

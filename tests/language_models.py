@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import tokenizers
 import torch
 
-from megatron.checkpoint.folder import TrainedModel, open_model
+from megatron.checkpoint.folder import TrainedModel, open_folder, open_model
 from megatron.checkpoint.hf import save_model
 from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
@@ -156,7 +156,7 @@ def tiny_hf_folder(folder: Path, tokenizer: Tokenizer, *, positions: int) -> Pat
 def engine_model(folder: Path) -> EngineModel:
     """Open a Hugging Face folder as evaluation does."""
     mesh = Mesh(Layout(), World(rank=0, size=1, device=torch.device("cpu")))
-    return open_engine_model(folder, mesh=mesh, peers=Peers(), execution=Execution(torch.float32))
+    return open_engine_model(open_folder(folder), mesh=mesh, peers=Peers(), execution=Execution(torch.float32))
 
 
 def plain_model(folder: Path, *, max_tokens: int | None = None) -> PlainModel:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from megatron.config.fields import Section
 from megatron.config.load import load, load_sections
@@ -65,6 +65,32 @@ def config_from_argv(argv: Sequence[str], description: str) -> Config:
     if not options.arguments:
         parser.error("no YAML file is given")
     return load_arguments(options.arguments, conf_dir=options.conf_dir)
+
+
+def parse_with_run(
+    parser: argparse.ArgumentParser, argv: Sequence[str], defaults_from: Callable[[Config], Mapping[str, Any]]
+) -> argparse.Namespace:
+    """Parse the arguments of a script that uses a trained model: its own options, and the run that is meant.
+
+    Args:
+        parser: of the script's own options; files, ``--config`` and ``--model`` are added.
+        argv: arguments without the program's name.
+        defaults_from: what a run's configuration stands for, by option; options that are given win over it.
+
+    Raises:
+        SystemExit: with code 2, also where no model is named.
+    """
+    parser.add_argument("files", nargs="*", metavar="file.yml|key=value", help="configuration of the run to use")
+    parser.add_argument("--config", help="the resolved configuration that deepy.py wrote")
+    parser.add_argument("--model", help="Hugging Face folder, checkpoint or save folder")
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.config is not None or arguments.files:
+        config = config_from_argv(["--config", arguments.config] if arguments.config else arguments.files, "")
+        parser.set_defaults(**defaults_from(config))
+        arguments = parser.parse_intermixed_args(argv)
+    if arguments.model is None:
+        parser.error("give --model, or a configuration with `save` or `load`")
+    return arguments
 
 
 def _load_or_exit(files: Sequence[Path], overrides: Sequence[str]) -> Config:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from megatron.checkpoint.folder import ModelFolder, open_folder
+from megatron.checkpoint.folder import ModelFolder
 from megatron.checkpoint.open import open_engine
 from megatron.evaluation.language_model import Likelihood, Request
 from megatron.evaluation.windows import cut, longest_first, score_windows
@@ -104,7 +103,7 @@ class EngineModel:
 
 
 def open_engine_model(
-    place: str | Path,
+    folder: ModelFolder,
     *,
     mesh: Mesh,
     peers: Peers,
@@ -113,12 +112,12 @@ def open_engine_model(
     batch_size: int = 16,
     window_tokens: int | None = None,
 ) -> EngineModel:
-    """Open a Hugging Face folder, a checkpoint or a run; every process of the layout calls this.
+    """Load a model; every process of the layout calls this.
 
     Weights are kept in the dtype that is computed in.
 
     Args:
-        place: as :func:`megatron.checkpoint.folder.open_folder` takes it.
+        folder: what :func:`megatron.checkpoint.folder.open_folder` has returned.
         mesh: how the processes divide it. Text is divided among those that hold the same part of the model.
         peers: the same processes.
         execution: how each of them computes its part.
@@ -127,9 +126,8 @@ def open_engine_model(
         window_tokens: see there.
 
     Raises:
-        ValueError: there is no such model, it is damaged, or it cannot be divided so.
+        ValueError: the weights are damaged, or cannot be divided so.
     """
-    folder = open_folder(place)
     engine = open_engine(folder, mesh=mesh, peers=peers, execution=execution, seq_length=_MOST_WINDOW_TOKENS)
     return EngineModel(
         engine,

@@ -96,18 +96,18 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
     peers.from_main(lambda: _check(run, benchmarks, harness, options))
     folder = open_folder(run.model)
     place = _results_folder(run, folder)
-    identity = identity_of(folder, name=run.name, precision=str(execution.dtype).removeprefix("torch."))
     opened: list[ResultsFolder] = []
     with ExitStack() as stack:
 
         def open_results() -> None:
             stack.enter_context(exclusive(place / ".lock"))
+            identity = identity_of(folder, name=run.name, precision=str(execution.dtype).removeprefix("torch."))
             opened.append(ResultsFolder(place, model=identity))
 
         # A folder of another model, or one that is in use, ends all processes before anything is loaded.
         peers.from_main(open_results)
         model = open_engine_model(
-            run.model,
+            folder,
             mesh=mesh,
             peers=peers,
             execution=execution,

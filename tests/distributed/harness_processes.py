@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from megatron.checkpoint.folder import open_folder
 from megatron.config.layout import Layout
 from megatron.evaluation.engine_model import open_engine_model
 from megatron.evaluation.harness.run import HarnessOptions, run_harness
@@ -28,7 +29,8 @@ def evaluate(name: str, world: World, folder: Path) -> list[tuple[str, str, floa
     """Evaluate with one layout, twice: the second time all is there."""
     peers = Peers(world, timeout_minutes=1)
     mesh = Mesh(LAYOUTS.get(name, Layout()), world)
-    model = open_engine_model(folder / "model" / "hf", mesh=mesh, peers=peers, execution=Execution(torch.float32))
+    opened = open_folder(folder / "model" / "hf")
+    model = open_engine_model(opened, mesh=mesh, peers=peers, execution=Execution(torch.float32))
     for _ in range(2):
         results = ResultsFolder(folder / name, model={}) if world.is_main else None
         scores = run_harness(

@@ -11,7 +11,6 @@ from megatron.evaluation.benchmarks.data import Items, Record
 from megatron.evaluation.benchmarks.fields import check_fields
 from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, prompt_fields, prompt_flags
 from megatron.evaluation.benchmarks.prompts import Prompt, PromptBuilder
-from megatron.evaluation.benchmarks.shots import ShotChoice
 from megatron.evaluation.language_model import LanguageModel, Request
 from megatron.evaluation.metrics.registry import Texts, compute
 from megatron.tokenizer.base import Tokenizer
@@ -79,11 +78,7 @@ def ask_choices(
     texts = [builder.label(label) for label in labels]
     reserve = 1 + max(len(tokenizer.encode(text)) for text in texts) + _JOINT_TOKENS
     builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens - reserve, scripts=items.scripts)
-    choice = ShotChoice(benchmark, language, available=len(items.shots), seed=options.seed)
-    prompts = [
-        builder.build(record, [items.shots[place] for place in choice.of(number, record["id"])])
-        for number, record in enumerate(records)
-    ]
+    prompts = builder.build_all(records, items.shots, seed=options.seed)
     requests_of = _last_token_requests if benchmark.scoring == "last-token" else _requests
     requests = [request for prompt in prompts for request in requests_of(tokenizer, prompt, texts)]
     premise = builder.premise()

@@ -10,7 +10,6 @@ from megatron.evaluation.benchmarks.data import Items, Record
 from megatron.evaluation.benchmarks.fields import check_fields
 from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, prompt_fields, prompt_flags
 from megatron.evaluation.benchmarks.prompts import Prompt, PromptBuilder
-from megatron.evaluation.benchmarks.shots import ShotChoice
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.metrics.registry import Texts, compute
 from megatron.generate.options import GenerationOptions, Written
@@ -50,11 +49,7 @@ def ask_generation(
     builder = PromptBuilder(benchmark, language, model.tokenizer, room=room, scripts=items.scripts)
     records = options.first(items.test)
     check_fields(benchmark, language, items, records, names=builder.names)
-    choice = ShotChoice(benchmark, language, available=len(items.shots), seed=options.seed)
-    prompts = [
-        builder.build(record, [items.shots[place] for place in choice.of(number, record["id"])])
-        for number, record in enumerate(records)
-    ]
+    prompts = builder.build_all(records, items.shots, seed=options.seed)
     sampling = Sampling(**benchmark.sampling.model_dump())
     asked = GenerationOptions(maximum_tokens, benchmark.stop, sampling, options.seed)
     written = model.write([prompt.ids for prompt in prompts], asked)

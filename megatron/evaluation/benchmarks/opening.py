@@ -72,8 +72,9 @@ def _language_model(place: Path, examples: TranslationTable | None) -> ModelTran
     has_gpu = torch.cuda.is_available()
     mesh = Mesh(Layout(), World(rank=0, size=1, device=torch.device("cuda" if has_gpu else "cpu")))
     execution = Execution(torch.bfloat16 if has_gpu else torch.float32)
-    model = open_engine_model(place, mesh=mesh, peers=Peers(), execution=execution)
-    identity = identity_of(open_folder(place), name=place.name, precision=str(execution.dtype))
+    folder = open_folder(place)
+    model = open_engine_model(folder, mesh=mesh, peers=Peers(), execution=execution)
+    identity = identity_of(folder, name=place.name, precision=str(execution.dtype))
     return ModelTranslator(
         cast(LanguageModel, model),
         f"{identity['name']} {identity['weights']}",

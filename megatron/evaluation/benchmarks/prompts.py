@@ -11,6 +11,7 @@ from megatron.corpus.language_tables import macrolanguages
 from megatron.corpus.languages import Label, parse_label
 from megatron.corpus.pairs.names import language_name, name_in_script, names_of_both
 from megatron.evaluation.benchmarks.fields import plain_fields
+from megatron.evaluation.benchmarks.shots import ShotChoice
 from megatron.tokenizer.base import Tokenizer
 
 
@@ -63,13 +64,32 @@ class PromptBuilder:
             raise ValueError(
                 f"{benchmark.name}: the model has no room for a prompt beside the answer; lower `maximum_tokens`"
             )
-        self._benchmark, self._tokenizer, self._room = benchmark, tokenizer, room
+        self._benchmark, self._language, self._tokenizer, self._room = benchmark, language, tokenizer, room
         self._given = {
             name: texts.get(nearest(language, texts), texts[DEFAULT]) for name, texts in benchmark.wording.items()
         }
         self._given |= _names(benchmark, language, scripts)
         self.names = frozenset(self._given)
         self.label_texts: Mapping[str, str] = benchmark.label_texts.get(language, benchmark.labels)
+
+    def build_all(
+        self, records: Sequence[Mapping[str, Any]], shots: Sequence[Mapping[str, Any]], *, seed: int
+    ) -> list[Prompt]:
+        """Return the prompt of every record, each with its own choice of the shots.
+
+        Args:
+            records: what is asked.
+            shots: what examples are taken from.
+            seed: of the run.
+
+        Raises:
+            ValueError: as :meth:`build`.
+        """
+        choice = ShotChoice(self._benchmark, self._language, available=len(shots), seed=seed)
+        return [
+            self.build(record, [shots[place] for place in choice.of(number, record["id"])])
+            for number, record in enumerate(records)
+        ]
 
     def build(self, record: Mapping[str, Any], shots: Sequence[Mapping[str, Any]]) -> Prompt:
         """Return the prompt of a record; where it is too long shots go first, and the query stays whole.

@@ -24,7 +24,7 @@ from megatron.parallel.process import Peers, World
 
 def opened(folder: Path, dtype: torch.dtype = torch.float32, **options: int) -> EngineModel:
     mesh = Mesh(Layout(), World(rank=0, size=1, device=torch.device("cpu")))
-    return open_engine_model(folder, mesh=mesh, peers=Peers(), execution=Execution(dtype), **options)
+    return open_engine_model(open_folder(folder), mesh=mesh, peers=Peers(), execution=Execution(dtype), **options)
 
 
 def requests(model: EngineModel, texts: list[str]) -> list[Request]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from megatron.checkpoint.folder import open_folder
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.config.layout import Layout
 from megatron.evaluation.benchmarks.choices import ask_choices
@@ -33,7 +34,7 @@ def definition(**changes: object) -> BenchmarkConfig:
 def test_choices_are_those_of_transformers(small_hf: Path, scoring: str) -> None:
     transformers = pytest.importorskip("transformers")
     mesh = Mesh(Layout(), World(rank=0, size=1, device=torch.device("cpu")))
-    ours = open_engine_model(small_hf, mesh=mesh, peers=Peers(), execution=Execution(torch.float32))
+    ours = open_engine_model(open_folder(small_hf), mesh=mesh, peers=Peers(), execution=Execution(torch.float32))
     outcome = ask_choices(ours, definition(scoring=scoring), "eng_Latn", Items(RECORDS, RECORDS, 0), RunOptions())()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(small_hf, dtype=torch.float64)
     tokenizer = transformers.AutoTokenizer.from_pretrained(small_hf)

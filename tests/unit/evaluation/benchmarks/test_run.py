@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from megatron.checkpoint.folder import open_folder
 from megatron.config.benchmark_load import load_benchmark
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.config.layout import Layout
@@ -204,7 +205,7 @@ def test_sentences_of_one_language_only_are_counted(data: Path, tmp_path: Path) 
 
 def test_the_project_s_own_engine_is_asked(data: Path, tmp_path: Path, small_hf: Path) -> None:
     mesh = Mesh(Layout(), World(rank=0, size=1, device=torch.device("cpu")))
-    model = open_engine_model(small_hf, mesh=mesh, peers=Peers(), execution=Execution(torch.float32))
+    model = open_engine_model(open_folder(small_hf), mesh=mesh, peers=Peers(), execution=Execution(torch.float32))
     scores = run(model, ["sib200", "pbc"], data, tmp_path / "r", languages=["swh_Latn"], limit=2)  # type: ignore[arg-type]
     labels, verses = scores
     # 64 positions are too few even for the instruction: everything that was left out is told.
