@@ -1,8 +1,9 @@
 """torchrun's agent, which starts a machine's processes and starts them all again when one fails.
 
-Two things are different from ``torchrun`` itself. Processes that end on purpose, with everything saved and work left to
-do, are not started again, and their exit status becomes the agent's (:func:`leave`). SIGUSR1, with which Slurm
-announces the end of a job's time, is passed on to the processes.
+Three things are different from ``torchrun`` itself. Processes that end on purpose, with everything saved and work left
+to do, are not started again, and their exit status becomes the agent's (:func:`leave`). Where one process ends by a
+mistake and the others then fail for want of it, the agent's status tells of the mistake, whichever of them ended first.
+SIGUSR1, with which Slurm announces the end of a job's time, is passed on to the processes.
 """
 
 from __future__ import annotations
@@ -16,25 +17,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from megatron.utils.status import EXIT_UNFINISHED
+from megatron.utils.status import EXIT_MISTAKE, EXIT_UNFINISHED
 
-_STATUS_FILE = "EMMA_NEOX_STATUS_FILE"
+_STATUS_FOLDER = "EMMA_NEOX_STATUS_FOLDER"
 _SHUTDOWN_SECONDS = "120"
 """How long processes may take to save when the agent is told to end; whoever kills it sooner kills them as well."""
 
 
 def leave(status: int, environment: Mapping[str, str]) -> int:
-    """Return the status to end with: the agent hears by a file that work is left, and sees a success.
+    """Return the status to end with, and tell the agent of it by an empty file of that name.
+
+    Of work that is left it hears by the file alone, and sees a success: a failure would be started again.
 
     Args:
         status: exit status of this process.
         environment: its variables.
     """
-    path = environment.get(_STATUS_FILE)
-    if path is None or status != EXIT_UNFINISHED:
+    folder = environment.get(_STATUS_FOLDER)
+    if folder is None:
         return status
-    Path(path).write_text(str(status), encoding="ascii")
-    return 0
+    _file(Path(folder), status).touch()
+    return 0 if status == EXIT_UNFINISHED else status
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,23 +51,28 @@ def main(arguments: Sequence[str]) -> int:
     # they wait for each other where nobody is (pytorch/pytorch#135712).
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     signal.signal(signal.SIGUSR1, _pass_on)
-    with tempfile.TemporaryDirectory(prefix="emma-neox-") as folder:
-        told = Path(folder) / "status"
-        os.environ[_STATUS_FILE] = str(told)
+    with tempfile.TemporaryDirectory(prefix="emma-neox-") as name:
+        folder = Path(name)
+        os.environ[_STATUS_FOLDER] = name
         try:
             run(parse_args(arguments))
         except ChildFailedError as error:
             sys.stderr.write(f"{error}\n")
             status = error.get_first_failure()[1].exitcode
-            return 128 - status if status < 0 else status
+            return _told(folder, EXIT_MISTAKE, otherwise=128 - status if status < 0 else status)
         except SignalException as error:
-            return _told(told, otherwise=128 + error.sigval)
-        return _told(told, otherwise=0)
+            return _told(folder, EXIT_UNFINISHED, otherwise=128 + error.sigval)
+        return _told(folder, EXIT_UNFINISHED, otherwise=0)
 
 
-def _told(path: Path, *, otherwise: int) -> int:
-    """Return the status that a process has left, if one has."""
-    return int(path.read_text(encoding="ascii")) if path.exists() else otherwise
+def _told(folder: Path, status: int, *, otherwise: int) -> int:
+    """Return the status if a process has told of it."""
+    return status if _file(folder, status).exists() else otherwise
+
+
+def _file(folder: Path, status: int) -> Path:
+    """Return the file that tells of a status."""
+    return folder / str(status)
 
 
 def _pass_on(number: int, frame: FrameType | None) -> None:

@@ -214,11 +214,11 @@ def leave(status: int) -> int:
     """
     if told := os.environ.get(JOB_STATUS_VARIABLE):
         Path(told).write_text(str(status), encoding="ascii")
-    if status != EXIT_UNFINISHED:
-        return status
     task = this_task(os.environ)
     if task.address is None:
-        return megatron.launch.agent.leave(EXIT_UNFINISHED, os.environ)
+        return megatron.launch.agent.leave(status, os.environ)
+    if status != EXIT_UNFINISHED:
+        return status
     if task.rank > 0:
         return 0
     time.sleep(_SECONDS_TO_LEAVE)
