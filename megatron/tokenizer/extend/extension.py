@@ -65,7 +65,7 @@ class Extension:
         path = path / FILE_NAME if path.is_dir() else path
         try:
             is_large = path.stat().st_size > _MAX_BYTES
-            content = None if is_large else json.loads(path.read_text(encoding="utf-8"))
+            content: Any = None if is_large else json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise TokenizerError(
                 f"{path}: cannot be read ({error.strerror}); it is written by tools/extend_tokenizer.py"
