@@ -11,10 +11,14 @@ from typing import Any
 
 import orjson
 
-from megatron.utils.files import atomic_write, write_bytes
+from megatron.evaluation.json_lines import FileError, json_objects, read_file
+from megatron.utils.files import fingerprint_bytes, write_bytes
 
 LOSSY = "lossy"
 """Flag of a language of which the tokenizer cannot write every text: what it leaves out costs the model nothing."""
+
+SCORED_BY = ("main_metric", "metrics", "empty_outputs")
+"""Settings that decide what items come to; all others decide the items."""
 
 _SCORES, _MODEL, _ITEMS = "scores.jsonl", "model.json", "items"
 
@@ -50,7 +54,8 @@ class Score:
         flags: what a reader must know of this language, such as ``lossy``: the tokenizer cannot write all of its text.
         settings: everything that decides the values, the hash of the data included. A score is made again when they
             change.
-        seconds: that it took.
+        seconds: that it took, the model's answers included.
+        items_hash: of the file of its items; empty where that is not known.
     """
 
     benchmark: str
@@ -62,6 +67,7 @@ class Score:
     flags: tuple[str, ...] = ()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
+    items_hash: str = ""
 
     @property
     def value(self) -> float:
@@ -106,28 +112,63 @@ class ResultsFolder:
         score = self._scores.get((benchmark, language))
         return score is not None and _plain(score.settings) == _plain(settings)
 
-    def add(self, score: Score, items: Iterable[Mapping[str, Any]]) -> None:
-        """Keep a score and the items that it is made of.
+    def of_same_items(self, benchmark: str, language: str, settings: Mapping[str, Any]) -> Score | None:
+        """Return a score whose items the same settings decide, whatever they are scored by; None if there is none."""
+        score = self._scores.get((benchmark, language))
+        return score if score is not None and items_settings(score.settings) == items_settings(settings) else None
+
+    def items(self, score: Score) -> list[dict[str, Any]]:
+        """Return the items that a score is made of.
+
+        Raises:
+            ResultsError: they are gone, torn, incomplete, or those of another score.
+        """
+        path = items_path(self.folder, score.benchmark, score.language)
+        whose = f"of {score.benchmark} in {score.language}"
+        if not score.items_hash:
+            raise ResultsError(f"the score {whose} does not say which items it is made of; evaluate the model again")
+        try:
+            data = read_file(path)
+        except FileError as error:
+            raise ResultsError(f"the items {whose} are gone: {error}; evaluate the model again") from None
+        wrong: list[str] = []
+        found = [item for _, item in json_objects(data, path, wrong)]
+        if wrong:
+            raise ResultsError(f"the items {whose} are torn: {wrong[0]}; evaluate the model again")
+        if len(found) != score.items:
+            raise ResultsError(f"{path} has {len(found)} items, its score has {score.items}; evaluate the model again")
+        if fingerprint_bytes(data) != score.items_hash:
+            raise ResultsError(f"{path} is not the file that its score is made of; evaluate the model again")
+        return found
+
+    def add(self, score: Score, items: Iterable[Mapping[str, Any]]) -> Score:
+        """Keep a score and the items that it is made of; return the score with their hash.
 
         Args:
             score: replaces an earlier one of the same benchmark and language.
             items: one record for each text or question: what was asked, what came out, what it counts.
         """
         path = items_path(self.folder, score.benchmark, score.language)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            for item in items:
-                file.write(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+        how = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+        data = b"".join(orjson.dumps(item, option=how) for item in items)
+        score = dataclasses.replace(score, items_hash=fingerprint_bytes(data))
+        write_bytes(path, data)
         scores = self.folder / _SCORES
         torn = scores.exists() and not scores.read_bytes().endswith(b"\n") and scores.stat().st_size > 0
         with scores.open("ab", buffering=0) as file:
             file.write((b"\n" if torn else b"") + orjson.dumps(_to_line(score), option=orjson.OPT_APPEND_NEWLINE))
             os.fsync(file.fileno())
         self._scores[score.benchmark, score.language] = score
+        return score
 
     def scores(self) -> list[Score]:
         """Return all scores, sorted by benchmark and language."""
         return [self._scores[key] for key in sorted(self._scores)]
+
+
+def items_settings(settings: Mapping[str, Any]) -> Any:
+    """Return those settings that decide the items of a score, as JSON gives them back."""
+    return {name: value for name, value in _plain(settings).items() if name not in SCORED_BY}
 
 
 def read_model(folder: Path) -> dict[str, Any]:

@@ -78,6 +78,51 @@ def test_own_benchmarks_resume_and_processes(place: Path) -> None:
     assert values(place, "tensor") == pytest.approx(found, rel=1e-5)
 
 
+def test_other_metrics_of_kept_answers(place: Path) -> None:
+    flores, sib = "flores200-from-eng", "sib200"
+    run(place, "kept", "--suite", flores, sib, "--languages", "swh", "eng")
+    items = (place / "kept" / "items" / flores / "swh_Latn.jsonl").read_bytes()
+    changed = place / "definitions" / f"{flores}.yml"
+    changed.parent.mkdir()
+    changed.write_text(f"based_on: {flores}\nmetrics: [rouge_l, self_bleu, chrf++]\n", encoding="utf-8")
+    shutil.copytree(place / "kept", place / "tool")
+    for processes in (1, 2):
+        shutil.copytree(place / "kept", place / f"kept-{processes}")
+        told = run(
+            place, f"kept-{processes}", "--suite", str(changed), sib, "--languages", "swh", "eng", processes=processes
+        )
+        assert "1 scores are made of answers that were kept: the model was not asked again" in told
+        assert "2 of 3 scores are there already" in told
+    run(place, "fresh", "--suite", str(changed), sib, "--languages", "swh", "eng")
+    # The command has no model, and needs no torch.
+    tool = [
+        sys.executable, "-c",
+        "import runpy, sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')",
+        "tools/rescore_evaluation.py", str(place / "tool"), "--definitions", str(changed), sib,
+    ]  # fmt: skip
+    done = subprocess.run(tool, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{flores}: 1 scores made again, 0 were as wanted", f"{sib}: 0 scores made again, 2 were as wanted",
+    ]  # fmt: skip
+
+    def kept(results: str) -> list[str]:
+        fields = ("metrics", "main", "settings", "items_hash", "items", "flags")
+        return [
+            json.dumps({name: getattr(score, name) for name in fields}, sort_keys=True)
+            for score in read_scores(place / results)
+        ]
+
+    for results in ("kept-1", "kept-2", "tool"):
+        assert kept(results) == kept("fresh"), results
+        assert (place / results / "items" / flores / "swh_Latn.jsonl").read_bytes() == items
+    path = place / "tool" / "items" / flores / "swh_Latn.jsonl"
+    path.write_bytes(items[:-20])
+    done = subprocess.run([*tool[:-2], flores], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and f"{flores} in swh_Latn are torn: {path}, line" in done.stderr
+
+
 def test_harness_and_report(place: Path) -> None:
     pytest.importorskip("lm_eval", reason="needs lm_eval (pip install lm_eval==0.4.13), which is not here")
     run(place, "harness", "--suite", *HARNESS, "--languages", "swh_Latn", "--limit", "2", "--num-fewshot", "xnli=1")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.data import Items, Record
 from megatron.evaluation.benchmarks.fields import check_fields
-from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, prompt_fields, prompt_flags
+from megatron.evaluation.benchmarks.outcome import Finish, RunOptions, outcome_of, prompt_fields, prompt_flags
 from megatron.evaluation.benchmarks.prompts import Prompt, PromptBuilder
 from megatron.evaluation.language_model import LanguageModel, Request
-from megatron.evaluation.metrics.registry import Texts, compute
 from megatron.tokenizer.base import Tokenizer
 
 # A tokenizer may join the end of a prompt and the beginning of a label into other tokens than it makes of each.
@@ -88,9 +87,11 @@ def ask_choices(
     _check_numbers([answer.nats for answer in answers], benchmark, language)
     nats = _rows([answer.nats for answer in answers], len(labels))
     tokens = _rows([len(request.continuation) for request in requests], len(labels))
-    before = nats.pop() if premise is not None else None
+    before = None
+    if premise is not None:
+        before, _ = nats.pop(), tokens.pop()
     found = _Answers(records, right, prompts, texts, nats, tokens, before)
-    return lambda: _outcome(benchmark, language, found, options)
+    return lambda: outcome_of(benchmark, language, _items(benchmark, found), prompt_flags(prompts), options.metrics)
 
 
 def _check_numbers(nats: Sequence[float], benchmark: BenchmarkConfig, language: str) -> None:
@@ -129,58 +130,24 @@ def _last_token_requests(tokenizer: Tokenizer, prompt: Prompt, texts: Sequence[s
     return [Request(prompt.ids, tokenizer.encode(text)[-1:]) for text in texts]
 
 
-def _outcome(benchmark: BenchmarkConfig, language: str, answers: _Answers, options: RunOptions) -> Outcome:
-    """Choose by each way of counting, and compute the metrics."""
+def _items(benchmark: BenchmarkConfig, answers: _Answers) -> list[dict[str, Any]]:
+    """Return what was asked and answered, with all that labels are compared by."""
     labels = list(benchmark.labels)
-    chosen = {
-        name: [labels[min(range(len(row)), key=row.__getitem__)] for row in rows]  # the first of equal ones
-        for name, rows in _ways(benchmark, answers).items()
-    }
-    references = [[label] for label in answers.right]
-    outputs = chosen["accuracy"]
-    metrics = compute(benchmark.metrics, Texts(outputs, references, language, options.metrics))
-    for name, found in chosen.items():
-        metrics[name] = compute(["accuracy"], Texts(found, references, language, options.metrics))["accuracy"]
+    shared: dict[str, Any] = {}
     if benchmark.scoring == "likelihood":
-        metrics["answer_bits_per_byte"] = _answer_bits_per_byte(labels, answers)
-    items = [
+        shared["label_bytes"] = dict(zip(labels, (len(text.encode("utf-8")) for text in answers.texts), strict=True))
+    if answers.before is not None:
+        shared["premise_nats"] = dict(zip(labels, answers.before, strict=True))
+    return [
         {
             "id": record["id"],
             **prompt_fields(prompt),
             "nats": dict(zip(labels, nats, strict=True)),
-            "output": output,
-            "references": right,
+            **({"label_tokens": dict(zip(labels, tokens, strict=True))} if "label_bytes" in shared else {}),
+            **shared,
+            "references": [right],
         }
-        for record, prompt, nats, output, right in zip(
-            answers.records, answers.prompts, answers.nats, outputs, references, strict=True
+        for record, prompt, nats, tokens, right in zip(
+            answers.records, answers.prompts, answers.nats, answers.tokens, answers.right, strict=True
         )
     ]
-    return Outcome(metrics, items, prompt_flags(answers.prompts))
-
-
-def _ways(benchmark: BenchmarkConfig, answers: _Answers) -> dict[str, Sequence[Sequence[float]]]:
-    """Return what is least for the label that is chosen, by the name of its accuracy."""
-    ways = {"accuracy": answers.nats}
-    if benchmark.scoring == "likelihood":
-        sizes = [len(text.encode("utf-8")) for text in answers.texts]
-        ways["accuracy_per_byte"] = [_over(nats, sizes) for nats in answers.nats]
-        ways["accuracy_per_token"] = [
-            _over(nats, tokens) for nats, tokens in zip(answers.nats, answers.tokens, strict=False)
-        ]
-    if answers.before is not None:
-        # How much likelier a label has become (domain-conditional PMI, Holtzman et al., arXiv 2104.08315).
-        before = answers.before
-        ways["accuracy_pmi"] = [[a - b for a, b in zip(nats, before, strict=True)] for nats in answers.nats]
-    return ways
-
-
-def _over(nats: Sequence[float], sizes: Sequence[float]) -> list[float]:
-    return [value / size for value, size in zip(nats, sizes, strict=True)]
-
-
-def _answer_bits_per_byte(labels: Sequence[str], answers: _Answers) -> float:
-    """Return the bits that the right answers take per byte, which moves before accuracy does."""
-    places = [labels.index(label) for label in answers.right]
-    nats = math.fsum(row[place] for row, place in zip(answers.nats, places, strict=True))
-    size = sum(len(answers.texts[place].encode("utf-8")) for place in places)
-    return nats / (math.log(2) * size) if size else math.nan

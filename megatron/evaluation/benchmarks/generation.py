@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from typing import Any
 
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.data import Items, Record
 from megatron.evaluation.benchmarks.fields import check_fields
-from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions, prompt_fields, prompt_flags
+from megatron.evaluation.benchmarks.outcome import Finish, RunOptions, outcome_of, prompt_fields, prompt_flags
 from megatron.evaluation.benchmarks.prompts import Prompt, PromptBuilder
 from megatron.evaluation.language_model import LanguageModel
-from megatron.evaluation.metrics.registry import Texts, compute
 from megatron.generate.options import GenerationOptions, Written
 from megatron.generate.sampling import Sampling
-
-_ONLY_DOTS = re.compile(r"\.*")
 
 
 def new_tokens(model: LanguageModel, benchmark: BenchmarkConfig) -> int:
@@ -53,44 +50,22 @@ def ask_generation(
     sampling = Sampling(**benchmark.sampling.model_dump())
     asked = GenerationOptions(maximum_tokens, benchmark.stop, sampling, options.seed)
     written = model.write([prompt.ids for prompt in prompts], asked)
-    return lambda: _outcome(benchmark, language, records, prompts, written, options)
-
-
-def _outcome(
-    benchmark: BenchmarkConfig,
-    language: str,
-    records: Sequence[Record],
-    prompts: Sequence[Prompt],
-    written: Sequence[Written],
-    options: RunOptions,
-) -> Outcome:
-    references = [[] if benchmark.reference is None else [str(record[benchmark.reference])] for record in records]
-    leave_out = benchmark.empty_outputs == "leave-out"
-    counts = [not (leave_out and _ONLY_DOTS.fullmatch(each.text)) for each in written]
-    texts = Texts(
-        [each.text.strip() for each, counted in zip(written, counts, strict=True) if counted],
-        [answers for answers, counted in zip(references, counts, strict=True) if counted],
-        output_language(benchmark, language),
-        options.metrics,
+    return lambda: outcome_of(
+        benchmark, language, _items(benchmark, records, prompts, written), prompt_flags(prompts), options.metrics
     )
-    metrics = compute(benchmark.metrics, texts)
-    if leave_out:
-        metrics["left_out"] = float(counts.count(False))
-    items = [
+
+
+def _items(
+    benchmark: BenchmarkConfig, records: Sequence[Record], prompts: Sequence[Prompt], written: Sequence[Written]
+) -> list[dict[str, Any]]:
+    return [
         {
             "id": record["id"],
             **prompt_fields(prompt),
             "output": each.text,
             "stop_reason": each.stop_reason,
             "tokens": each.num_tokens,
-            "references": answers,
-            **({} if counted else {"counted": False}),
+            "references": [] if benchmark.reference is None else [str(record[benchmark.reference])],
         }
-        for record, prompt, each, answers, counted in zip(records, prompts, written, references, counts, strict=True)
+        for record, prompt, each in zip(records, prompts, written, strict=True)
     ]
-    return Outcome(metrics, items, prompt_flags(prompts))
-
-
-def output_language(benchmark: BenchmarkConfig, language: str) -> str:
-    """Return the language that outputs should be in: the pivot's where a benchmark translates into it."""
-    return benchmark.pivot if benchmark.pivot is not None and benchmark.direction == "into" else language

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from megatron.config.benchmark_schema import BenchmarkConfig
-from megatron.evaluation.benchmarks.data import Items, Record
-from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions
+from megatron.evaluation.benchmarks.data import Items
+from megatron.evaluation.benchmarks.outcome import Finish, RunOptions, outcome_of
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.results import LOSSY
-from megatron.evaluation.texts import TextScore, score_texts, text_metrics
+from megatron.evaluation.texts import score_texts
 
 
 def ask_texts(
@@ -34,10 +32,6 @@ def ask_texts(
     if lacking := sum(not isinstance(record.get("text"), str) for record in records):
         raise ValueError(f"{benchmark.name}, {language}: {lacking} records have no field 'text'")
     scores = score_texts(model, [record["text"] for record in records])
-    return lambda: _outcome(records, scores)
-
-
-def _outcome(records: Sequence[Record], scores: Sequence[TextScore]) -> Outcome:
-    metrics = text_metrics(scores)
+    flags = (LOSSY,) if any(not score.lossless for score in scores) else ()
     found = [{"id": record["id"], **score._asdict()} for record, score in zip(records, scores, strict=True)]
-    return Outcome(metrics, found, (LOSSY,) if metrics["lossy"] else ())
+    return lambda: outcome_of(benchmark, language, found, flags, options.metrics)

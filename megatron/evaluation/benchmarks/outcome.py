@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.data import Record
 from megatron.evaluation.benchmarks.prompts import Prompt
+from megatron.evaluation.benchmarks.scoring import Item, score_items
 from megatron.evaluation.metrics.registry import MetricSettings
 
 
@@ -39,13 +41,24 @@ class Outcome(NamedTuple):
 
     Attributes:
         metrics: values by name.
+        main: the metric that stands for the benchmark.
+        higher_is_better: whether larger values of it are better.
         items: one record for each item: what was asked, what came out, what it counts.
         flags: what a reader must know.
     """
 
     metrics: Mapping[str, float]
+    main: str
+    higher_is_better: bool
     items: Sequence[Mapping[str, Any]]
     flags: tuple[str, ...] = ()
+
+
+def outcome_of(
+    benchmark: BenchmarkConfig, language: str, items: Sequence[Item], flags: tuple[str, ...], settings: MetricSettings
+) -> Outcome:
+    """Return what items that a model has answered come to (see :func:`score_items`)."""
+    return Outcome(*score_items(benchmark, language, items, settings), flags)
 
 
 Finish = Callable[[], Outcome]

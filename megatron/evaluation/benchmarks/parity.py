@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from megatron.config.benchmark_schema import BenchmarkConfig
-from megatron.evaluation.results import Score, read_items
-from megatron.evaluation.texts import information_parity
+from megatron.evaluation.metrics.likelihood import information_parity
+from megatron.evaluation.results import ResultsFolder, Score, read_items
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
@@ -58,6 +58,16 @@ def parity_scores(benchmark: BenchmarkConfig, scores: Sequence[Score], folder: P
         told = f"{benchmark.name}: no text is also one of {benchmark.parity_with} in {', '.join(alone)}"
         logger.warning("%s", told)
     return found
+
+
+def keep_parity(benchmark: BenchmarkConfig, results: ResultsFolder, scores: list[Score]) -> list[Score]:
+    """Keep the parity of every language, as far as it is not there, add it to the scores, and return what is new."""
+    found = parity_scores(benchmark, scores, results.folder)
+    new = [score for score in found if not results.has(score.benchmark, score.language, score.settings)]
+    for score in new:
+        results.add(score, [])
+    scores += found
+    return new
 
 
 def _nats(folder: Path, score: Score) -> Mapping[str, float]:

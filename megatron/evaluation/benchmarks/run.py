@@ -8,30 +8,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
-from megatron.config.benchmark_schema import DEFAULT, BenchmarkConfig
+from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.choices import ask_choices
 from megatron.evaluation.benchmarks.data import BenchmarkData, Items, chosen_languages
-from megatron.evaluation.benchmarks.generation import ask_generation, new_tokens, output_language
+from megatron.evaluation.benchmarks.generation import ask_generation, new_tokens
 from megatron.evaluation.benchmarks.likelihood import ask_texts
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError
 from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions
-from megatron.evaluation.benchmarks.parity import parity_scores
-from megatron.evaluation.benchmarks.prompts import nearest
+from megatron.evaluation.benchmarks.parity import keep_parity
+from megatron.evaluation.benchmarks.rescore import rescore
+from megatron.evaluation.benchmarks.scoring import definition_of_items, scored_by
 from megatron.evaluation.language_model import LanguageModel
-from megatron.evaluation.metrics.registry import METRICS, MetricSettings, check, metric, signature
-from megatron.evaluation.results import IncompleteError, ResultsFolder, Score
+from megatron.evaluation.metrics.registry import MetricSettings, check
+from megatron.evaluation.results import IncompleteError, ResultsError, ResultsFolder, Score
 from megatron.parallel.process import Peers
-from megatron.utils.files import fingerprint_bytes
 from megatron.utils.log import get_logger, progress
 
 logger = get_logger(__name__)
-
-# What does not change a score: where the data came from, and what is said about it.
-_NO_PART_OF_A_SCORE = {"name", "contaminated", "languages", "format"}
-# Metrics of texts, of which less is better.
-_LESS_IS_BETTER = ("bits_per_byte", "bits_per_character", "nats", "lossy")
 
 _ASK: Mapping[str, Callable[[LanguageModel, BenchmarkConfig, str, Items, RunOptions], Finish]] = {
     "choices": ask_choices, "generation": ask_generation, "text": ask_texts,
@@ -63,7 +56,7 @@ def run_suite(
     """Score a model on benchmarks. Every process of its layout calls this with the same arguments but ``results``.
 
     A score whose settings (data, definition, shots, seed, limit, metrics, length of the model) are already in the
-    results is not made again.
+    results is not made again. Where only its metrics differ, it is made of the answers that are kept there.
 
     Args:
         model: answers; loaded once for all benchmarks.
@@ -97,6 +90,7 @@ def run_suite(
         logger.info("%d of %d scores are there already", sum(done), len(jobs))
     scores: list[Score] = []
     problems: list[str] = []
+    num_kept = 0
     bar = progress(
         zip(jobs, done, strict=True), description="benchmarks", total=len(jobs), unit="language",
         disable=not (show_progress and model.is_main),
@@ -107,6 +101,9 @@ def run_suite(
             continue
         begun = time.perf_counter()
         try:
+            if peers.from_main(partial(_score_kept, job, results, options, scores)):
+                num_kept += 1
+                continue
             items = job.data.items(job.language)
             finish = _ASK[job.benchmark.kind](model, job.benchmark, job.language, items, options)
             # What fails in the main process must end the others too, not leave them waiting.
@@ -114,6 +111,8 @@ def run_suite(
         except ValueError as error:
             problems.append(f"{job.benchmark.name}, {job.language}: {error}")
             logger.error("%s", problems[-1])
+    if num_kept and model.is_main:
+        logger.info("%d scores are made of answers that were kept: the model was not asked again", num_kept)
     for benchmark in benchmarks:
         if benchmark.parity_with is not None:
             peers.from_main(partial(_keep_parity, benchmark, results, scores))
@@ -123,13 +122,8 @@ def run_suite(
 
 
 def _keep_parity(benchmark: BenchmarkConfig, results: ResultsFolder | None, scores: list[Score]) -> None:
-    if results is None:
-        return
-    found = parity_scores(benchmark, scores, results.folder)
-    for score in found:
-        if not results.has(score.benchmark, score.language, score.settings):
-            results.add(score, [])
-    scores += found
+    if results is not None:
+        keep_parity(benchmark, results, scores)
 
 
 def _keep(
@@ -138,9 +132,20 @@ def _keep(
     """Make a score of what the model answered, and keep it."""
     outcome = finish()
     score = _to_score(job, outcome, unpaired, time.perf_counter() - begun)
-    if results is not None:
-        results.add(score, outcome.items)
-    scores.append(score)
+    scores.append(score if results is None else results.add(score, outcome.items))
+
+
+def _score_kept(job: _Job, results: ResultsFolder | None, options: RunOptions, scores: list[Score]) -> bool:
+    """Make a score of answers that are kept, where these are what the model would be asked for; return whether."""
+    before = None if results is None else results.of_same_items(job.benchmark.name, job.language, job.settings)
+    if results is None or before is None:
+        return False
+    try:
+        scores.append(rescore(before, job.benchmark, results, options.metrics))
+    except ResultsError as error:
+        logger.warning("%s", error)
+        return False
+    return True
 
 
 class Planned(NamedTuple):
@@ -217,27 +222,18 @@ def _settings(
     options: RunOptions,
 ) -> dict[str, Any]:
     """Return all that decides a score besides the model."""
-    definition = benchmark.model_dump(mode="json", exclude=_NO_PART_OF_A_SCORE)
-    # What other languages are asked by changes nothing here.
-    for key in ("label_texts", "language_names"):
-        definition[key] = {code: text for code, text in definition[key].items() if code in (language, benchmark.pivot)}
-    definition["wording"] = {
-        name: texts.get(nearest(language, texts), texts[DEFAULT]) for name, texts in definition["wording"].items()
-    }
     found: dict[str, Any] = {
         "data": there.hashes(language),
-        "definition": fingerprint_bytes(orjson.dumps(definition, option=orjson.OPT_SORT_KEYS)),
+        "definition": definition_of_items(benchmark, language),
         "limit": options.limit,
         "model_tokens": model.max_tokens,
+        **scored_by(benchmark, language, options.metrics),
     }
-    if benchmark.kind == "text":
-        return found
-    written_in = output_language(benchmark, language)
-    found |= {
-        "shots": benchmark.shots,
-        "seed": options.seed if benchmark.shots or benchmark.sampling.temperature else None,
-        "metrics": {name: signature(name, language=written_in, settings=options.metrics) for name in benchmark.metrics},
-    }
+    if benchmark.kind != "text":
+        found |= {
+            "shots": benchmark.shots,
+            "seed": options.seed if benchmark.shots or benchmark.sampling.temperature else None,
+        }
     if benchmark.kind == "generation":
         found |= {"maximum_tokens": new_tokens(model, benchmark), "sampling": benchmark.sampling.model_dump()}
     return found
@@ -249,19 +245,15 @@ def _is_done(job: _Job, results: ResultsFolder | None) -> bool:
 
 def _to_score(job: _Job, outcome: Outcome, unpaired: int, seconds: float) -> Score:
     benchmark = job.benchmark
-    main = benchmark.metrics[0]
-    if main not in outcome.metrics:
-        raise ValueError(f"{benchmark.name}: its main metric, {main}, is none of {', '.join(sorted(outcome.metrics))}")
     flags = [*(["contaminated"] if benchmark.contaminated else []), *outcome.flags]
     flags += [f"unpaired={unpaired}"] if unpaired else []
     flags += [f"limit={job.settings['limit']}"] if job.settings["limit"] is not None else []
-    higher_is_better = metric(main).higher_is_better if main in METRICS else main not in _LESS_IS_BETTER
     return Score(
         benchmark=benchmark.name,
         language=job.language,
         metrics=outcome.metrics,
-        main=main,
-        higher_is_better=higher_is_better,
+        main=outcome.main,
+        higher_is_better=outcome.higher_is_better,
         items=len(outcome.items),
         flags=tuple(flags),
         settings=job.settings,

@@ -10,7 +10,10 @@ from megatron.config.problems import did_you_mean
 from megatron.evaluation.metrics import bertscore, classification, diversity, rouge, surface, translation
 from megatron.evaluation.metrics.texts import MetricError, MetricSettings, Texts
 
-__all__ = ["Metric", "MetricError", "MetricSettings", "Texts", "METRICS", "check", "compute", "metric", "signature"]
+__all__ = [
+    "METRICS", "Metric", "MetricError", "MetricSettings", "Texts", "check", "compute", "metric", "not_computed",
+    "signature",
+]  # fmt: skip
 
 
 class Metric(NamedTuple):
@@ -118,6 +121,12 @@ def check(names: Sequence[str], settings: MetricSettings) -> None:
             problems.append(str(error))
     if problems:
         raise MetricError("\n".join(problems))
+
+
+def not_computed(names: Sequence[str], settings: MetricSettings) -> list[str]:
+    """Return those metrics that are not numbers, whatever the texts, because the settings name no file for them."""
+    files = {"spbleu-flores200": settings.spbleu_model, "bertscore": settings.bertscore_model}
+    return [name for name in names if name in files and files[name] is None]
 
 
 def signature(name: str, *, language: str | None = None, settings: MetricSettings | None = None) -> str:

@@ -75,11 +75,11 @@ def bleu_signature(script: str | None, _settings: MetricSettings, *, effective_o
     return _with_any_references(scorer)
 
 
-def spbleu_signature(_script: str | None, _settings: MetricSettings) -> str:
-    """Return sacrebleu's signature of spBLEU."""
+def spbleu_signature(_script: str | None, settings: MetricSettings) -> str:
+    """Return sacrebleu's signature of spBLEU, and that there is no value where no model is named."""
     scorer = BLEU(tokenize="none")
     scorer.tokenizer_signature = "flores200"
-    return _with_any_references(scorer)
+    return _with_any_references(scorer) + ("|model:none" if settings.spbleu_model is None else "")
 
 
 def forget_lines(scorer: BLEU) -> None:

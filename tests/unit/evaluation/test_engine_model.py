@@ -16,7 +16,8 @@ from megatron.data.manifest import ShardInfo, TokenizerInfo
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.evaluation.engine_model import EngineModel, identity_of, open_engine_model
 from megatron.evaluation.language_model import Request
-from megatron.evaluation.texts import score_texts, text_metrics
+from megatron.evaluation.metrics.likelihood import text_metrics
+from megatron.evaluation.texts import score_texts
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.process import Peers, World

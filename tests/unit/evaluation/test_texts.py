@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from megatron.evaluation.language_model import Likelihood, Request
-from megatron.evaluation.texts import information_parity, score_texts, text_metrics
+from megatron.evaluation.metrics.likelihood import information_parity, text_metrics
+from megatron.evaluation.texts import score_texts
 from megatron.generate.options import GenerationOptions, Written
 from megatron.tokenizer.base import Tokenizer
 from megatron.tokenizer.load import load_tokenizer

@@ -45,7 +45,7 @@ ALLOWED_MODULES = {
 # Modules that must import without torch: they run on login nodes, in corpus jobs and in every dry run.
 WITHOUT_TORCH = [
     "config", "corpus", "launch", "simulate", "tokenizer", "monitor", "utils", "data", "optim.schedule",
-    "evaluation.metrics", "evaluation.benchmarks.prepare",
+    "evaluation.metrics", "evaluation.benchmarks.prepare", "evaluation.benchmarks.rescore",
 ]  # fmt: skip
 # Scripts that may look at the environment: they hand it to megatron.launch, which picks what a run may know.
 READ_THE_ENVIRONMENT = {"deepy.py", "tools/corpus.py", "tools/plan_mixture.py"}

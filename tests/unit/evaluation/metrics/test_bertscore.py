@@ -13,26 +13,6 @@ from megatron.evaluation.metrics.bertscore import bertscore, bertscore_signature
 from megatron.evaluation.metrics.texts import MetricError, MetricSettings, Texts, warn_once
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a tiny BERT that reads Latin letters and knows no others."""
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers", reason="the extra [bertscore] is not installed")
-    pytest.importorskip("bert_score", reason="the extra [bertscore] is not installed")
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters), "."]
-    folder = tmp_path_factory.mktemp("encoders") / "tiny"
-    tokenizer = transformers.BertTokenizer(vocab={token: number for number, token in enumerate(tokens)})
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(tokens), hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=40,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(folder)
-    return folder
-
-
 def texts(folder: Path, *items: tuple[str, list[str]], language: str = "eng_Latn", **settings: Any) -> Texts:
     outputs, references = zip(*items, strict=True)
     return Texts(outputs, references, language, MetricSettings(bertscore_model=folder, **settings))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import math
 import socket
 from pathlib import Path
@@ -18,23 +17,6 @@ from megatron.evaluation.metrics.translation import bleu, bleu_tokenizer, chrf, 
 WORDS = ["the", "cat", "sat", "on", "mat.", "a", "dog", "(big)", "ไทย", "кот", "&amp;"]
 SENTENCE = st.lists(st.sampled_from(WORDS), max_size=15).map(" ".join)
 ITEMS = st.lists(st.tuples(SENTENCE, st.lists(SENTENCE, min_size=1, max_size=3)), min_size=1, max_size=8)
-
-
-@pytest.fixture
-def spm_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a small SentencePiece model, which stands for the one of FLORES-200 in this test."""
-    path = tmp_path / "small.model"
-    lines = [f"{word} {other} is here." for word in WORDS for other in WORDS]
-    with path.open("wb") as file:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines), model_writer=file, vocab_size=30, minloglevel=2
-        )
-    data = path.read_bytes()
-    monkeypatch.setattr(translation, "_FLORES200_BYTES", len(data))
-    monkeypatch.setattr(translation, "_FLORES200_SHA256", hashlib.sha256(data).hexdigest())
-    translation._flores200.cache_clear()
-    yield path
-    translation._flores200.cache_clear()
 
 
 @settings(deadline=None)
