@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from megatron.evaluation.json_lines import FileError, json_objects, read_file
+from megatron.evaluation.json_lines import FileError, read_json_lines
 from megatron.utils.files import fingerprint_bytes, write_bytes
 
 LOSSY = "lossy"
@@ -128,16 +128,12 @@ class ResultsFolder:
         if not score.items_hash:
             raise ResultsError(f"the score {whose} does not say which items it is made of; evaluate the model again")
         try:
-            data = read_file(path)
+            found, fingerprint = read_json_lines(path, dict)
         except FileError as error:
-            raise ResultsError(f"the items {whose} are gone: {error}; evaluate the model again") from None
-        wrong: list[str] = []
-        found = [item for _, item in json_objects(data, path, wrong)]
-        if wrong:
-            raise ResultsError(f"the items {whose} are torn: {wrong[0]}; evaluate the model again")
+            raise ResultsError(f"the items {whose} cannot be used: {error}; evaluate the model again") from None
         if len(found) != score.items:
             raise ResultsError(f"{path} has {len(found)} items, its score has {score.items}; evaluate the model again")
-        if fingerprint_bytes(data) != score.items_hash:
+        if fingerprint != score.items_hash:
             raise ResultsError(f"{path} is not the file that its score is made of; evaluate the model again")
         return found
 
@@ -215,9 +211,13 @@ def items_path(folder: Path, benchmark: str, language: str) -> Path:
 
 
 def read_items(folder: Path, benchmark: str, language: str) -> list[dict[str, Any]]:
-    """Return the items of a score; none where they have been removed."""
+    """Return the items of a score, whatever they are; none where they have been removed.
+
+    Raises:
+        FileError: they cannot be read.
+    """
     path = items_path(folder, benchmark, language)
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+    return read_json_lines(path, dict)[0] if path.exists() else []
 
 
 def _to_line(score: Score) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_other_metrics_of_kept_answers(place: Path) -> None:
     path = place / "tool" / "items" / flores / "swh_Latn.jsonl"
     path.write_bytes(items[:-20])
     done = subprocess.run([*tool[:-2], flores], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and f"{flores} in swh_Latn are torn: {path}, line" in done.stderr
+    assert done.returncode == 1 and f"{flores} in swh_Latn cannot be used: {path}, line" in done.stderr
 
 
 def test_harness_and_report(place: Path) -> None:

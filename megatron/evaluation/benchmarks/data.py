@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
 from megatron.config.benchmark_schema import LANGUAGE_FIELDS, BenchmarkConfig
 from megatron.config.templates import template_fields
 from megatron.evaluation.benchmarks.manifest import MANIFEST, BenchmarkDataError, LanguageData, load_manifest
+from megatron.evaluation.json_lines import FileError, read_json_lines
 
 Record = dict[str, Any]
 
@@ -114,19 +112,15 @@ class BenchmarkData:
         path = self._folder / language / f"{split}.jsonl"
         described = self._manifest.languages[language].files[split]
         try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise BenchmarkDataError(f"{path} cannot be read ({error.strerror}); prepare the benchmark again") from None
-        if hashlib.sha256(data).hexdigest() != described.sha256:
-            raise BenchmarkDataError(f"{path} is not the file that {MANIFEST} describes; prepare the benchmark again")
-        try:
-            records = [orjson.loads(line) for line in data.splitlines()]
-        except orjson.JSONDecodeError as error:
-            raise BenchmarkDataError(f"{path} is not JSON lines ({error}); prepare the benchmark again") from None
-        for number, record in enumerate(records, start=1):
-            if not isinstance(record, dict) or not isinstance(record.get("id"), str):
-                raise BenchmarkDataError(f"{path}: line {number} is no record with an `id`; prepare the data again")
-        return records
+            return read_json_lines(path, _record, sha256=described.sha256)[0]
+        except FileError as error:
+            raise BenchmarkDataError(f"{error}; prepare the benchmark again") from None
+
+
+def _record(record: Record) -> Record:
+    if not isinstance(record.get("id"), str):
+        raise ValueError("no record with an `id`")
+    return record
 
 
 def _names_languages(benchmark: BenchmarkConfig) -> bool:

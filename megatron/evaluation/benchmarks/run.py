@@ -18,6 +18,7 @@ from megatron.evaluation.benchmarks.outcome import Finish, Outcome, RunOptions
 from megatron.evaluation.benchmarks.parity import keep_parity
 from megatron.evaluation.benchmarks.rescore import rescore
 from megatron.evaluation.benchmarks.scoring import definition_of_items, scored_by
+from megatron.evaluation.keeper import Keeper
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.metrics.registry import MetricSettings, check
 from megatron.evaluation.results import IncompleteError, ResultsError, ResultsFolder, Score
@@ -84,20 +85,18 @@ def run_suite(
         benchmarks, data=data, languages=languages, metrics=options.metrics, tells=model.is_main
     )
     jobs = [_Job(*each, _settings(model, *each, options)) for each in planned]
-    done = peers.from_main(lambda: [_is_done(job, results) for job in jobs])
-    earlier = {} if results is None else {(score.benchmark, score.language): score for score in results.scores()}
-    if any(done) and model.is_main:
-        logger.info("%d of %d scores are there already", sum(done), len(jobs))
+    keeper = Keeper(results, peers)
+    there = keeper.there([(job.benchmark.name, job.language, job.settings) for job in jobs])
     scores: list[Score] = []
     problems: list[str] = []
     num_kept = 0
     bar = progress(
-        zip(jobs, done, strict=True), description="benchmarks", total=len(jobs), unit="language",
+        zip(jobs, there, strict=True), description="benchmarks", total=len(jobs), unit="language",
         disable=not (show_progress and model.is_main),
     )  # fmt: skip
-    for job, is_done in bar:
-        if is_done:
-            scores += [earlier[job.benchmark.name, job.language]] if model.is_main else []
+    for job, earlier in bar:
+        if earlier is not None:
+            scores += earlier
             continue
         begun = time.perf_counter()
         try:
@@ -106,8 +105,7 @@ def run_suite(
                 continue
             items = job.data.items(job.language)
             finish = _ASK[job.benchmark.kind](model, job.benchmark, job.language, items, options)
-            # What fails in the main process must end the others too, not leave them waiting.
-            peers.from_main(partial(_keep, job, finish, items.unpaired, begun, results, scores))
+            scores += keeper.keep(partial(_made, job, finish, items.unpaired, begun))
         except ValueError as error:
             problems.append(f"{job.benchmark.name}, {job.language}: {error}")
             logger.error("%s", problems[-1])
@@ -126,13 +124,10 @@ def _keep_parity(benchmark: BenchmarkConfig, results: ResultsFolder | None, scor
         keep_parity(benchmark, results, scores)
 
 
-def _keep(
-    job: _Job, finish: Finish, unpaired: int, begun: float, results: ResultsFolder | None, scores: list[Score]
-) -> None:
-    """Make a score of what the model answered, and keep it."""
+def _made(job: _Job, finish: Finish, unpaired: int, begun: float) -> tuple[Score, Sequence[Mapping[str, Any]]]:
+    """Make a score of what the model answered."""
     outcome = finish()
-    score = _to_score(job, outcome, unpaired, time.perf_counter() - begun)
-    scores.append(score if results is None else results.add(score, outcome.items))
+    return _to_score(job, outcome, unpaired, time.perf_counter() - begun), outcome.items
 
 
 def _score_kept(job: _Job, results: ResultsFolder | None, options: RunOptions, scores: list[Score]) -> bool:
@@ -237,10 +232,6 @@ def _settings(
     if benchmark.kind == "generation":
         found |= {"maximum_tokens": new_tokens(model, benchmark), "sampling": benchmark.sampling.model_dump()}
     return found
-
-
-def _is_done(job: _Job, results: ResultsFolder | None) -> bool:
-    return results is not None and results.has(job.benchmark.name, job.language, job.settings)
 
 
 def _to_score(job: _Job, outcome: Outcome, unpaired: int, seconds: float) -> Score:

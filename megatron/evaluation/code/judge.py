@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from megatron.evaluation.code.languages import CodeError, language_of
-from megatron.evaluation.code.problems import CodeProblem, json_lines, raise_all, read_bytes, text_field
+from megatron.evaluation.code.problems import CodeProblem, read_objects, text_field
 from megatron.evaluation.code.sandbox import OUTCOMES, PASSED, Limits, Verdict, check_language, run_program
 from megatron.evaluation.metrics.pass_at_k import pass_at_k
 from megatron.utils.log import progress
@@ -135,14 +135,8 @@ def read_samples(path: Path) -> list[Sample]:
     Raises:
         CodeError: the file cannot be read, or lines are no samples; all of them together.
     """
-    wrong: list[str] = []
-    samples = []
-    for number, record in json_lines(read_bytes(path), path, wrong):
-        try:
-            samples.append(Sample(text_field(record, "task_id", "problem", "name"), text_field(record, "completion")))
-        except ValueError as error:
-            wrong.append(f"{path}, line {number}: {error}")
-    raise_all(wrong)
-    if not samples:
-        raise CodeError(f"{path} holds no samples")
-    return samples
+    return read_objects(path, _sample, what="samples")[0]
+
+
+def _sample(record: dict[str, Any]) -> Sample:
+    return Sample(text_field(record, "task_id", "problem", "name"), text_field(record, "completion"))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import orjson
+from typing import Any, TypeVar
 
 from megatron.evaluation.code.languages import LANGUAGES, CodeError
-from megatron.utils.files import fingerprint_bytes
+from megatron.evaluation.json_lines import FileError, read_json_lines
 
 MAX_FILE_BYTES = 256 << 20
-_MAX_PROBLEMS = 8
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,56 +69,32 @@ def read_problems(path: Path, *, limit: int | None = None) -> CodeProblems:
     Raises:
         CodeError: the file cannot be read; lines that are no problems, all of them together.
     """
-    data = read_bytes(path)
-    wrong: list[str] = []
-    found: dict[str, CodeProblem] = {}
-    for number, record in json_lines(data, path, wrong):
-        try:
-            problem = _problem(record)
-            if problem.id in found:
-                raise ValueError(f"there is a second {problem.id!r}")
-            found[problem.id] = problem
-        except ValueError as error:
-            wrong.append(f"{path}, line {number}: {error}")
-    raise_all(wrong)
-    if not found:
-        raise CodeError(f"{path} holds no problems")
-    return CodeProblems(tuple(found.values())[:limit], fingerprint_bytes(data))
+    ids: set[str] = set()
+
+    def another(record: dict[str, Any]) -> CodeProblem:
+        problem = _problem(record)
+        if problem.id in ids:
+            raise ValueError(f"there is a second {problem.id!r}")
+        ids.add(problem.id)
+        return problem
+
+    problems, fingerprint = read_objects(path, another, what="problems")
+    return CodeProblems(tuple(problems[:limit]), fingerprint)
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return a file, if it is not too large to be one of problems or samples."""
+def read_objects(path: Path, convert: Callable[[dict[str, Any]], _T], *, what: str) -> tuple[list[_T], str]:
+    """Return what is made of the objects of a file, at least one, and the fingerprint of the file.
+
+    Raises:
+        CodeError: as :func:`read_json_lines`; or there is none.
+    """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise CodeError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise CodeError(f"{path} cannot be read ({error.strerror})") from None
-
-
-def json_lines(data: bytes, path: Path, wrong: list[str]) -> list[tuple[int, Mapping[str, Any]]]:
-    """Return the objects of a file with the numbers of their lines; add to ``wrong`` what is none."""
-    found: list[tuple[int, Mapping[str, Any]]] = []
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            wrong.append(f"{path}, line {number}: no JSON ({error})")
-            continue
-        if isinstance(record, dict):
-            found.append((number, record))
-        else:
-            wrong.append(f"{path}, line {number}: no object")
-    return found
-
-
-def raise_all(wrong: list[str]) -> None:
-    """Raise :class:`CodeError` with everything that is wrong, if anything is."""
-    if wrong:
-        more = [f"and {len(wrong) - _MAX_PROBLEMS} more problems"] if len(wrong) > _MAX_PROBLEMS else []
-        raise CodeError("\n".join([*wrong[:_MAX_PROBLEMS], *more]))
+        found, fingerprint = read_json_lines(path, convert, most_bytes=MAX_FILE_BYTES)
+    except FileError as error:
+        raise CodeError(str(error)) from None
+    if not found:
+        raise CodeError(f"{path} holds no {what}")
+    return found, fingerprint
 
 
 def text_field(record: Mapping[str, Any], *names: str) -> str:

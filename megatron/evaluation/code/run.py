@@ -13,6 +13,7 @@ from megatron.evaluation.code.judge import REFUSED, Judgement, Sample, judge
 from megatron.evaluation.code.languages import CodeError
 from megatron.evaluation.code.problems import CodeProblem, read_problems
 from megatron.evaluation.code.sandbox import Limits
+from megatron.evaluation.keeper import Keeper
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.results import ResultsFolder, Score
 from megatron.generate.options import GenerationOptions
@@ -92,30 +93,26 @@ def run_code(
     """
     if not allow_code_execution:
         raise CodeError(REFUSED)
-    options, peers = options or CodeOptions(), peers or Peers()
+    options = options or CodeOptions()
     read = read_problems(problems, limit=options.limit)
     settings = _settings(options, read.fingerprint, read.languages)
-    if peers.from_main(lambda: results is not None and results.has(name, language, settings)):
-        scores = [] if results is None else results.scores()
-        return next((score for score in scores if (score.benchmark, score.language) == (name, language)), None)
+    keeper = Keeper(results, peers or Peers())
+    (earlier,) = keeper.there([(name, language, settings)])
+    if earlier is not None:
+        return next(iter(earlier), None)
     started = time.monotonic()
     samples = write_samples(model, read.problems, options)
-    kept: list[Score] = []
 
-    def keep() -> None:
+    def made() -> tuple[Score, Iterator[dict[str, Any]]]:
         judged = judge(
             read.problems, samples, allow_code_execution=True, limits=options.limits, workers=options.workers
         )
         seconds = time.monotonic() - started
         items = len(read.problems)
         score = _score(judged, name=name, language=language, items=items, settings=settings, seconds=seconds)
-        if results is not None:
-            results.add(score, _items(samples, judged))
-        kept.append(score)
+        return score, _items(samples, judged)
 
-    # What fails in the main process must end the others too, not leave them waiting.
-    peers.from_main(keep)
-    return kept[0] if kept else None
+    return next(iter(keeper.keep(made)), None)
 
 
 def _score(

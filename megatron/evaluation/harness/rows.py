@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from megatron.evaluation.harness.benchmarks import GAP, NUMBER, OPTIONAL_TEXT, TEXT, HarnessBenchmark, Rule
 from megatron.evaluation.harness.installed import HarnessError
-from megatron.utils.files import fingerprint_bytes
-
-MAX_FILE_BYTES = 1 << 30
-_MAX_PROBLEMS = 5
+from megatron.evaluation.json_lines import FileError, read_json_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +34,13 @@ class Rows:
         Raises:
             HarnessError: the file is not what it was.
         """
-        problems: list[str] = []
-        data = _bytes_of(self.path, problems)
-        if data is None or fingerprint_bytes(data) != self.fingerprint:
+        try:
+            rows, fingerprint = _read(self.path, self.fields)
+        except FileError:  # it could be read before
+            rows, fingerprint = [], ""
+        if fingerprint != self.fingerprint:
             raise HarnessError(f"{self.path} has been changed since it was checked; run this again")
-        return _parsed(data, self.path, self.fields, problems)
+        return rows
 
 
 def split_path(data: Path, benchmark: HarnessBenchmark, language: str, split: str) -> Path:
@@ -63,47 +59,24 @@ def read_rows(
         problems: what is wrong is added to it; None is returned then.
         sha256: of the file, where it is known.
     """
-    data = _bytes_of(path, problems)
-    if data is None:
-        return None
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        problems.append(f"{path} is not the file that its manifest names; prepare the benchmark again")
-        return None
-    found: list[str] = []
-    rows = _parsed(data, path, fields, found)
-    if not rows and not found:
-        found.append(f"{path} is empty")
-    problems += found[:_MAX_PROBLEMS]
-    if len(found) > _MAX_PROBLEMS:
-        problems.append(f"{path}: {len(found) - _MAX_PROBLEMS} more problems like these")
-    return None if found else Rows(path, fields, fingerprint_bytes(data), len(rows))
-
-
-def _bytes_of(path: Path, problems: list[str]) -> bytes | None:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            problems.append(f"{path} has more than {MAX_FILE_BYTES >> 30} GiB: that is no file of a benchmark")
-            return None
-        return path.read_bytes()
-    except OSError as error:
-        problems.append(f"{path} cannot be read ({error.strerror}); prepare the benchmark's files first")
+        rows, fingerprint = _read(path, fields, sha256=sha256)
+    except FileError as error:
+        problems.append(f"{error}; prepare the benchmark again")
         return None
+    if not rows:
+        problems.append(f"{path} is empty")
+        return None
+    return Rows(path, fields, fingerprint, len(rows))
 
 
-def _parsed(data: bytes, path: Path, fields: Mapping[str, Rule], problems: list[str]) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(data.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            problems.append(f"{path}, line {number}: no JSON ({error})")
-            continue
-        problems += [f"{path}, line {number}: {problem}" for problem in row_problems(record, fields)]
-        if isinstance(record, dict):
-            rows.append({name: record.get(name) for name in fields})
-    return rows
+def _read(path: Path, fields: Mapping[str, Rule], sha256: str | None = None) -> tuple[list[dict[str, Any]], str]:
+    def checked(record: dict[str, Any]) -> dict[str, Any]:
+        if wrong := row_problems(record, fields):
+            raise ValueError("; ".join(wrong))
+        return {name: record.get(name) for name in fields}
+
+    return read_json_lines(path, checked, sha256=sha256)
 
 
 def row_problems(record: Any, fields: Mapping[str, Rule]) -> list[str]:

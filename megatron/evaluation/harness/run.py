@@ -17,6 +17,7 @@ from megatron.evaluation.harness.installed import VERSION, HarnessError, lm_eval
 from megatron.evaluation.harness.outcome import items_of, metrics_of
 from megatron.evaluation.harness.plan import plan_jobs
 from megatron.evaluation.harness.tasks import Job, load_task, task_manager
+from megatron.evaluation.keeper import Keeper
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.results import IncompleteError, ResultsFolder, Score
 from megatron.parallel.process import Peers
@@ -87,38 +88,30 @@ def run_harness(
     shots = options.num_fewshot
     jobs = plan_jobs(data, tasks=tasks, languages=languages, num_fewshot=shots, tells=model.is_main)
     settings = [_settings(job, model.max_tokens, options) for job in jobs]
-    known = peers.from_main(lambda: [_known(job, how, results) for job, how in zip(jobs, settings, strict=True)])
-    there = {} if results is None else {(score.benchmark, score.language): score for score in results.scores()}
+    keeper = Keeper(results, peers)
+    there = keeper.there([(job.name, job.language, how) for job, how in zip(jobs, settings, strict=True)])
     scores: list[Score] = []
     problems: list[str] = []
-    for job, how, is_known in zip(jobs, settings, known, strict=True):
-        if is_known:
-            scores += [there[job.name, job.language]] if model.is_main else []
+    for job, how, earlier in zip(jobs, settings, there, strict=True):
+        if earlier is not None:
+            scores += earlier
             continue
         try:
             with _quiet():
-                score, items = _evaluate(job, model, manager, how, options)
-            # What fails in the main process must end the others too, not leave them waiting.
-            peers.from_main(partial(_keep, results, score, items))
+                found = _evaluate(job, model, manager, how, options)
+            scores += keeper.keep(partial(_told, *found))
         except ValueError as error:
             problems.append(str(error))
             logger.error("%s", error)
-            continue
-        scores += [score] if model.is_main else []
     if problems:
         raise IncompleteError(problems, scores)
     return scores
 
 
-def _known(job: Job, settings: Mapping[str, Any], results: ResultsFolder | None) -> bool:
-    return results is not None and results.has(job.name, job.language, settings)
-
-
-def _keep(results: ResultsFolder | None, score: Score, items: list[dict[str, Any]]) -> None:
-    if results is not None:
-        results.add(score, items)
+def _told(score: Score, items: list[dict[str, Any]]) -> tuple[Score, list[dict[str, Any]]]:
     told = f" ({', '.join(score.flags)})" if score.flags else ""
     logger.info("%s %s: %s %.4f of %d%s", score.benchmark, score.language, score.main, score.value, score.items, told)
+    return score, items
 
 
 def _evaluate(

@@ -67,7 +67,7 @@ def test_records_without_an_id_are_told(data: Path) -> None:
         data / "sib200" / "manifest.json",
         lambda record: record["languages"]["swh_Latn"]["files"]["test"].update(sha256=sha256),
     )
-    with pytest.raises(BenchmarkDataError, match="line 1 is no record with an `id`"):
+    with pytest.raises(BenchmarkDataError, match=r"test\.jsonl, line 1: no record with an `id`; prepare the b"):
         BenchmarkData(load_benchmark("sib200"), data).items("swh_Latn")
 
 

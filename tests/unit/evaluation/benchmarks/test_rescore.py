@@ -158,8 +158,8 @@ def damage_other(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (damage_none, r"the items of flores200-from-eng in swh_Latn are gone: .*swh_Latn\.jsonl cannot be read \(No"),
-        (damage_torn, r"the items of flores200-from-eng in swh_Latn are torn: .*swh_Latn\.jsonl, line 4: no JSON"),
+        (damage_none, r"items of flores200-from-eng in swh_Latn cannot be used: .*swh_Latn\.jsonl cannot be read \(No"),
+        (damage_torn, r"items of flores200-from-eng in swh_Latn cannot be used: .*swh_Latn\.jsonl, line 4: no JSON"),
         (damage_incomplete, r"swh_Latn\.jsonl has 3 items, its score has 4; evaluate the model again"),
         (damage_other, r"swh_Latn\.jsonl is not the file that its score is made of; evaluate the model again"),
     ],

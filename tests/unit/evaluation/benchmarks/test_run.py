@@ -172,7 +172,7 @@ def test_all_that_stands_in_the_way_is_told_before_anything_is_run(data: Path) -
     with file.open("a") as added:
         added.write("{}\n")
     # The other languages are scored all the same.
-    with pytest.raises(IncompleteError, match=r"is not the file that manifest\.json describes") as caught:
+    with pytest.raises(IncompleteError, match=r"is not the file that its manifest describes") as caught:
         run(model, ["sib200"], data)
     assert [score.language for score in caught.value.scores] == ["eng_Latn"] and len(caught.value.problems) == 1
 

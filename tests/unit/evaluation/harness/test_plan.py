@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from megatron.corpus.languages import parse_label
-from megatron.evaluation.harness import rows
 from megatron.evaluation.harness.benchmarks import BENCHMARKS
 from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.plan import plan_jobs
 from megatron.evaluation.harness.rows import read_rows
+from megatron.evaluation.json_lines import MAX_FILE_BYTES
 from tests.harness_data import LANGUAGES, ROWS, write_benchmarks, write_lines
 
 
@@ -68,7 +68,7 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
     write_benchmarks(tmp_path, count=3)
     (tmp_path / "arc" / "spa_Latn" / "train.jsonl").unlink()
     write_lines(tmp_path / "arc" / "zho_Hans" / "test.jsonl", [{"id": "x"}])
-    (tmp_path / "xcopa" / "swh_Latn" / "test.jsonl").write_bytes(b'{"a": 1}\n{not json\n[]\n')
+    (tmp_path / "xcopa" / "swh_Latn" / "test.jsonl").write_bytes(b'{"a": 1}\n{not json\n[]\n' * 3)
     with pytest.raises(HarnessError) as caught:
         shots = {"mmlu": 5, "arc": 2, "belebele": 3, "xnli": -1}
         plan_jobs(tmp_path, tasks=["arc", "xcopa", "glue", "belebele"], num_fewshot=shots)
@@ -79,9 +79,10 @@ def test_all_problems_are_told_together(tmp_path: Path) -> None:
         "num_fewshot of xnli is -1",
         "arc/spa_Latn/train.jsonl cannot be read (No such file",
         "test.jsonl, line 1: instruction is None, it must be a text",
-        "line 1: answer is None, it must be one of 'A', 'B'",
-        "swh_Latn/test.jsonl, line 1: question is None, it must be one of 'cause', 'effect'",
-        "more problems like these",
+        "; answer is None, it must be one of 'A', 'B'",
+        "swh_Latn/test.jsonl, line 4: premise is None, it must be a text; ",
+        "; question is None, it must be one of 'cause', 'effect'",
+        "swh_Latn/test.jsonl: 1 more problems like these; prepare the benchmark again",
         "belebele, swh_Latn: 3 shots were asked for and test.jsonl has 2 for each question",
     ):
         assert part in text, part
@@ -142,8 +143,8 @@ def test_rows_keep_the_fields_of_the_benchmark_alone(tmp_path: Path) -> None:
 
 def test_a_file_beyond_all_measure_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "test.jsonl").open("wb") as file:
-        file.truncate(rows.MAX_FILE_BYTES + 1)  # takes no room on the disk
+        file.truncate(MAX_FILE_BYTES + 1)  # takes no room on the disk
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read"))
     problems: list[str] = []
     assert read_rows(tmp_path / "test.jsonl", {}, problems=problems) is None
-    assert "more than 1 GiB" in problems[0]
+    assert "larger than 1,024 MiB" in problems[0]

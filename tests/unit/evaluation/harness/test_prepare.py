@@ -148,7 +148,7 @@ def test_every_benchmark_makes_what_its_tasks_read(tmp_path: Path) -> None:
     (tmp_path / "data" / "arc" / "manifest.json").write_text("{")
     with pytest.raises(HarnessError) as caught:
         plan_jobs(tmp_path / "data")
-    assert "xnli/zho_Hans/dev.jsonl is not the file that its manifest names" in str(caught.value)
+    assert "xnli/zho_Hans/dev.jsonl is not the file that its manifest describes" in str(caught.value)
     assert "arc/manifest.json cannot be read" in str(caught.value)
 
 
