@@ -17,20 +17,17 @@ from megatron.parallel.engine import Engine
 from megatron.utils.log import progress
 
 
-def cut(
-    ids: NDArray[np.int64], *, group: int, first_id: int, length: int, stride: int | None = None, start: int = 0
-) -> Iterator[Window]:
-    """Cut a text into windows that overlap, so that all but the first ids are predicted from many others.
+def cut(ids: NDArray[np.int64], *, group: int, first_id: int, length: int, start: int = 0) -> Iterator[Window]:
+    """Cut a text into windows that overlap by half, so that all but the first ids are predicted from many others.
 
     Args:
         ids: of the whole text, without the one that begins it, ``[tokens]``.
         group: of all windows.
         first_id: the id that begins a text.
         length: most ids of a window.
-        stride: most ids that a window after the first scores; half of ``length`` by default.
         start: ids before this one are only read.
     """
-    stride = max(1, length // 2) if stride is None else stride
+    stride = max(1, length // 2)
     scored = start
     while scored < len(ids):
         end = min(len(ids), max(scored + stride, length))

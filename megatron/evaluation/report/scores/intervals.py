@@ -1,9 +1,9 @@
 """How sure the change of one language is, and that of a group: documents are drawn again, and languages with them.
 
-The intervals of single languages are those of :func:`~megatron.evaluation.metrics.bootstrap.log_ratio_interval` at
-:func:`level_of` their documents, and those of groups are
-:func:`~megatron.evaluation.metrics.bootstrap.macro_log_ratio_interval` over both, or the same of differences. Here
-draws are made once for all models, and for all languages with equally many documents.
+The intervals of single languages are percentiles, at :func:`level_of` their documents, of the change of documents drawn
+with replacement, the same for both models; those of groups draw languages anew, too. Draws are made once for all of the
+models, and for all languages with equally many documents. Source of the paired form: Koehn, 2004, "Statistical
+Significance Tests for Machine Translation Evaluation".
 """
 
 from __future__ import annotations
