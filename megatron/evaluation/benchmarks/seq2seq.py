@@ -28,7 +28,8 @@ class Seq2SeqTranslator:
         beams: of beam search.
 
     Attributes:
-        name: the folder's name, and a hash of all bytes of its configuration, tokenizer and weights.
+        name: the folder's name, a hash of all bytes of its configuration, tokenizer and weights, and what else decides
+            the translations: limits, and codes that are the model's own.
 
     Raises:
         BenchmarkDataError: transformers is missing, or the folder holds no such model.
@@ -63,7 +64,8 @@ class Seq2SeqTranslator:
         self._model = model.eval().to(device)
         self._codes, self._device = codes or {}, device
         self._options = {"max_new_tokens": maximum_tokens, "num_beams": beams, "do_sample": False}
-        self.name = f"seq2seq {folder.name} {_contents(folder)}, {maximum_tokens} tokens, {beams} beams"
+        told = "".join(f", {ours}={own}" for ours, own in sorted(self._codes.items()) if ours != own)
+        self.name = f"seq2seq {folder.name} {_contents(folder)}, {maximum_tokens} tokens, {beams} beams{told}"
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[Translation]:
         """Return the translations; none of a language that the model has no code for."""

@@ -249,6 +249,11 @@ def test_the_name_tells_apart_what_translates_differently(tmp_path: Path) -> Non
     t5(folder, seed=1, repetition_penalty=2.0)
     names.append(name())
     assert len(set(names)) == 4
+    with_codes = [
+        Seq2SeqTranslator(folder, codes=codes).name
+        for codes in ({"kor_Kore": "kor_Hang"}, {"kor_Kore": "kor_Kore"}, {"kor_Kore": "ko"})
+    ]
+    assert len({*names, *with_codes}) == 6 and with_codes[1] == name(), "codes that change nothing name nothing"
     with pytest.raises(BenchmarkDataError, match="is no folder"):
         Seq2SeqTranslator(tmp_path / "none")
 
