@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from megatron.config.benchmark_load import load_benchmark, names_in
 from megatron.evaluation.benchmarks.prepare.report import manifest_lines
 from megatron.evaluation.benchmarks.prepare.run import prepare
-from megatron.evaluation.harness.prepare import data_names, prepare_harness
+from megatron.evaluation.harness.prepare import data_names, prepare_harness, shot_lines
 from megatron.utils.tool import print_lines
 
 
@@ -38,7 +38,8 @@ def main() -> int:
             yield from (*names_in(), *data_names())
             return
         if arguments.benchmark in data_names():
-            yield from manifest_lines(prepare_harness(arguments.benchmark, arguments.input, arguments.output))
+            manifest = prepare_harness(arguments.benchmark, arguments.input, arguments.output)
+            yield from (*manifest_lines(manifest), *shot_lines(arguments.benchmark, manifest))
             return
         benchmark = load_benchmark(arguments.benchmark)
         yield from manifest_lines(prepare(benchmark, arguments.input, arguments.output))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,30 @@ def prepare_harness(name: str, upstream: Path, data: Path) -> DataManifest:
 def data_names() -> list[str]:
     """Return the names of the benchmarks that can be prepared."""
     return list(dict.fromkeys(benchmark.data for benchmark in BENCHMARKS.values()))
+
+
+def shot_lines(name: str, manifest: DataManifest) -> Iterator[str]:
+    """Yield which languages lack the file that shots are taken from, where a benchmark has shots by default.
+
+    Args:
+        name: as for :func:`prepare_harness`.
+        manifest: what it returned.
+    """
+    for split in ("train", "dev", "test"):
+        shots = {
+            key: benchmark.num_fewshot
+            for key, benchmark in BENCHMARKS.items()
+            if benchmark.data == name and benchmark.shots[1] == split and benchmark.num_fewshot
+        }
+        lacking = [code for code, language in manifest.languages.items() if split not in language.files]
+        if shots and lacking:
+            missing = f"{EXEMPLARS} beside the other files" if name == "mgsm" else f"its {split} files with the others"
+            told = ", ".join(f"{key} ({count} shots)" for key, count in shots.items())
+            yield (
+                f"no {split}.jsonl in {len(lacking)} of {len(manifest.languages)} languages ({', '.join(lacking)}), "
+                f"which the shots are taken from of {told}: put {missing} and prepare again, or evaluate with "
+                f"--num-fewshot {' '.join(f'{key}=0' for key in shots)}"
+            )
 
 
 class _Language:

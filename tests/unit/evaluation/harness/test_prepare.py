@@ -16,7 +16,7 @@ from megatron.evaluation.benchmarks.manifest import load_manifest
 from megatron.evaluation.harness.benchmarks import BENCHMARKS
 from megatron.evaluation.harness.installed import HarnessError
 from megatron.evaluation.harness.plan import plan_jobs
-from megatron.evaluation.harness.prepare import prepare_harness
+from megatron.evaluation.harness.prepare import prepare_harness, shot_lines
 from megatron.utils.files import fingerprint_file
 from tests.harness_data import ROWS, mgsm, write_lines
 
@@ -126,6 +126,24 @@ def test_sums_as_tab_separated_values_with_worked_ones_from_their_python_file(tm
     assert not Path("ran").exists()
     [job] = plan_jobs(tmp_path / "data", tasks=["mgsm-cot"])
     assert (job.language, job.num_fewshot, job.test.count) == ("swh_Latn", 3, 2)
+
+
+def test_sums_without_worked_ones_are_told_at_once(tmp_path: Path) -> None:
+    write_tsv(tmp_path / "up" / "mgsm_sw.tsv", [["Swali?", "1"]])
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "prepare_benchmark.py", "mgsm", "--input", tmp_path / "up",
+         "--output", tmp_path / "data"], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "no train.jsonl in 1 of 1 languages (swh_Latn)" in done.stdout
+    assert "mgsm-cot (3 shots)" in done.stdout and "put exemplars.py beside the other files" in done.stdout
+    assert "--num-fewshot mgsm-direct=0 mgsm-cot=0 mgsm-cot-eng=0" in done.stdout
+    with pytest.raises(HarnessError, match=r"train.jsonl"):
+        plan_jobs(tmp_path / "data", tasks=["mgsm-cot"])
+    write_lines(tmp_path / "both" / "sw" / "train.jsonl", [mgsm("swh_Latn", n, worked=True) for n in range(3)])
+    write_lines(tmp_path / "both" / "sw" / "test.jsonl", [mgsm("swh_Latn", 0)])
+    assert not [*shot_lines("mgsm", prepare_harness("mgsm", tmp_path / "both", tmp_path / "data"))]
+    write_lines(tmp_path / "own" / "test.sw.jsonl", rows_of("xcopa", "swh_Latn", 2))
+    assert not [*shot_lines("xcopa", prepare_harness("xcopa", tmp_path / "own", tmp_path / "data"))], "it has no shots"
 
 
 @pytest.mark.parametrize("text", ["x = (", "MGSM_EXEMPLARS = open('x')", "a = 1", "MGSM_EXEMPLARS = " + "(" * 9999])
