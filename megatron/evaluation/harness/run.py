@@ -21,7 +21,7 @@ from megatron.evaluation.keeper import Keeper
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.results import IncompleteError, ResultsFolder, Score
 from megatron.parallel.process import Peers
-from megatron.utils.log import get_logger
+from megatron.utils.log import get_logger, progress
 
 logger = get_logger(__name__)
 
@@ -58,6 +58,7 @@ def run_harness(
     languages: Sequence[str] | None = None,
     options: HarnessOptions | None = None,
     peers: Peers | None = None,
+    show_progress: bool = True,
 ) -> list[Score]:
     """Evaluate a model with lm-evaluation-harness on local files; no network is used.
 
@@ -72,6 +73,7 @@ def run_harness(
         languages: corpus codes, or languages without a script (``swh``); all that have data by default.
         options: shots, limits and seeds.
         peers: the processes of the layout, so that the main one can tell the others what is done already.
+        show_progress: whether the main process draws a progress bar.
 
     Returns:
         One score for each benchmark and language, also those that were there before; nothing in processes that are not
@@ -92,7 +94,11 @@ def run_harness(
     there = keeper.there([(job.name, job.language, how) for job, how in zip(jobs, settings, strict=True)])
     scores: list[Score] = []
     problems: list[str] = []
-    for job, how, earlier in zip(jobs, settings, there, strict=True):
+    bar = progress(
+        zip(jobs, settings, there, strict=True), description="lm-evaluation-harness", total=len(jobs), unit="language",
+        disable=not (show_progress and model.is_main),
+    )  # fmt: skip
+    for job, how, earlier in bar:
         if earlier is not None:
             scores += earlier
             continue
@@ -160,18 +166,26 @@ def _settings(job: Job, context_tokens: int, options: HarnessOptions) -> dict[st
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what lm_eval and datasets tell of every task and language out of the log, errors apart."""
+    """Keep what lm_eval and datasets tell and draw of every task and language off the screen, errors apart.
+
+    lm_eval draws a bar for each task and has no option against it; its own name for the bar is another as long as this
+    lasts, and tqdm stays as it is.
+    """
     import datasets
 
+    their_task = lm_eval("api.task")
+    their_bar = getattr(their_task, "tqdm", None)
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     before = [found.level for found in loggers]
     bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     for found in loggers:
         found.setLevel(logging.ERROR)
+    their_task.tqdm = lambda items, **_: items
     try:
         yield
     finally:
+        their_task.tqdm = their_bar
         for found, level in zip(loggers, before, strict=True):
             found.setLevel(level)
         if bars:

@@ -97,6 +97,24 @@ def test_what_is_shortened_is_counted_and_told(
     assert "lm_eval" not in {record.name.partition(".")[0] for record in caplog.records}
 
 
+def test_one_bar_is_drawn_and_none_of_the_harness_s(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lm_eval.api import task as theirs
+
+    def drawn(max_tokens: int = 4096, **options: bool) -> str:
+        capsys.readouterr()
+        limit = HarnessOptions(limit=2)
+        run_harness(UniformModel(max_tokens=max_tokens), data=data, tasks=["belebele"], options=limit, **options)
+        return capsys.readouterr().err
+
+    before = theirs.tqdm
+    assert drawn(show_progress=False) == ""
+    lines = drawn().replace("\r", "\n").split("\n")
+    assert {line.partition(":")[0] for line in lines if line.strip()} == {"lm-evaluation-harness"}
+    with pytest.raises(IncompleteError):
+        drawn(max_tokens=1)
+    assert theirs.tqdm is before
+
+
 def test_what_the_harness_cannot_use_is_told_with_its_place(data: Path, tmp_path: Path) -> None:
     broken = {**xwinograd("eng_Latn", 0), "sentence": "no gap"}
     write_lines(tmp_path / "xwinograd" / "eng_Latn" / "test.jsonl", [xwinograd("eng_Latn", 1), broken])
