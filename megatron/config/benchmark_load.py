@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from megatron.config.benchmark_schema import DEFAULT, BenchmarkConfig, Suites, SuitesConfig
-from megatron.config.problems import ConfigError, Problem, did_you_mean
+from megatron.config.problems import Complaint, ConfigError, Problem, did_you_mean
 from megatron.config.read import Entry, find_file, read_files
 from megatron.config.templates import template_fields
 from megatron.config.validation import problem_of
@@ -61,18 +61,21 @@ def split_names(
     Raises:
         ConfigError: a suite names a benchmark that nobody has.
     """
-    found = _read_suites(folder)
+    found, entries = _read_suites(folder)
     own = [name for name in names if name in found.suites or name not in {*others, *found.harness}]
     foreign = dict.fromkeys(each for name in names for each in found.harness.get(name, (name,)) if each in others)
     unknown = {each: suite for suite in found.harness for each in found.harness[suite] if each not in others}
     if unknown:
-        path, known = str(folder / _SUITES), sorted(others)
+        known = sorted(others)
         raise ConfigError(
             [
-                Problem(path, f"harness.{suite}", f"has no benchmark {name!r}", did_you_mean(name, known), name)
+                Problem(
+                    entries["harness"].place([suite]), f"harness.{suite}", f"has no benchmark {name!r}",
+                    did_you_mean(name, known), name,
+                )
                 for name, suite in unknown.items()
             ]
-        )
+        )  # fmt: skip
     return own, list(foreign)
 
 
@@ -82,23 +85,23 @@ def load_suites(folder: Path = BENCHMARKS) -> Suites:
     Raises:
         ConfigError: the file is broken, or names benchmarks that the folder does not have.
     """
-    suites, known, path = _read_suites(folder).suites, names_in(folder), folder / _SUITES
+    found, entries = _read_suites(folder)
+    suites, known = found.suites, names_in(folder)
     problems = []
     for suite, names in suites.items():
         for name in names:
             if name not in known:
-                problems.append(
-                    Problem(str(path), f"suites.{suite}", f"has no benchmark {name!r}", did_you_mean(name, known), name)
-                )
+                where, fix = entries["suites"].place([suite]), did_you_mean(name, known)
+                problems.append(Problem(where, f"suites.{suite}", f"has no benchmark {name!r}", fix, name))
     if problems:
         raise ConfigError(problems)
     return suites
 
 
-def _read_suites(folder: Path) -> SuitesConfig:
+def _read_suites(folder: Path) -> tuple[SuitesConfig, dict[str, Entry]]:
     path = folder / _SUITES
     if not path.exists():
-        return SuitesConfig(suites={})
+        return SuitesConfig(suites={}), {}
     entries, problems = read_files([path])
     try:
         found = SuitesConfig.model_validate({key: entry.value for key, entry in entries.items()})
@@ -108,7 +111,7 @@ def _read_suites(folder: Path) -> SuitesConfig:
         ) from None
     if problems:
         raise ConfigError(problems)
-    return found
+    return found, entries
 
 
 def names_in(folder: Path = BENCHMARKS) -> list[str]:
@@ -142,14 +145,24 @@ def load_benchmark(name: str, folder: Path = BENCHMARKS) -> BenchmarkConfig:
         hidden = any(problem.hides_keys for problem in problems)
         problems += [problem for problem in found if not (hidden and problem.rule == "is missing")]
         raise ConfigError([_placed(problem, path) for problem in problems]) from None
+    benchmark = benchmark.written_at({(): str(path), **_places(entries)})
     if not problems:
-        places = {key: entry.where for key, entry in entries.items()}
         problems = [
-            Problem(places.get(key, str(path)), key, rule, fix) for key, rule, fix in _broken_rules(benchmark)
+            Problem(benchmark.place(*_path(key)), ".".join(_path(key)), rule, fix)
+            for key, rule, fix in _broken_rules(benchmark)
         ]
     if problems:
         raise ConfigError(problems)
     return benchmark
+
+
+def _places(entries: Mapping[str, Entry]) -> dict[tuple[str, ...], str]:
+    inner = {(key, *path): place for key, entry in entries.items() for path, place in entry.places.items()}
+    return {**{(key,): entry.where for key, entry in entries.items()}, **inner}
+
+
+def _path(key: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else key
 
 
 def _path_of(name: str, folder: Path) -> Path:
@@ -201,7 +214,7 @@ def _placed(problem: Problem, path: Path) -> Problem:
     return problem if problem.where else Problem(str(path), problem.key, problem.rule, problem.fix, problem.value)
 
 
-def _broken_rules(benchmark: BenchmarkConfig) -> Iterator[tuple[str, str, str]]:
+def _broken_rules(benchmark: BenchmarkConfig) -> Iterator[Complaint]:
     """Find what no single key can say: key, rule, fix."""
     kind = benchmark.kind
     if benchmark.parity_with is not None and kind != "text":
@@ -217,7 +230,7 @@ def _broken_rules(benchmark: BenchmarkConfig) -> Iterator[tuple[str, str, str]]:
         yield "answer", "is missing, so shots would have no answers", "Add `answer: ...`."
     for field, texts in benchmark.wording.items():
         if DEFAULT not in texts:
-            yield "wording", f"has no `default` for {field!r}", "Add one; English will do."
+            yield ("wording", field), "has no `default`", "Add one; English will do."
     if benchmark.shorten and benchmark.shorten not in template_fields(benchmark.prompt):
         yield "shorten", f"names {benchmark.shorten!r}, which is no field of the prompt", "Name one."
     if kind == "choices":
@@ -226,16 +239,19 @@ def _broken_rules(benchmark: BenchmarkConfig) -> Iterator[tuple[str, str, str]]:
         yield "kind", "is not `choices`, but there are labels, a premise or a scoring", "Remove them."
 
 
-def _broken_choices(benchmark: BenchmarkConfig) -> Iterator[tuple[str, str, str]]:
+def _broken_choices(benchmark: BenchmarkConfig) -> Iterator[Complaint]:
     if len(benchmark.labels) < 2:
         yield "labels", "are fewer than two", "List what can be answered."
     if "label" not in template_fields(benchmark.answer):
         yield "answer", "has no field {label}", 'Write `answer: " {label}"`.'
     if benchmark.reference is None:
         yield "reference", "is missing", "Name the field that holds the right label."
-    for key, texts in {"labels": benchmark.labels, **benchmark.label_texts}.items():
+    written: dict[str | tuple[str, ...], Mapping[str, str]] = {
+        ("label_texts", language): texts for language, texts in benchmark.label_texts.items()
+    }
+    for key, texts in (("labels", benchmark.labels), *written.items()):
         if len(set(texts.values())) < len(texts):
-            yield "label_texts" if key != "labels" else key, "writes two labels alike", "Make them differ."
+            yield key, "writes two labels alike", "Make them differ."
     for language, texts in benchmark.label_texts.items():
         if texts.keys() != benchmark.labels.keys():
-            yield f"label_texts.{language}", "does not have exactly the labels of `labels`", "Give each a text."
+            yield ("label_texts", language), "does not have exactly the labels of `labels`", "Give each a text."

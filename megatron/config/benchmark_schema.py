@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, Strict
 from pydantic_core import PydanticCustomError
 
 from megatron.config.corpus_schema import LanguageCode
@@ -124,6 +124,20 @@ class BenchmarkConfig(Section):
     scripts; how many is a metric, `left_out`."""
     metrics: Annotated[Texts, Field(min_length=1)]
     """Names of metrics, the main one first."""
+    _places: Mapping[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+
+    def written_at(self, places: Mapping[tuple[str, ...], str]) -> BenchmarkConfig:
+        """Return the same definition, which knows where it was written: path of keys to ``file.yml:12``."""
+        found = self.model_copy()
+        found._places = places
+        return found
+
+    def place(self, *path: str) -> str:
+        """Return where the value at a path of keys was written, or the nearest around it; else the file's name."""
+        for length in range(len(path), -1, -1):
+            if (place := self._places.get(path[:length])) is not None:
+                return place
+        return f"{self.name}.yml"
 
 
 Suites = Mapping[str, tuple[str, ...]]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron.config.benchmark_load import BENCHMARKS, load_benchmark, load_benchmarks, load_suites, names_in
+from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.config.problems import ConfigError
 from megatron.config.templates import fill_template, parse_template, template_fields
 from megatron.evaluation.benchmarks.prepare.formats import FORMATS
@@ -101,12 +102,37 @@ def test_each_rule(tmp_path: Path, line: str, rule: str) -> None:
     assert rule in problems(tmp_path, f"{kept}\n{line}\n")
 
 
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        ("label_texts:\n  eng_Latn: {a: x, b: y}\n  swh_Latn: {a: x}", ":3: label_texts.swh_Latn: does not"),
+        ("label_texts:\n  swh_Latn: {a: x, b: x}", ":2: label_texts.swh_Latn: writes two labels alike"),
+        ("wording:\n  v: {default: x}\n  w:\n    swh_Latn: x", ":3: wording.w: has no `default`"),
+        ("wording:\n  v:\n    default: x\n    swh: x", ":4: wording.v.swh"),
+    ],
+)
+def test_a_problem_inside_a_mapping_has_the_line_of_its_key(tmp_path: Path, lines: str, place: str) -> None:
+    kept = [each for each in CHOICES.splitlines() if not each.startswith(f"{lines.partition(':')[0]}:")]
+    line = len(kept) + int(place[1])
+    assert f"own.yml:{line}{place[2:]}" in problems(tmp_path, "\n".join([*kept, lines, ""]))
+
+
+def test_a_definition_knows_where_each_of_its_values_was_written(tmp_path: Path) -> None:
+    (tmp_path / "own.yml").write_text(CHOICES)
+    (tmp_path / "other.yml").write_text("based_on: own\nshots: 2\nwording:\n  question:\n    default: y\n")
+    other = load_benchmark("other", tmp_path)
+    assert other.place("shots") == f"{tmp_path}/other.yml:2"
+    assert other.place("wording", "question", "default") == f"{tmp_path}/other.yml:5"
+    assert other.place("prompt") == f"{tmp_path}/own.yml:3" and other.place("stop") == f"{tmp_path}/other.yml"
+    assert BenchmarkConfig(name="b", data="d", kind="text", metrics=("x",)).place("stop") == "b.yml"
+
+
 def test_unknown_names_and_suites(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)'sib20'\. Did you mean 'sib200'.*'emna'\. Did you mean 'emma'"):
         load_benchmarks(["sib20", "emna"])
     (tmp_path / "own.yml").write_text(CHOICES)
-    (tmp_path / "suites.yml").write_text("suites: {mine: [own, owm]}\n")
-    with pytest.raises(ConfigError, match=r"suites\.mine.*has no benchmark 'owm'.*Did you mean 'own'"):
+    (tmp_path / "suites.yml").write_text("suites:\n  mine: [own, owm]\n")
+    with pytest.raises(ConfigError, match=r"suites\.yml:2: suites\.mine.*has no benchmark 'owm'.*Did you mean 'own'"):
         load_suites(tmp_path)
     assert load_suites(tmp_path / "none") == {} and BENCHMARKS.is_dir()
 
