@@ -14,6 +14,7 @@ from megatron.checkpoint.storage import LocalStorage
 from megatron.config.benchmark_load import load_benchmarks, split_names
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.config.problems import did_you_mean
+from megatron.evaluation.benchmarks.checks import item_problems
 from megatron.evaluation.benchmarks.data import chosen_languages
 from megatron.evaluation.benchmarks.run import Planned, plan_suite, run_suite
 from megatron.evaluation.code.judge import REFUSED, check_languages
@@ -216,8 +217,7 @@ def _check(
                 plan_suite(benchmarks, data=run.data, languages=run.languages, metrics=run.metrics, tells=False)
             )
         )
-    for each in planned:
-        attempt(partial(each.data.items, each.language))
+    problems += item_problems(planned, limit=run.limit)
     problems += _unknown_languages(run, benchmarks, harness)
     if harness:
         attempt(task_manager)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.data import Items, Record
-from megatron.evaluation.benchmarks.fields import check_fields
+from megatron.evaluation.benchmarks.fields import check_fields, label_problems
 from megatron.evaluation.benchmarks.outcome import Finish, RunOptions, outcome_of, prompt_fields, prompt_flags
 from megatron.evaluation.benchmarks.prompts import Prompt, PromptBuilder
 from megatron.evaluation.language_model import LanguageModel, Request
@@ -71,9 +71,8 @@ def ask_choices(
     builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens, scripts=items.scripts)
     check_fields(benchmark, language, items, records, names=builder.names)
     right = [str(record.get(str(benchmark.reference))) for record in records]
-    used = {*right, *(str(shot.get(str(benchmark.reference))) for shot in items.shots)}
-    if unknown := sorted(used - benchmark.labels.keys()):
-        raise ValueError(f"{benchmark.name}, {language}: records have labels that the benchmark does not: {unknown}")
+    if unknown := [problem.text for problem in label_problems(benchmark, language, items, records)]:
+        raise ValueError("\n".join(unknown))
     texts = [builder.label(label) for label in labels]
     reserve = 1 + max(len(tokenizer.encode(text)) for text in texts) + _JOINT_TOKENS
     builder = PromptBuilder(benchmark, language, tokenizer, room=model.max_tokens - reserve, scripts=items.scripts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from megatron.config.benchmark_schema import BenchmarkConfig
 from megatron.evaluation.benchmarks.data import Items
+from megatron.evaluation.benchmarks.fields import check_fields
 from megatron.evaluation.benchmarks.outcome import Finish, RunOptions, outcome_of
 from megatron.evaluation.language_model import LanguageModel
 from megatron.evaluation.results import LOSSY
@@ -29,8 +30,7 @@ def ask_texts(
         ValueError: a record has no text.
     """
     records = options.first(items.test)
-    if lacking := sum(not isinstance(record.get("text"), str) for record in records):
-        raise ValueError(f"{benchmark.name}, {language}: {lacking} records have no field 'text'")
+    check_fields(benchmark, language, items, records, names=())
     scores = score_texts(model, [record["text"] for record in records])
     flags = (LOSSY,) if any(not score.lossless for score in scores) else ()
     found = [{"id": record["id"], **score._asdict()} for record, score in zip(records, scores, strict=True)]

@@ -65,10 +65,7 @@ class PromptBuilder:
                 f"{benchmark.name}: the model has no room for a prompt beside the answer; lower `maximum_tokens`"
             )
         self._benchmark, self._language, self._tokenizer, self._room = benchmark, language, tokenizer, room
-        self._given = {
-            name: texts.get(nearest(language, texts), texts[DEFAULT]) for name, texts in benchmark.wording.items()
-        }
-        self._given |= _names(benchmark, language, scripts)
+        self._given = given_texts(benchmark, language, scripts)
         self.names = frozenset(self._given)
         self.label_texts: Mapping[str, str] = benchmark.label_texts.get(language, benchmark.labels)
 
@@ -147,6 +144,12 @@ class PromptBuilder:
         if "label" in values:
             values["label"] = self.label_texts.get(values["label"], values["label"])
         return fill_template(template, {**self._given, **values})
+
+
+def given_texts(benchmark: BenchmarkConfig, language: str, scripts: Collection[str]) -> dict[str, str]:
+    """Return what templates may name besides the fields of a record, with its text in a language."""
+    wording = {name: texts.get(nearest(language, texts), texts[DEFAULT]) for name, texts in benchmark.wording.items()}
+    return wording | _names(benchmark, language, scripts)
 
 
 def nearest(language: str, table: Mapping[str, object]) -> str:

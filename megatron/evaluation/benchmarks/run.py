@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.evaluation.benchmarks.checks import check_metrics
 from megatron.evaluation.benchmarks.choices import ask_choices
 from megatron.evaluation.benchmarks.data import BenchmarkData, Items, chosen_languages
 from megatron.evaluation.benchmarks.generation import ask_generation, new_tokens
@@ -20,7 +21,7 @@ from megatron.evaluation.benchmarks.rescore import rescore
 from megatron.evaluation.benchmarks.scoring import definition_of_items, scored_by
 from megatron.evaluation.keeper import Keeper
 from megatron.evaluation.language_model import LanguageModel
-from megatron.evaluation.metrics.registry import MetricSettings, check
+from megatron.evaluation.metrics.registry import MetricSettings
 from megatron.evaluation.results import IncompleteError, ResultsError, ResultsFolder, Score
 from megatron.parallel.process import Peers
 from megatron.utils.log import get_logger, progress
@@ -178,8 +179,7 @@ def plan_suite(
         problems.append(f"benchmarks are given twice: {', '.join(twice)}")
     for benchmark in benchmarks:
         try:
-            if benchmark.kind != "text":
-                check(benchmark.metrics, metrics)
+            check_metrics(benchmark, metrics)
             there = BenchmarkData(benchmark, data)
         except ValueError as error:
             problems.append(f"{benchmark.name}: {error}")

@@ -25,6 +25,10 @@ class TextScore(NamedTuple):
     lossless: bool
 
 
+TEXT_METRICS = ("bits_per_byte", "bits_per_character", "bytes_per_token", "lossy", "nats", "bytes", "tokens")
+"""Names of what :func:`text_metrics` returns."""
+
+
 def text_metrics(scores: Sequence[TextScore]) -> dict[str, float]:
     """Return what a language's texts come to.
 
