@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace, world: World) -> int:
     prompts = arguments.prompt or ([""] if path is None else peers.from_main(lambda: read_prompts(path)))
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     options = GenerationOptions(arguments.maximum_tokens, tuple(arguments.stop), sampling, arguments.seed)
-    folder, dtype, tensor = open_folder(arguments.model), compute_dtype(arguments.precision), arguments.tensor
+    folder = open_folder(arguments.model, peers=peers)
+    dtype, tensor = compute_dtype(arguments.precision), arguments.tensor
     writer: Writer
     if arguments.backend == "vllm":
         writer = open_vllm_writer(folder, world=world, dtype=dtype, num_gpus=tensor)

@@ -78,21 +78,23 @@ class ModelFolder:
             hf.load_weights(model, self.place.path)
 
 
-def open_folder(place: str | Path) -> ModelFolder:
+def open_folder(place: str | Path, *, peers: Peers | None = None) -> ModelFolder:
     """Open a Hugging Face folder, a checkpoint, or the newest checkpoint of a run's ``save`` folder.
 
     Checkpoints and runs may also lie in an object store (``s3://bucket/run``).
 
+    Args:
+        place: the folder.
+        peers: the processes that open it together, each of which must call this: the main one says which checkpoint is
+            meant, since a run that is still being trained may save another one meanwhile. None for this one alone.
+
     Raises:
         ValueError: it is none of them, or incomplete or damaged.
     """
-    if "://" not in str(place):
-        folder = Path(place)
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder} is no folder")
-        if (folder / "config.json").exists():
-            return _open_hf(folder)
-    checkpoint = find_checkpoint(open_storage(place))
+    meant = (peers or Peers()).from_main(lambda: _meant(place))
+    if isinstance(meant, Path):
+        return _open_hf(meant)
+    checkpoint = open_storage(meant)
     state = read_state(checkpoint)
     with stored_tokenizer(checkpoint, state) as tokenizer:
         info: dict[str, Any] = state["tokenizer"]
@@ -102,6 +104,17 @@ def open_folder(place: str | Path) -> ModelFolder:
     return ModelFolder(
         stored_architecture(state), tokenizer, first_id, ends, prepend_bos, checkpoint, int(state["step"])
     )
+
+
+def _meant(place: str | Path) -> Path | str:
+    """Return a Hugging Face folder as a path, or the name of a checkpoint."""
+    if "://" not in str(place):
+        folder = Path(place)
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder} is no folder")
+        if (folder / "config.json").exists():
+            return folder
+    return str(find_checkpoint(open_storage(place)))
 
 
 def open_model(place: str | Path, *, device: torch.device) -> TrainedModel:

@@ -95,7 +95,7 @@ def evaluate(run: EvaluationRun, *, mesh: Mesh, peers: Peers, execution: Executi
         limit=run.limit, num_fewshot=run.num_fewshot, **({"seed": run.seed} if run.seed else {})
     )
     peers.from_main(lambda: _check(run, benchmarks, harness, options))
-    folder = open_folder(run.model)
+    folder = open_folder(run.model, peers=peers)
     place = _results_folder(run, folder)
     opened: list[ResultsFolder] = []
     with ExitStack() as stack:
