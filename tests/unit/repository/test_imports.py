@@ -185,6 +185,11 @@ def test_scripts_leave_the_environment_to_the_launcher() -> None:
     assert found <= READ_THE_ENVIRONMENT
 
 
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_root_scripts_hold_no_logic(script: str) -> None:
+    assert len((ROOT / script).read_text(encoding="utf-8").splitlines()) <= 60, "parse, build, run"
+
+
 def test_only_config_parses_yaml() -> None:
     wrong = [
         name
