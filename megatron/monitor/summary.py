@@ -16,7 +16,8 @@ NO_TIER = "no tier"
 UNTIERED = "untiered"
 """Tier of every corpus of a run without a mixture."""
 TIER_ORDER = ("high", "medium-high", "medium", "medium-low", "low")
-_LAST_TIERS = ("unseen", UNTIERED, NO_TIER)
+LAST_TIERS = ("unseen", UNTIERED, NO_TIER)
+"""Tiers of corpora outside the tiers; no size is theirs."""
 
 Grouping = Literal["tier", "source", "code"]
 
@@ -146,9 +147,9 @@ def order_tiers(rows: Iterable[Row]) -> list[str]:
         sizes[tier] = sizes.get(tier, 0.0) + float(row["bytes"] if "bytes" in row else row["tokens"])
         if tier == row["source"]:
             of_sources.add(tier)
-    own = sizes.keys() - {*TIER_ORDER, *_LAST_TIERS} - of_sources
+    own = sizes.keys() - {*TIER_ORDER, *LAST_TIERS} - of_sources
     first = [] if own else [name for name in TIER_ORDER if name in sizes]
-    last = [name for name in _LAST_TIERS if name in sizes]
+    last = [name for name in LAST_TIERS if name in sizes]
     rest = sizes.keys() - {*first, *last}
     return [*first, *sorted(rest, key=lambda name: (-sizes[name], name)), *last]
 

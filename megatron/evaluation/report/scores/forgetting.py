@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from megatron.evaluation.report.scores.intervals import Own
 from megatron.evaluation.report.scores.statistics import ALL
-from megatron.evaluation.report.scores.values import UNMAPPED, Language, Row, Table
+from megatron.evaluation.report.scores.values import Language, Row, Table, first_tier
 
 MOST_LOSERS = 20
 
@@ -77,10 +77,10 @@ def forgetting_of(
         own: intervals of single languages by code and model, where they are known.
     """
     pairs = {row.language.code: _pair(table, row, model) for row in table.compared([0, model])}
-    first = [name for name in tiers if name != UNMAPPED][:1]
+    first = first_tier(tiers)
     chosen = dict.fromkeys([
         *(code for code in pivots if code in pairs),
-        *(code for code, pair in pairs.items() if pair.language.tier in first),
+        *(code for code, pair in pairs.items() if pair.language.tier == first),
     ])  # fmt: skip
     worse = [pair for pair in pairs.values() if table.is_worse(pair.change)]
     worse.sort(key=lambda pair: (-abs(pair.change), pair.language.code))

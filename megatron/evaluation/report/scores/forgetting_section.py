@@ -19,14 +19,15 @@ from megatron.evaluation.report.scores.forms import (
 from megatron.evaluation.report.scores.intervals import Own
 from megatron.evaluation.report.scores.summary import Summary, TableSummary
 from megatron.evaluation.report.scores.sureness import MARK, is_undecided, mark_of, own_of
-from megatron.evaluation.report.scores.values import Table
+from megatron.evaluation.report.scores.values import Table, first_tier
 from megatron.evaluation.report.tables import Column, cell, note, section, table, tier_cell
 
 
 def forgetting_section(summary: Summary, tiers: Mapping[str, str]) -> str:
     """Return the section; the reader chooses a benchmark where there are several."""
     names = summary.evaluation.names
-    first = f" and of the tier “{summary.evaluation.tiers[0]}”" if summary.evaluation.tiers else ""
+    tier = first_tier(summary.evaluation.tiers)
+    first = "" if tier is None else f" and of the tier “{tier}”"
     lead = (
         f"What got worse than with {names[0]}. Pivots are {', '.join(summary.pivots) or 'the languages'}{first}. "
         "Here every model is compared with the base alone, over all languages that these two can be compared in."

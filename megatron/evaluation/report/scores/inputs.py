@@ -163,8 +163,8 @@ def _join(found: _Found, chosen: Sequence[str], tiers: Tiers) -> Evaluation:
             told = ", ".join(sorted(uncompared))
             notes[benchmark].append(f"In the results, but not compared, since no model is better in it: {told}.")
     used = dict.fromkeys(row.language.tier for table in tables for row in table.rows)
-    order = [name for name in tiers.order if name in used]
-    if tiers.languages and UNMAPPED in used:
+    order = [name for name in tiers.order if name in used and name != UNMAPPED]
+    if order and UNMAPPED in used:
         order.append(UNMAPPED)
     return Evaluation(
         tuple(found.models[name] for name in chosen), tuple(tables), tuple(dict.fromkeys(order)), tiers.origin, notes,

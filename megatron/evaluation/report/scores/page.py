@@ -58,7 +58,7 @@ def _header(summary: Summary, others: str) -> str:
         ("Languages", f"{len(languages):,}"),
         ("Base", evaluation.models[0].name),
     ]
-    if evaluation.tiers:
+    if evaluation.tiers_origin:
         unmapped = sum(language.tier == UNMAPPED for language in languages.values())
         facts += [("Tiers", evaluation.tiers_origin), ("Languages without a tier", f"{unmapped:,}")]
     return (

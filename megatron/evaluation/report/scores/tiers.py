@@ -11,10 +11,11 @@ from typing import Any
 import orjson
 
 from megatron.evaluation.report.data import METRICS_NAME, ReportError, load_run
-from megatron.evaluation.report.scores.values import UNMAPPED, Language, subject_of
+from megatron.evaluation.report.scores.values import UNMAPPED, Evaluation, Language, subject_of
 from megatron.monitor.summary import TIER_ORDER, order_tiers
 
 _MAX_BYTES = 1 << 28
+_MOST_SHOWN = 5
 _CODES = ("code", "language", "corpus")
 
 
@@ -57,6 +58,25 @@ def read_tiers(path: Path) -> Tiers:
         rows = _table_rows(path)
     origin = path.name if path.is_file() else f"{path.resolve().name}/{METRICS_NAME}"
     return Tiers(_languages(rows), _order(rows), origin)
+
+
+def unmapped_line(evaluation: Evaluation, tiers: Tiers) -> str:
+    """Say which languages of an evaluation the tiers do not know, with a few of both; nothing where all are known."""
+    languages = {subject_of(row.language.code): row.language for table in evaluation.tables for row in table.rows}
+    unmapped = sorted(code for code, language in languages.items() if language.tier == UNMAPPED)
+    if not unmapped:
+        return ""
+    near = {subject_of(code): f"{code} ({', '.join(others)} has)" for code, others in evaluation.other_scripts.items()}
+    shown = [near.get(code, code) for code in sorted(unmapped, key=lambda code: code not in near)[:_MOST_SHOWN]]
+    more = ", ..." if len(unmapped) > len(shown) else ""
+    none = f"none of the {len(languages):,} languages of the results has a tier"
+    some = f"{len(unmapped):,} of {len(languages):,} languages of the results have no tier"
+    has = sorted(code for code, language in tiers.languages.items() if language.tier != UNMAPPED)
+    of_file = f"; it has tiers of {len(has):,}, such as {', '.join(has[:_MOST_SHOWN])}" if has else "; it has no tiers"
+    return (
+        f"{none if len(unmapped) == len(languages) else some}: {', '.join(shown)}{more}{of_file}. Codes must be the "
+        "same, xxx_Ssss"
+    )
 
 
 def _languages(rows: Sequence[Mapping[str, Any]]) -> dict[str, Language]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from megatron.evaluation.report.scores.trials import Trial
 from megatron.evaluation.results import LOSSY
+from megatron.monitor.summary import LAST_TIERS
 
 UNMAPPED = "unmapped"
 """Tier of a language that the file of tiers does not know."""
@@ -154,8 +155,8 @@ class Evaluation:
     Attributes:
         models: the first is the base, which the others are compared with.
         tables: by benchmark, the main metric of each first.
-        tiers: in their order, :data:`UNMAPPED` last; empty where no file of tiers was given.
-        tiers_origin: the name of that file; empty likewise.
+        tiers: in their order, :data:`UNMAPPED` last; empty where no language has one.
+        tiers_origin: the name of the file of tiers; empty where none was given.
         notes: what a reader must know of a benchmark, such as settings that differ between models.
         ignored: what was found in tables and is no language, with its count.
         other_scripts: codes without a tier, with the codes of the same language that have one.
@@ -184,6 +185,11 @@ class Evaluation:
     def metrics_of(self, benchmark: str) -> list[Table]:
         """Return the tables of one benchmark, the main metric first."""
         return [table for table in self.tables if table.benchmark == benchmark]
+
+
+def first_tier(tiers: Sequence[str]) -> str | None:
+    """Return the tier whose languages must not get worse: the first that is one; languages without one have none."""
+    return next((name for name in tiers if name != UNMAPPED and name not in LAST_TIERS), None)
 
 
 def subject_of(code: str) -> str:

@@ -10,8 +10,11 @@ from megatron.evaluation.report.scores.inputs import load_evaluation
 from megatron.evaluation.report.scores.markdown import scores_markdown
 from megatron.evaluation.report.scores.page import render_scores
 from megatron.evaluation.report.scores.summary import summarise
-from megatron.evaluation.report.scores.tiers import read_tiers
+from megatron.evaluation.report.scores.tiers import read_tiers, unmapped_line
 from megatron.utils.files import write_bytes, write_text
+from megatron.utils.log import get_logger
+
+logger = get_logger(__name__)
 
 PIVOTS = ("eng_Latn",)
 
@@ -21,7 +24,7 @@ def write_scores_report(
     markdown: Path | None = None, tiers: Path | None = None, pivots: Sequence[str] = PIVOTS, names: Sequence[str] = (),
     models: Sequence[str] = (), table_metric: tuple[str, bool] | None = None,
 ) -> list[Path]:
-    """Write the report; the same inputs give the same bytes.
+    """Write the report; the same inputs give the same bytes. Languages without a tier are told, if tiers are given.
 
     Args:
         inputs: folders of results, and tables of published results. The first model is the base.
@@ -45,6 +48,8 @@ def write_scores_report(
     """
     known = read_tiers(tiers) if tiers is not None else None
     evaluation = load_evaluation(inputs, tiers=known, names=names, models=models, table_metric=table_metric)
+    if known is not None and (told := unmapped_line(evaluation, known)):
+        logger.warning("%s: %s", tiers, told)
     summary = summarise(evaluation, pivots=pivots)
     write_text(output, render_scores(summary))
     if csv is not None:

@@ -256,6 +256,29 @@ def test_the_command_line(tmp_path: Path, folders: tuple[Path, Path]) -> None:
     assert "Pivots without values that can be compared: xho_Latn." in words
 
 
+def test_languages_that_the_tiers_do_not_know_are_told_and_hold_no_pivots(
+    tmp_path: Path, folders: tuple[Path, Path]
+) -> None:
+    one = write_tiers(tmp_path / "one.tsv", {"xxx_Latn": "high", "eng_Latn": "high", "fra_Latn": "low"})
+    done = run_tool(*folders, "--output", "r.html", "--tiers", str(one), folder=tmp_path)
+    assert done.returncode == 0 and f"{one}: 4 of 6 languages of the results have no tier: amh_Ethi, " in done.stderr
+    assert "it has tiers of 3, such as eng_Latn, fra_Latn, xxx_Latn. Codes must be the same" in done.stderr
+    none = write_tiers(tmp_path / "none.tsv", {"eng": "high", "fra": "low"})
+    options = ("--output", "n.html", "--json", "n.json", "--tiers", str(none))
+    done = run_tool(*folders, *options, folder=tmp_path)
+    assert "none of the 6 languages of the results has a tier: " in done.stderr and "such as eng, fra." in done.stderr
+    told = json.loads((tmp_path / "n.json").read_bytes())
+    assert told["tiers"]["order"] == [] and told["tiers"]["from"] == "none.tsv"
+    words = Page(tmp_path / "n.html").words
+    assert "Languages without a tier 6" in words and "Pivots are eng_Latn. Here" in words
+    # A file may call a tier as those are called that have none.
+    odd = write_tiers(tmp_path / "odd.tsv", {"amh_Ethi": "unmapped", "bod_Tibt": "no tier", "eng_Latn": "low"})
+    options = ("--output", "o.html", "--json", "o.json", "--tiers", str(odd), "--pivots", "fra_Latn")
+    run_tool(*folders, *options, folder=tmp_path)
+    assert json.loads((tmp_path / "o.json").read_bytes())["tiers"]["order"][-1] == "unmapped"
+    assert "Pivots are fra_Latn and of the tier “low”." in Page(tmp_path / "o.html").words
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
