@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from megatron.config.benchmark_schema import BenchmarkConfig
-from megatron.corpus.languages import MAX_CODE_CHARACTERS
+from megatron.corpus.languages import MAX_CODE_CHARACTERS, parse_label
 from megatron.corpus.reading.problems import ReadCounts
 from megatron.evaluation.benchmarks.manifest import (
     BenchmarkDataError,
@@ -29,7 +29,7 @@ _TEXTS_FOR_A_SCRIPT = 200
 _EXAMPLES = 5
 _SAVE_EVERY = 50
 _MAX_CHARACTERS = 2 << 30  # of files that are read together, because they are held in memory
-_FORMATS_VERSION = 1  # to be raised when the same files give other records
+_FORMATS_VERSION = 2  # to be raised when the same files give other records
 
 
 def prepare(benchmark: BenchmarkConfig, upstream: Path, data: Path, *, show_progress: bool = True) -> DataManifest:
@@ -56,7 +56,8 @@ def prepare(benchmark: BenchmarkConfig, upstream: Path, data: Path, *, show_prog
     with exclusive(folder / ".lock"):
         remove_abandoned(folder)
         run = _Preparation(benchmark, form, upstream, folder, sources)
-        units = list(_units(sources, form))
+        # Of two names of one language, the corpus code itself comes first.
+        units = sorted(_units(sources, form), key=lambda unit: _is_inexact(_code_of(unit[0])))
         bar = progress(units, description=f"preparing {benchmark.data}", unit="language", disable=not show_progress)
         for number, unit in enumerate(bar, start=1):
             run.prepare(unit)
@@ -66,10 +67,30 @@ def prepare(benchmark: BenchmarkConfig, upstream: Path, data: Path, *, show_prog
         if not manifest.languages:
             raise BenchmarkDataError(
                 f"{upstream}: nothing could be prepared; dropped rows: {dict(manifest.dropped)}, codes without a "
-                f"language: {', '.join(sorted(manifest.unmapped)) or 'none'}"
+                f"language: {', '.join(sorted(manifest.unmapped)) or 'none'}; say what these are: "
+                "--language CODE=xxx_Ssss"
             )
         manifest.save(folder)
     return manifest
+
+
+def with_languages(benchmark: BenchmarkConfig, given: Sequence[str]) -> BenchmarkConfig:
+    """Return a definition with more upstream codes, ``CODE=xxx_Ssss``, which win over its own.
+
+    Raises:
+        BenchmarkDataError: listing every argument that is not like that.
+    """
+    pairs = [argument.rpartition("=") for argument in given]
+    labels = {upstream: parse_label(code) for upstream, _, code in pairs}
+    wrong = [argument for argument, (upstream, _, _) in zip(given, pairs, strict=True) if labels[upstream] is None]
+    if wrong or "" in labels:
+        raise BenchmarkDataError(
+            f"--language {' '.join(wrong or given)}: give CODE=xxx_Ssss, such as my-notes=eng_Latn"
+        )
+    if twice := sorted(code for code, count in Counter(upstream for upstream, _, _ in pairs).items() if count > 1):
+        raise BenchmarkDataError(f"--language gives a code twice: {', '.join(twice)}; give it once")
+    found = {upstream: label.code for upstream, label in labels.items() if label is not None}
+    return benchmark.model_copy(update={"languages": {**benchmark.languages, **found}})
 
 
 def _units(sources: Sequence[Source], form: UpstreamFormat) -> Iterator[list[Source]]:
@@ -167,7 +188,7 @@ class _Preparation:
             self._examples += unit.examples
         if not unit.records:
             self._unmapped[_code_of(files[0])] = {"reason": "no row can be used", "items": 0, "files": sorted(sources)}
-        for code, splits in sorted(unit.records.items()):
+        for code, splits in sorted(unit.records.items(), key=lambda item: (_is_inexact(item[0]), item[0])):
             mapped = self._codes.corpus_code(code, unit.texts[code])
             if mapped.code is None or mapped.code in self._languages:
                 self._unmapped[code[:MAX_CODE_CHARACTERS]] = {
@@ -198,7 +219,8 @@ class _Preparation:
         if mapped.code is None:
             return mapped.how
         other = self._languages[mapped.code].upstream
-        return f"becomes {mapped.code}, as {other!r} does; map one of them in `languages` of the definition"
+        fix = "map one of them: --language, or `languages` of the definition"
+        return f"becomes {mapped.code}, as {other!r} does; {fix}"
 
     def manifest(self, unused: Sequence[Path], *, is_complete: bool) -> DataManifest:
         """Return what has been done."""
@@ -218,3 +240,7 @@ class _Preparation:
 def _code_of(source: Source) -> str:
     """Return a source's code; all translations of one Bible are one language's."""
     return source.code.partition("-x-bible")[0]
+
+
+def _is_inexact(code: str) -> bool:
+    return parse_label(code) is None

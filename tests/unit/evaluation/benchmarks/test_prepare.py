@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron.config.benchmark_load import load_benchmark
+from megatron.corpus.language_tables import macrolanguages
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError, load_manifest
 from megatron.evaluation.benchmarks.prepare import run as preparing
 from megatron.evaluation.benchmarks.prepare.codes import CodeMap
-from megatron.evaluation.benchmarks.prepare.report import manifest_lines
-from megatron.evaluation.benchmarks.prepare.run import prepare
+from megatron.evaluation.benchmarks.prepare.report import code_lines, manifest_lines, unused_lines
+from megatron.evaluation.benchmarks.prepare.run import prepare, with_languages
 from megatron.evaluation.benchmarks.prepare.sources import find_sources
+from megatron.evaluation.benchmarks.prepare.varieties import VARIETIES
+from megatron.evaluation.harness.benchmarks import BENCHMARKS
 
 from .upstream import flores200, jsonl, sib200, write
 
@@ -170,8 +173,12 @@ def test_texts_in_lines_and_objects_and_bibles(tmp_path: Path) -> None:
 def test_two_codes_of_one_language_are_both_told(tmp_path: Path) -> None:
     sib200(tmp_path / "up", languages=("eng_Latn", "en"))
     manifest = prepared("sib200", tmp_path / "up", tmp_path / "data")
-    assert list(manifest.languages) == ["eng_Latn"] and manifest.languages["eng_Latn"].upstream == "en"
-    assert "becomes eng_Latn, as 'en' does" in manifest.unmapped["eng_Latn"]["reason"]
+    assert list(manifest.languages) == ["eng_Latn"] and manifest.languages["eng_Latn"].upstream == "eng_Latn"
+    assert "becomes eng_Latn, as 'eng_Latn' does" in manifest.unmapped["en"]["reason"], "the exact one is kept"
+    rows = [{"language": code, "text": f"Long {code}.", "summary": "S"} for code in ("eng", "eng_Latn")]
+    jsonl(tmp_path / "rows" / "test.jsonl", rows)
+    manifest = prepared("massivesumm-short", tmp_path / "rows", tmp_path / "data")
+    assert manifest.languages["eng_Latn"].upstream == "eng_Latn" and "eng" in manifest.unmapped
 
 
 def test_the_same_input_gives_the_same_bytes_anywhere(tmp_path: Path) -> None:
@@ -238,6 +245,64 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     write(tmp_path / "up" / "eng_Latn" / "test.tsv", "1\tcooking\tx\n")
     with pytest.raises(BenchmarkDataError, match=r"nothing could be prepared.*unknown_label"):
         prepared("sib200", tmp_path / "up", tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("upstream", "code"),
+    [
+        ("swahili", "swh_Latn"), ("sw", "swh_Latn"), ("sw-KE", "swh_Latn"), ("sw_Latn", "swh_Latn"),
+        ("swa", "swa_Latn"), ("swa_Latn", "swa_Latn"), ("swh", "swh_Latn"), ("no", "nob_Latn"), ("nor", "nor_Latn"),
+        ("kurdish", "kmr_Latn"), ("ku-Arab", "ckb_Arab"), ("kur", "kur_Latn"), ("et", "est_Latn"),
+        ("zh-Hant-TW", "zho_Hant"), ("zh-min-nan", "nan_Latn"), ("standard_arabic", "arb_Latn"),
+        ("my-notes", None), ("my-corpus", None), ("eng_wiki", None), ("hin-data", None), ("en-US-x-a", None),
+        ("sr_RS.UTF-8@latin", None),
+    ],
+)  # fmt: skip
+def test_names_and_short_codes_stand_for_one_variety_and_other_words_for_nothing(upstream: str, code: str) -> None:
+    assert CodeMap({}).corpus_code(upstream, ["some text in Latin letters"]).code == code
+
+
+def test_every_benchmark_means_the_same_variety() -> None:
+    sample = {"Deva": "अपने", "Arab": "ابجد", "Latn": "abcd", "Cyrl": "абвг", "Ethi": "ሀለሐመ", "Kore": "가나다"}
+    table = {**load_benchmark("xlsum").languages, **{key: code for code, key in BENCHMARKS["arc"].languages.items()}}
+    for benchmark in BENCHMARKS.values():
+        table |= {key: code for code, key in benchmark.languages.items() if key != "qu"}  # XCOPA says whose Quechua
+    for upstream, code in table.items():
+        texts = [sample.get(code[4:], "") * 9]
+        found = CodeMap({}).corpus_code(upstream, texts).code
+        # Those that are no name and no code, and scripts that nothing here shows, are what definitions are for.
+        assert found is None or found[:3] == code[:3], upstream
+    assert set(VARIETIES) & {code[:3] for code in table.values()} == set()
+    groups = macrolanguages()
+    assert all(groups[member] == name[:3] for name, member in VARIETIES.items())
+
+
+def test_what_was_not_an_exact_code_is_told_and_can_be_given(tmp_path: Path) -> None:
+    for code in ("my-notes", "swahili", "swh_Latn", "yoruba", "kor_Hang"):
+        write(tmp_path / "up" / f"{code}.txt", "maneno mengi ya kutosha\n")
+    definition = load_benchmark("glot500c")
+    manifest = prepare(definition, tmp_path / "up", tmp_path / "data", show_progress=False)
+    assert sorted(manifest.languages) == ["kor_Kore", "swh_Latn", "yor_Latn"]
+    told = "\n".join(manifest_lines(manifest))
+    assert "say what they are: --language CODE=xxx_Ssss" in told
+    assert "my-notes: no code, tag or English name of a language (1 rows)" in told
+    assert "swahili: becomes swh_Latn, as 'swh_Latn' does" in told
+    lines = [" ".join(line.split()) for line in code_lines(manifest)]
+    assert lines[0] == "upstream language how files" and lines[2:] == [
+        "kor_Hang kor_Kore ISO 639-3 of kor kor_Hang.txt",
+        "yoruba yor_Latn English name of yor; script of the texts yoruba.txt",
+    ]
+    given = ["my-notes=eng_Latn", "swahili=swa_Latn", "absent=fra_Latn"]
+    again = prepare(with_languages(definition, given), tmp_path / "up", tmp_path / "data", show_progress=False)
+    assert sorted(again.languages) == ["eng_Latn", "kor_Kore", "swa_Latn", "swh_Latn", "yor_Latn"]
+    assert not again.unmapped and list(unused_lines(again, given)) == [
+        "no file and no row has what --language names: absent=fra_Latn"
+    ]
+    assert any("my-notes" in line and "given: by the definition or by --language" in line for line in code_lines(again))
+    with pytest.raises(BenchmarkDataError, match=r"--language my-notes=english x: give CODE=xxx_Ssss"):
+        with_languages(definition, ["my-notes=english", "a=eng_Latn", "x"])
+    with pytest.raises(BenchmarkDataError, match="twice: a;"):
+        with_languages(definition, ["a=eng_Latn", "a=fra_Latn"])
 
 
 @given(st.text(max_size=30))
