@@ -83,7 +83,7 @@ def test_a_file_that_was_changed_is_told_once_for_all_that_read_it(data: Path, t
     for name in ("one", "two"):
         write(tmp_path / f"{name}.yml", "based_on: sib200\n")
     [line] = told(tmp_path, "one.yml", "two.yml").splitlines()
-    assert "eng_Latn/test.jsonl is not the file that manifest.json describes" in line
+    assert "eng_Latn/test.jsonl is not the file that its manifest describes" in line
 
 
 def test_metrics_are_told_with_their_place(data: Path, tmp_path: Path) -> None:
