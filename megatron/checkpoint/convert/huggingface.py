@@ -27,6 +27,9 @@ class HuggingFaceSource(Source):
     Args:
         folder: the folder.
 
+    Attributes:
+        folder: as given.
+
     Raises:
         ValueError: the folder has no usable weights.
     """
@@ -34,12 +37,12 @@ class HuggingFaceSource(Source):
     format = "hf"
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self.architecture = Architecture.from_folder(folder)
         self._weights = FolderWeights(folder, self.architecture)
 
     def __str__(self) -> str:
-        return str(self._folder)
+        return str(self.folder)
 
     def dtype(self, name: str) -> torch.dtype:
         """Return the dtype of a tensor."""
@@ -55,7 +58,7 @@ class HuggingFaceSource(Source):
 
     def hf_files(self) -> dict[str, bytes]:
         """Return its small files as they are."""
-        return read_hf_files(self._folder)
+        return read_hf_files(self.folder)
 
     def identity(self) -> str:
         """Return what the files look like from outside."""

@@ -1,0 +1,1 @@
+"""Models whose tokenizer has been extended: rows for the new tokens."""

@@ -1,0 +1,162 @@
+"""Gives a model rows for the new tokens of an extended tokenizer, and compares it with what it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from megatron.checkpoint.extend.run import Surgery, planned
+from megatron.checkpoint.folder import open_folder
+from megatron.checkpoint.unfinished import WrongResultError
+from megatron.config.layout import Layout
+from megatron.evaluation.engine_model import open_engine_model
+from megatron.evaluation.extend.compare import (
+    LanguageChange,
+    broken_pivots,
+    compared,
+    score_languages,
+    table_lines,
+    write_tables,
+)
+from megatron.evaluation.extend.language_texts import LanguageTexts, read_language_texts
+from megatron.evaluation.report.scores.tiers import Tiers, read_tiers
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
+from megatron.parallel.process import Peers, World
+
+PIVOTS = ("eng_Latn",)
+
+
+class PivotError(WrongResultError):
+    """The vocabulary has cost a language more than it may; nothing is left of the new model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What the model before and the model after are compared on.
+
+    Attributes:
+        texts: folder, as :func:`megatron.evaluation.extend.language_texts.read_language_texts` takes it.
+        languages: corpus codes, or languages without a script; None for all.
+        text_bytes: most text of a language.
+        pivots: corpus codes whose bits per byte may rise by ``max_pivot_change`` percent and no more.
+        max_pivot_change: percent.
+        tiers: a table of tiers or the record of a run, for the means.
+        batch_tokens: most tokens in one forward pass.
+    """
+
+    texts: Path
+    languages: Sequence[str] | None = None
+    text_bytes: int = 100_000
+    pivots: Sequence[str] = PIVOTS
+    max_pivot_change: float = 1.0
+    tiers: Path | None = None
+    batch_tokens: int = 8192
+
+
+def extend_model(surgery: Surgery, trial: Trial | None = None) -> Iterator[str]:
+    """Write a model with rows for new tokens, and yield what there is to say.
+
+    Args:
+        surgery: which model, which tokenizer, how.
+        trial: texts on which the model is compared with what it was; the tables are also written into its folder. One
+            model at a time is in memory. None to compare nothing, and to need no more memory than some rows take.
+
+    Raises:
+        PivotError: a pivot has lost more than it may; nothing is left.
+        ValueError: it cannot be done; all that is wrong is told at once, and nothing has been written.
+        OSError: something cannot be read or written.
+    """
+    problems: list[str] = []
+    texts: LanguageTexts | None = None
+    tiers: Tiers | None = None
+    try:
+        texts, tiers = _inputs(trial) if trial else (None, None)
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    try:
+        operation = planned(surgery)
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
+    yield from operation.notes
+    if trial is None or texts is None:
+        operation.write(lambda folder: None)
+        yield "no texts were scored before and after: --texts"
+        yield _done(surgery)
+        return
+    yield from texts.notes
+    before = _scores(str(operation.source), texts, trial)  # that checkpoint, whatever a run writes by now
+    changes: list[LanguageChange] = []
+
+    def check(folder: Path) -> None:
+        try:
+            after = _scores(str(folder), texts, trial)
+        except ValueError as error:
+            raise PivotError(f"the new model cannot be scored: {error}. Nothing is left of it") from error
+        changes.extend(compared(before, after, tiers=tiers))
+        if broken := list(broken_pivots(changes, pivots=trial.pivots, most_percent=trial.max_pivot_change)):
+            advice = "Nothing is left of the new model; try another --init-output, fewer new tokens, or a larger"
+            raise PivotError("\n".join([*broken, f"{advice} --max-pivot-change"]))
+        write_tables(changes, folder, about=_about(surgery, trial))
+
+    operation.write(check)
+    yield from table_lines(changes, tiers=tiers.order if tiers else ())
+    yield _done(surgery)
+
+
+def _inputs(trial: Trial) -> tuple[LanguageTexts, Tiers | None]:
+    problems = []
+    if not (math.isfinite(trial.max_pivot_change) and trial.max_pivot_change >= 0):
+        problems.append(f"--max-pivot-change {trial.max_pivot_change}: give a number of percent of at least 0")
+    texts = read_language_texts(trial.texts, languages=trial.languages, most_bytes=trial.text_bytes)
+    problems += [
+        f"{trial.texts} has no texts of {code}, a pivot: add them, or name other --pivots (none for no limit)"
+        for code in trial.pivots
+        if code not in texts.texts
+    ]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return texts, None if trial.tiers is None else read_tiers(trial.tiers)
+
+
+def _scores(place: str, texts: LanguageTexts, trial: Trial) -> dict[str, dict[str, float]]:
+    """Load a model in this process alone, score all texts, and let it go: in bfloat16 on a GPU, else in float32."""
+    has_gpu = torch.cuda.is_available()
+    world = World(rank=0, size=1, device=torch.device("cuda" if has_gpu else "cpu"))
+    model = open_engine_model(
+        open_folder(place),
+        mesh=Mesh(Layout(), world),
+        peers=Peers(),
+        execution=Execution(torch.bfloat16 if has_gpu else torch.float32),
+        batch_tokens=trial.batch_tokens,
+    )
+    found = score_languages(model, texts.texts)
+    del model
+    gc.collect()  # cycles would keep it beside the next one
+    return found
+
+
+def _about(surgery: Surgery, trial: Trial) -> dict[str, object]:
+    return {
+        "model": surgery.model,
+        "tokenizer": str(surgery.tokenizer),
+        "init": surgery.init,
+        "init_output": surgery.init_output or surgery.init,
+        "vocab_divisible_by": surgery.vocab_divisible_by,
+        "seed": surgery.seed,
+        "texts": str(trial.texts),
+        "text_bytes": trial.text_bytes,
+        "pivots": list(trial.pivots),
+        "max_pivot_change": trial.max_pivot_change,
+    }
+
+
+def _done(surgery: Surgery) -> str:
+    return f"{surgery.model} and {surgery.tokenizer} -> {surgery.output}"
