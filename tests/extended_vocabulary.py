@@ -21,7 +21,7 @@ from megatron.tokenizer.extend.extension import Extension
 from megatron.tokenizer.load import load_tokenizer
 
 SHAPE = Architecture(1, 64, 96, 2, 4, 2, 16, 128)
-PIECES = ["▁सभी", "▁सभीको", "มนุ", "การ", "▁dignity▁and"]
+PIECES = ["गग", "▁गग", "กก", "กกก", "оо"]
 
 
 def extend_sentencepiece(old: Path, folder: Path, pieces: Sequence[str] = PIECES) -> Extension:
@@ -50,6 +50,8 @@ def extend_byte_level(old: Path, folder: Path, words: Sequence[str]) -> Extensio
     before = load_tokenizer("HFTokenizer", old)
     content = json.loads((old / "tokenizer.json").read_text())
     vocab, merges = content["model"]["vocab"], content["model"]["merges"]
+    # Special tokens that are no entries would get the ids after all entries, new ones included.
+    vocab |= {token["content"]: token["id"] for token in content["added_tokens"]}
     letters = byte_letters()
     spellings = []
     for word in words:

@@ -34,11 +34,11 @@ _CHUNK_BYTES = 16 << 20
 
 
 class _Use(NamedTuple):
-    """Which old row goes into which new one: int64, int64 and float64 ``[uses]``, by rising old row."""
+    """Which old row goes into which new one, int64 ``[uses]`` by rising old row; and how many in each, ``[new]``."""
 
     old: Tensor
     new: Tensor
-    weight: Tensor
+    counts: Tensor
 
 
 class NewRows:
@@ -87,9 +87,8 @@ class NewRows:
             for start in range(low, high, most):
                 assert old is not None
                 chunk = slice(start, min(start + most, high))
-                rows = old[uses.old[chunk] - begin].double() * uses.weight[chunk, None]
-                made.index_add_(0, uses.new[chunk], rows)
-        return made
+                made.index_add_(0, uses.new[chunk], old[uses.old[chunk] - begin].double())
+        return made.div_(uses.counts[:, None])
 
     @property
     def average(self) -> Tensor:
@@ -122,11 +121,10 @@ class NewRows:
     def _uses(self, first: int, stop: int) -> _Use:
         chosen = [self._chosen(spelling) for spelling in self._spellings[first:stop]]
         old = torch.tensor([token for tokens in chosen for token in tokens], dtype=torch.int64)
-        counts = torch.tensor([len(tokens) for tokens in chosen])
+        counts = torch.tensor([len(tokens) for tokens in chosen], dtype=torch.int64)
         new = torch.repeat_interleave(torch.arange(stop - first), counts)
-        weight = torch.repeat_interleave(1.0 / counts.double(), counts)
         order = old.argsort(stable=True)
-        return _Use(old[order], new[order], weight[order])
+        return _Use(old[order], new[order], counts)
 
     def _chosen(self, spelling: Sequence[int]) -> Sequence[int]:
         return {"first": spelling[:1], "last": spelling[-1:]}.get(self._method, spelling)

@@ -113,7 +113,7 @@ def _tokens(tokenizer: Tokenizer) -> dict[int, str]:
 
 
 def _shown(tokens: Mapping[int, str]) -> str:
-    return ", ".join(f"{token} {text!r}" for token, text in list(tokens.items())[:_SHOWN])
+    return ", ".join(f"{token} {text!r}" for token, text in sorted(tokens.items())[:_SHOWN])
 
 
 def old_tokenizer_note(old: Tokenizer, files: Mapping[str, bytes], extension: Extension) -> str:
