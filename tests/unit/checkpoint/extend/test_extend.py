@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -22,12 +23,17 @@ from megatron.checkpoint.extend.rows import NewRows
 from megatron.checkpoint.extend.run import Surgery, padded_rows, planned
 from megatron.checkpoint.extend.source import INPUT, OUTPUT
 from megatron.checkpoint.folder import open_model
+from megatron.checkpoint.storage import LocalStorage
+from megatron.checkpoint.store import CheckpointStore
 from megatron.config.layout import Layout
+from megatron.data.manifest import TokenizerInfo
+from megatron.optim.adamw import build_adamw
 from megatron.tokenizer.extend.extension import Extension
 from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.files import write_text
 from tests.extended_vocabulary import PIECES, extend_byte_level, extend_sentencepiece, model_with
 from tests.foreign_checkpoints import power_cut
+from tests.unit.checkpoint.test_store import train
 from tests.unit.tokenizer.conftest import TEXTS, hf_ranks_folder, ranks_file, sp_model
 
 __all__ = ["hf_ranks_folder", "ranks_file", "sp_model"]
@@ -201,6 +207,30 @@ def test_a_checkpoint_of_ours_gives_what_its_folder_gives(
     first = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
     for name in "bc":
         assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == first
+
+
+def test_the_optimizer_of_a_run_is_left_out_and_that_is_told(tmp_path: Path, model: Path, extended: Path) -> None:
+    tokenizer = load_tokenizer("SPMTokenizer", extended.parent / "model" / "tokenizer.model")
+    trained = open_model(model, device=CPU).model.train()
+    optimizer = build_adamw(trained, learning_rate=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    train(trained, optimizer)
+    state = {
+        "architecture": dataclasses.asdict(trained.architecture), "tokenizer_file": "tokenizer/tokenizer.model",
+        "tokenizer": dataclasses.asdict(TokenizerInfo.of(tokenizer, prepend_bos=True)), "samples": 1, "tokens": 1,
+    }  # fmt: skip
+    store = CheckpointStore(LocalStorage(tmp_path / "run"))
+    copies = {"tokenizer/tokenizer.model": model / "tokenizer.model"}
+    store.save(step=1, model=trained, optimizer=optimizer, state=state, copies=copies)
+    store.wait()
+    notes = operate(tmp_path / "run", extended, tmp_path / "out", init="first")
+    number = len(list(trained.parameters()))
+    assert notes[0].startswith(f"the optimizer is left out: {3 * number} tensors with ")
+    found = weights(tmp_path / "out")
+    for name, parameter in trained.named_parameters():
+        assert torch.equal(found[name][: len(parameter)], parameter), name
+    spelling = Extension.load(extended).spellings[-1]
+    assert torch.equal(found[OUTPUT][-1], found[OUTPUT][spelling[0]])
+    assert open_model(tmp_path / "out", device=CPU).prepend_bos
 
 
 def test_chat_template_and_lengths_are_carried_over(tmp_path: Path, model: Path, extended: Path) -> None:
