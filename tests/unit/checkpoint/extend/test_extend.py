@@ -209,6 +209,19 @@ def test_a_checkpoint_of_ours_gives_what_its_folder_gives(
         assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == first
 
 
+def test_a_box_is_a_part_of_the_whole(model: Path, extended: Path, tmp_path: Path) -> None:
+    """Whatever rows and columns it has: old, new, left of the padding, more padding."""
+    for init in ("mean", "normal"):
+        source = planned(Surgery(str(model), extended, tmp_path / "out", init=init, vocab_divisible_by=200)).source
+        whole = source.tensor(OUTPUT)
+        assert whole.shape == source.shapes[OUTPUT] == (800, 64)
+        random = np.random.default_rng(0)
+        for _ in range(40):
+            (top, bottom), (left, right) = (sorted(random.choice(size, 2, replace=False)) for size in (801, 65))
+            place = (slice(int(top), int(bottom)), slice(int(left), int(right)))
+            assert torch.equal(source.read(OUTPUT, place), whole[place])
+
+
 def test_the_optimizer_of_a_run_is_left_out_and_that_is_told(tmp_path: Path, model: Path, extended: Path) -> None:
     tokenizer = load_tokenizer("SPMTokenizer", extended.parent / "model" / "tokenizer.model")
     trained = open_model(model, device=CPU).model.train()
