@@ -10,9 +10,10 @@ from pathlib import Path
 import orjson
 
 from megatron.evaluation.language_model import LanguageModel
+from megatron.evaluation.metrics.likelihood import text_metrics
 from megatron.evaluation.report.scores.tiers import Tiers
 from megatron.evaluation.report.scores.values import UNMAPPED
-from megatron.evaluation.texts import score_texts, text_metrics
+from megatron.evaluation.texts import score_texts
 from megatron.monitor.summary import macro_mean
 from megatron.utils.files import write_bytes, write_text
 from megatron.utils.table import text_table

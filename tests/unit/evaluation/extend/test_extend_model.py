@@ -14,7 +14,8 @@ from megatron.checkpoint.extend.run import Surgery
 from megatron.checkpoint.folder import open_model
 from megatron.evaluation.extend.compare import LanguageChange, broken_pivots, table_lines
 from megatron.evaluation.extend.run import PivotError, Trial, extend_model
-from megatron.evaluation.texts import score_texts, text_metrics
+from megatron.evaluation.metrics.likelihood import text_metrics
+from megatron.evaluation.texts import score_texts
 from megatron.tokenizer.load import load_tokenizer
 from tests.extended_vocabulary import extend_sentencepiece, model_with
 from tests.language_models import PlainModel
