@@ -16,6 +16,10 @@ class TokenizerError(ValueError):
     """A tokenizer file cannot be used as asked: says which file, which rule, and what to change."""
 
 
+class NoEndTokenError(TokenizerError):
+    """The file is fine, but has no token to end documents with, or none that it tells."""
+
+
 class Tokenizer(Protocol):
     """Turns text into token ids and back.
 
@@ -110,11 +114,11 @@ def check_eod(eod_id: int | None, *, unk_id: int | None, wanted: str, path: Path
         path: the tokenizer file, for the message.
     """
     if eod_id is None or eod_id < 0:
-        raise TokenizerError(
+        raise NoEndTokenError(
             f"{path}: has no token {wanted} to end documents with; name one of its tokens: --eod-token"
         )
     if eod_id == unk_id:
-        raise TokenizerError(
+        raise NoEndTokenError(
             f"{path}: {wanted} is the unknown token, which cannot end documents; name another: --eod-token"
         )
     return eod_id
@@ -130,6 +134,6 @@ def token_of_eod(eod_id: int, token: str | None, *, unk_id: int | None, path: Pa
         path: the tokenizer file, for the message.
     """
     if token is None:
-        raise TokenizerError(f"{path}: has no token {eod_id} to end documents with; give the file that made the data")
+        raise NoEndTokenError(f"{path}: has no token {eod_id} to end documents with; give the file that made the data")
     check_eod(eod_id, unk_id=unk_id, wanted=f"{token!r}, id {eod_id},", path=path)
     return token

@@ -14,7 +14,15 @@ import numpy.typing as npt
 import tokenizers
 
 from megatron.tokenizer import export
-from megatron.tokenizer.base import Ids, TokenizerError, byte_mask, check_eod, read_model_file, token_of_eod
+from megatron.tokenizer.base import (
+    Ids,
+    NoEndTokenError,
+    TokenizerError,
+    byte_mask,
+    check_eod,
+    read_model_file,
+    token_of_eod,
+)
 from megatron.utils.files import fingerprint_bytes
 
 _CONFIG_FILES = ("tokenizer_config.json", "special_tokens_map.json")
@@ -56,7 +64,7 @@ class HFTokenizer:
             eod_token = token_of_eod(eod_id, token, unk_id=self.unk_id, path=path)
         self._eod_token = eod_token if eod_token is not None else self._token("eos_token")
         if self._eod_token is None:
-            raise TokenizerError(
+            raise NoEndTokenError(
                 f"{path}: nothing says which token ends documents: no eos_token in {' or '.join(_CONFIG_FILES)} "
                 "beside it. Copy tokenizer_config.json there, or give --eod-token"
             )

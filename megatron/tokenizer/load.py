@@ -11,6 +11,8 @@ from megatron.tokenizer.base import Tokenizer, TokenizerError
 #: The values of ``tokenizer_type``.
 TOKENIZER_TYPES = ("SPMTokenizer", "HFTokenizer", "TiktokenTokenizer")
 
+_RANKS_LINE = re.compile(rb"[A-Za-z0-9+/]+=* [0-9]+\r?\n")
+
 
 def load_tokenizer(
     tokenizer_type: str, vocab_file: Path | str, *, eod_token: str | None = None, eod_id: int | None = None
@@ -54,8 +56,32 @@ def load_model_file(path: Path) -> Tokenizer:
     """
     with path.open("rb") as file:
         first = file.readline(1000)
-    is_text = re.fullmatch(rb"[A-Za-z0-9+/]+=* [0-9]+\r?\n", first) is not None
-    return load_tokenizer("TiktokenTokenizer" if is_text else "SPMTokenizer", path)
+    return load_tokenizer("TiktokenTokenizer" if _RANKS_LINE.fullmatch(first) else "SPMTokenizer", path)
+
+
+def tokenizer_type_of(path: Path) -> tuple[str, Path]:
+    """Return which ``tokenizer_type`` a file is of, by its content, and the file; of a folder, the one to load.
+
+    Args:
+        path: a SentencePiece model, tiktoken ranks or a ``tokenizer.json``; or a folder that holds ``tokenizer.json``
+            or ``tokenizer.model``, the former being what Hugging Face loads.
+
+    Raises:
+        TokenizerError: there is no such file, or the folder holds neither.
+    """
+    if path.is_dir():
+        found = [path / name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()]
+        if not found:
+            raise TokenizerError(f"{path}: holds neither tokenizer.json nor tokenizer.model; name the file itself")
+        path = found[0]
+    try:
+        with path.open("rb") as file:
+            first = file.readline(1000)
+    except OSError as error:
+        raise TokenizerError(f"{path}: cannot be read ({error.strerror}); give a tokenizer's file or folder") from error
+    if path.suffix == ".json" or first.startswith(b"{"):
+        return "HFTokenizer", path
+    return "TiktokenTokenizer" if _RANKS_LINE.fullmatch(first) else "SPMTokenizer", path
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,7 @@ import unicodedata
 
 import regex
 
-_UNSPACED = """
-    Ahom Bali Bopo Hani Hira Java Kana Khmr Kits Lana Laoo Mymr Nshu Tale Talu Tang Tavt Thai Tibt Yiii
-"""
-_MIXTURES_AND_VARIANTS = "Hanb Hans Hant Hrkt Jpan"
-
-#: Scripts, ISO 15924, in which words are written without blanks between them.
-UNSPACED_SCRIPTS = frozenset(f"{_UNSPACED} {_MIXTURES_AND_VARIANTS}".split())
+from megatron.utils.scripts import UNSPACED_UNICODE_SCRIPTS
 
 
 def tokenise(text: str) -> list[str]:
@@ -29,7 +23,7 @@ def tokenise(text: str) -> list[str]:
 
 @functools.cache
 def _token() -> regex.Pattern[str]:
-    scripts = "".join(rf"\p{{Script={script}}}" for script in _UNSPACED.split())
+    scripts = "".join(rf"\p{{Script={script}}}" for script in UNSPACED_UNICODE_SCRIPTS)
     unspaced = rf"[\p{{L}}&&[{scripts}]]"
     word = rf"[[\p{{L}}\p{{M}}\p{{N}}]--{unspaced}]+"
     # Zero-width joiners shape words of Arabic and Indic scripts; between words they would join nothing.

@@ -1,0 +1,1 @@
+"""Corpora and parallel text, measured with several tokenizers on many processes."""
