@@ -36,8 +36,19 @@ class Lane:
     spots: Sequence[Spot]
 
 
-def lane_chart(lanes: Sequence[Lane], *, title: str, note: str, bounds: Bounds, form: Format) -> str:
-    """Draw a lane for each group: its dots in the order of their values, the middle half shaded, the median a bar."""
+def lane_chart(
+    lanes: Sequence[Lane], *, title: str, note: str, bounds: Bounds, form: Format, what: str = "Changes of languages"
+) -> str:
+    """Draw a lane for each group: its dots in the order of their values, the middle half shaded, the median a bar.
+
+    Args:
+        lanes: the groups.
+        title: heading of the figure.
+        note: sentence beside it.
+        bounds: ends of the vertical axis.
+        form: writes a value.
+        what: is drawn, for those who hear the page.
+    """
     span = (0.0, float(len(lanes)))
     body, placed = "", []
     for number, lane in enumerate(lanes):
@@ -52,7 +63,7 @@ def lane_chart(lanes: Sequence[Lane], *, title: str, note: str, bounds: Bounds, 
         f"</bdi><small>{len(lane.spots):,}</small></span>"
         for number, lane in enumerate(lanes)
     )
-    return _figure(body, placed, names, "lane", title=title, note=note, span=span, bounds=bounds, form=form)
+    return _figure(body, placed, names, "lane", title=title, note=note, span=span, bounds=bounds, form=form, what=what)
 
 
 def token_chart(
@@ -77,7 +88,7 @@ def token_chart(
 
 def _figure(
     body: str, placed: Sequence[tuple[float, Spot]], labels: str, css: str, *, title: str, note: str, span: Bounds,
-    bounds: Bounds, form: Format,
+    bounds: Bounds, form: Format, what: str = "Changes of languages",
 ) -> str:  # fmt: skip
     outside = sum(not bounds[0] <= spot.y <= bounds[1] for _, spot in placed)
     notes = [*([note] if note else []), *([f"{outside:,} outside the picture, on its edge"] if outside else [])]
@@ -91,7 +102,7 @@ def _figure(
     return (
         f'<figure class="chart">{heading(title, "; ".join(notes))}<div class="frame">'
         f'<div class="ys">{y_labels(bounds, form)}</div><div class="plot" role="img" '
-        f'aria-label="Changes of languages: {escape(title)}">'
+        f'aria-label="{escape(what)}: {escape(title)}">'
         f'{svg(grid(bounds) + f"""<path class="zero" d="M0 {zero}H1000"/>""" + body)}'
         f'<div class="cross"></div><div class="tip"></div></div><div class="xs {css}">{labels}</div>'
         f'{json_data(data, "dots-data")}</div></figure>'

@@ -1,0 +1,1 @@
+"""The report of tokenizers: what each of them does to each language, as a page, tables and JSON."""
