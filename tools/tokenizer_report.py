@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
     )  # fmt: skip
     add("--jsonl-key", default="text", help="the JSON field that holds the text (default %(default)s)")
     add("--workers", type=int, default=1, help="processes; a file is the unit of work")
-    add("--fast", action="store_true", help="encode with gigatoken, and check samples against the tokenizers themselves")
+    add("--fast", action="store_true", help="encode with gigatoken, and check samples against the tokenizer itself")
     add("--rows", type=int, default=20, help="languages to list in the terminal, 0 for all (default %(default)s)")
     add("--no-progress", action="store_true", help="draw no progress bars")
     return parser.parse_args()

@@ -25,8 +25,13 @@ def name_in_script(label: Label) -> str:
     >>> name_in_script(Label("kas", "Deva")), name_in_script(Label("cmn", "Hans"))
     ('Kashmiri (Devanagari script)', 'Mandarin Chinese (Simplified)')
     """
-    name = _script_names().get(str(label.script), str(label.script))
+    name = script_name(label.script)
     return f"{language_name(label.language)} ({name if label.script in _WAYS_OF_HAN else f'{name} script'})"
+
+
+def script_name(script: str) -> str:
+    """Return the English name of a script (of CLDR); the code itself when it has none."""
+    return _script_names().get(str(script), str(script))
 
 
 def names_of_both(source: Label, target: Label) -> tuple[str, str]:

@@ -68,11 +68,11 @@ def _hovering(
     labels: Sequence[str], series: Sequence[Series], span: Bounds, bounds: Bounds, form: Format
 ) -> dict[str, list[float] | list[str]]:
     """Return what hovering over a language shows: the values of all tokenizers."""
-    texts = []
+    texts, first = [], []
     for place in range(len(labels)):
-        lines = [f"{each.name}  {form(each.values[place])}" for each in series if not math.isnan(each.values[place])]
-        texts.append("\n".join(lines))
-    first = [next((each.values[i] for each in series if not math.isnan(each.values[i])), 0.0) for i in range(len(labels))]
+        known = [(each.name, each.values[place]) for each in series if not math.isnan(each.values[place])]
+        texts.append("\n".join(f"{name}  {form(value)}" for name, value in known))
+        first.append(known[0][1] if known else 0.0)
     return {
         "labels": list(labels),
         "y": texts,

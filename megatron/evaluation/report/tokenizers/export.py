@@ -71,7 +71,7 @@ def _of_language(row: Row) -> list[Any]:
 
 
 def _of_tokenizer(row: Row, number: int) -> list[Any]:
-    language, counts, parallel = row.language, row.language.counts, row.language.parallel
+    counts, parallel = row.language.counts, row.language.parallel
     words = counts.words
     both: Sequence[Any] = ("", "")
     if parallel is not None:

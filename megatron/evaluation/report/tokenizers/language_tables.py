@@ -18,7 +18,8 @@ from megatron.evaluation.report.tokenizers.summary import Row, Summary
 
 def languages_section(summary: Summary, tiers: Mapping[str, str]) -> str:
     """Return the section; the reader chooses the figure. What no language has a value of is left out."""
-    names = [name for name in FORMS if any(math.isfinite(getattr(each, name)) for row in summary.rows for each in row.figures)]
+    figures = [each for row in summary.rows for each in row.figures]
+    names = [name for name in FORMS if any(math.isfinite(getattr(each, name)) for each in figures)]
     options = [(f"{FORMS[name].title}: {meaning(summary, name)}", _table(summary, name, tiers)) for name in names]
     lead = "Click a head to sort."
     if summary.is_compared:
@@ -33,13 +34,13 @@ def _table(summary: Summary, name: str, tiers: Mapping[str, str]) -> str:
     form, with_premium = FORMS[name], name == "premium"
     columns = [Column("Language"), Column("Script", "lesser")]
     columns += [Column("Tier", "lesser")] if tiers else []
-    columns += [Column("Text", "n lesser", hint="UTF-8 bytes that are measured")]
-    if with_premium:
-        columns += [Column("Same records", "n lesser", hint=f"that {summary.measured.pivot} has too")]
-        columns += [Column("Byte premium", "n lesser", hint=f"bytes per byte of {summary.measured.pivot}")]
-    columns += [Column(form.title, "bars lesser", sortable=False)]
     for number, tokenizer in enumerate(summary.names):
         columns.append(Column(tokenizer, "n run", key=f'<i class="tier {colour_of(number)}"></i>'))
+    columns += [Column(form.title, "bars lesser", sortable=False)]
+    if with_premium:
+        columns += [Column("Byte premium", "n lesser", hint=f"bytes per byte of {summary.measured.pivot}")]
+        columns += [Column("Same records", "n lesser", hint=f"that {summary.measured.pivot} has too")]
+    columns += [Column("Text", "n lesser", hint="UTF-8 bytes that are measured")]
     found = [getattr(each, name) for row in summary.rows for each in row.figures]
     largest = max((value for value in found if math.isfinite(value)), default=0.0)
     rows = []
@@ -48,19 +49,19 @@ def _table(summary: Summary, name: str, tiers: Mapping[str, str]) -> str:
         text = row.language.counts.text
         cells = _language_cell(row) + f'<td class="lesser"><code>{escape(row.language.script)}</code></td>'
         cells += tier_cell(row.tier, tiers.get(row.tier, "")).replace("tiername", "tiername lesser") if tiers else ""
-        cells += _lesser(cell(f"{compact(text.bytes)}B", text.bytes))
+        cells += "".join(cell(form.text(value), value) for value in values)
+        cells += bars_cell(values, largest).replace('class="bars"', 'class="bars lesser"')
         if with_premium:
             parallel = row.language.parallel
             records = cell(f"{parallel.records:,}", parallel.records) if parallel else cell("–")
-            cells += _lesser(records) + _lesser(cell(decimal_or_dash(row.byte_premium, 2), row.byte_premium))
-        cells += bars_cell(values, largest).replace('class="bars"', 'class="bars lesser"')
-        cells += "".join(cell(form.text(value), value) for value in values)
+            cells += _lesser(cell(decimal_or_dash(row.byte_premium, 2), row.byte_premium)) + _lesser(records)
+        cells += _lesser(cell(f"{compact(text.bytes)}B", text.bytes))
         rows.append(("" if any(map(math.isfinite, values)) else "aside", cells))
     return table(columns, rows, searchable="languages", css="scores tokens")
 
 
 def _rank(row: Row, name: str, higher_is_better: bool) -> tuple[bool, float, str]:
-    """The worst first, what has no value last."""
+    """Put the worst first, and last what has no value."""
     values = [value for each in row.figures if math.isfinite(value := getattr(each, name))]
     mean = math.fsum(values) / len(values) if values else 0.0
     return not values, mean if higher_is_better else -mean, row.language.code

@@ -22,7 +22,7 @@ from megatron.tokenizer.measure.words import SAMPLED_WORDS
 
 _FOOTER = (
     "Tokens are those of the texts alone, without any that begin or end documents. Means give every language the same "
-    f"weight. Whole words: of the {SAMPLED_WORDS:,} distinct words with the smallest hashes of each language, or of all "
+    f"weight. Whole words: of the {SAMPLED_WORDS:,} distinct words of a language with the smallest hashes, or of all "
     "where there are fewer."
 )
 _STYLE = (

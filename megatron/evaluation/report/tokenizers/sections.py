@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from megatron.corpus.pairs.names import script_name
 from megatron.evaluation.report.data import language_name
 from megatron.evaluation.report.scale import compact, decimal, value_bounds
 from megatron.evaluation.report.scores.gain_charts import Lane, Spot, lane_chart
@@ -75,7 +76,7 @@ def bytes_section(summary: Summary) -> str:
     groups = summary.written_in_bytes()
     lead = (
         f"At least {BYTES_FROM:.0%} of their tokens are pieces of characters with one of the tokenizers: every "
-        "character costs two to four tokens, and none of them means anything by itself."
+        "character costs several tokens, and none of them means anything by itself."
     )
     if not groups:
         return section("bytes", "Scripts written in bytes", "", note("No script is written in bytes."))
@@ -84,9 +85,9 @@ def bytes_section(summary: Summary) -> str:
     rows = []
     for group in groups:
         shares = [each.byte_share for each in group.figures]
-        cells = name_cell(group.name, code=True) + cell(f"{group.languages:,}") + bars_cell(shares, 1.0)
+        cells = script_cell(group.name) + cell(f"{group.languages:,}") + bars_cell(shares, 1.0)
         rows.append(("", cells + "".join(_marked(share) for share in shares)))
-    return section("bytes", "Scripts written in bytes", lead, table(columns, rows))
+    return section("bytes", "Scripts written in bytes", lead, table(columns, rows, css="tight"))
 
 
 def tiers_section(summary: Summary, tiers: Mapping[str, str]) -> str:
@@ -137,6 +138,13 @@ def meaning(summary: Summary, name: str) -> str:
     return FORMS[name].meaning.format(pivot=summary.measured.pivot, context=context)
 
 
+def script_cell(script: str) -> str:
+    """Return the cell of a script: its name and its code; of all scripts, just that."""
+    name = script_name(script)
+    code = f" <code><bdi>{escape(script)}</bdi></code>" if name != script else ""
+    return f"<td><bdi>{escape(name)}</bdi>{code}</td>"
+
+
 def decimal_or_dash(value: float, digits: int) -> str:
     """Write a number; a dash where there is none."""
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
@@ -147,7 +155,8 @@ def _group_table(
 ) -> str:
     form, compared = FORMS[name], summary.is_compared
     columns = [Column(heading), Column("Languages", "n"), Column("Text", "n lesser", hint="UTF-8 bytes")]
-    columns += [Column("Byte premium", "n lesser", hint=f"bytes per byte of {summary.measured.pivot}")] if compared else []
+    if compared:
+        columns += [Column("Byte premium", "n lesser", hint=f"bytes per byte of {summary.measured.pivot}")]
     columns += [Column(form.title, "bars", sortable=False)]
     numbers = range(len(summary.names))
     columns += [_tokenizer_column(summary, number) for number in numbers]
@@ -156,9 +165,7 @@ def _group_table(
     rows = []
     for group in [*groups, summary.total]:
         values = [getattr(each, name) for each in group.figures]
-        cells = name_cell(group.name, code=tiers is None and group is not summary.total)
-        if tiers is not None:
-            cells = tier_cell(group.name, tiers.get(group.name, ""))
+        cells = tier_cell(group.name, tiers.get(group.name, "")) if tiers is not None else script_cell(group.name)
         text = cell(f"{compact(group.bytes)}B", group.bytes).replace('class="n"', 'class="n lesser"')
         cells += cell(f"{group.languages:,}", group.languages) + text
         if compared:
