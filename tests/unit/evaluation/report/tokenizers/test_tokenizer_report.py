@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from megatron.evaluation.report.scores.tiers import read_tiers
+from megatron.evaluation.report.tokenizers.console import console_lines
+from megatron.evaluation.report.tokenizers.page import render_tokenizers
+from megatron.evaluation.report.tokenizers.summary import Summary, summarise
+from megatron.evaluation.report.tokenizers.write import write_tokenizer_report
+from megatron.tokenizer.measure.counts import (
+    Example,
+    LanguageCounts,
+    ParallelCounts,
+    Side,
+    TextCounts,
+    TokenCounts,
+)
+from megatron.tokenizer.measure.measured import Language, Measured, TokenizerFacts
+from megatron.tokenizer.measure.measurer import MeasureSettings
+from megatron.tokenizer.measure.words import WordSample
+from megatron.tokenizer.train import train_sentencepiece
+
+ROOT = Path(__file__).resolve().parents[5]
+HOSTILE = "<script>alert(1)</script>"
+
+
+def counts(*tokens: int, byte_tokens: int = 0, failures: int = 0) -> LanguageCounts:
+    each = [TokenCounts(number, 0, byte_tokens, 0, 2, 2, failures) for number in tokens]
+    examples = [{1: Example(HOSTILE, HOSTILE, "\u202ex")} if failures else {} for _ in tokens]
+    return LanguageCounts(TextCounts(2, 120, 60, 20), each, examples, WordSample.empty(len(tokens)))
+
+
+def language(code: str, *tokens: int, compared: bool = True, **how: int) -> Language:
+    found = Language(code, code.partition("_")[2] or "Latn", True, [code], parallel_text=counts(*tokens, **how))
+    if compared:
+        found.parallel = ParallelCounts(2, 1, Side(120, 60, list(tokens)), Side(60, 60, [20, 10]), uneven=True)
+    return found
+
+
+def measured(*languages: Language) -> Measured:
+    facts = tuple(TokenizerFacts(name, "SPMTokenizer", 1000, 256, "f" * 32) for name in ("first", HOSTILE))
+    return Measured(facts, languages, MeasureSettings(), "eng_Latn", {"records that are blank": 7})
+
+
+@pytest.fixture
+def several() -> Measured:
+    return measured(
+        language("eng_Latn", 20, 10),
+        language("lao_Laoo", 120, 90, byte_tokens=80, failures=1),
+        language("swh_Latn", 40, 15),
+        language("jpn_Jpan", 60, 12, compared=False),
+    )
+
+
+@pytest.fixture
+def tiers(tmp_path: Path) -> Path:
+    path = tmp_path / "tiers.tsv"
+    path.write_text("code\ttier\neng_Latn\thigh\njpn_Japn\thigh\nswh_Latn\tlow\n")
+    return path
+
+
+def test_groups_are_means_and_languages_find_their_tier_as_mala_writes_them(several: Measured, tiers: Path) -> None:
+    summary = summarise(several, read_tiers(tiers))
+    assert {row.language.code: row.tier for row in summary.rows} == {
+        "eng_Latn": "high", "jpn_Jpan": "high", "swh_Latn": "low", "lao_Laoo": "unmapped",
+    }  # fmt: skip
+    assert [(group.name, group.languages) for group in summary.tiers] == [("high", 2), ("low", 1), ("unmapped", 1)]
+    latin = next(group for group in summary.scripts if group.name == "Latn")
+    assert [figures.premium for figures in latin.figures] == [1.5, 1.25]
+    assert summary.scripts[0].name == "Laoo" and summary.total.compared == 3
+    assert summary.total.highest == (6, 9)
+    assert [group.name for group in summary.written_in_bytes()] == ["Laoo"]
+
+
+def test_every_number_is_in_the_table_and_in_json(several: Measured, tiers: Path, tmp_path: Path) -> None:
+    list(write_tokenizer_report(several, tmp_path, tiers=tiers))
+    rows = list(csv.DictReader((tmp_path / "tokens.tsv").open(encoding="utf-8"), delimiter="\t"))
+    assert len(rows) == 4 * 2
+    lao = next(row for row in rows if row["language"] == "lao_Laoo" and row["tokenizer"] == "first")
+    assert lao["name"] == "Lao" and lao["script"] == "Laoo" and lao["tier"] == "unmapped"
+    assert (lao["tokens"], lao["byte_tokens"]) == ("120", "80")
+    assert (lao["parallel_tokens"], lao["pivot_tokens"]) == ("120", "20")
+    assert float(lao["premium"]) == 6 and float(lao["byte_premium"]) == 2 and lao["uneven"] == "yes"
+    assert float(lao["byte_share"]) == 80 / 120 and lao["tokens_per_word"] == ""
+    assert lao["windows_per_document"] == "1.0"
+    japanese = next(row for row in rows if row["language"] == "jpn_Jpan")
+    assert japanese["premium"] == "" and japanese["parallel_records"] == ""
+    content = orjson.loads((tmp_path / "tokens.json").read_bytes())
+    assert content["tokenizers"][0]["gini"]["premium"] == pytest.approx((-2 * 1 + 0 * 2 + 2 * 6) / (3 * 9))
+    assert content["written_in_bytes"] == {"first": ["Laoo"], HOSTILE: ["Laoo"]}
+    found = {each["language"]: each for each in content["languages"]}
+    assert found["lao_Laoo"]["tokenizers"]["first"]["not_given_back"][0]["place"] == HOSTILE
+    assert found["jpn_Jpan"]["tokenizers"]["first"]["figures"]["premium"] is None
+    assert content["by_tier"][0]["tokenizers"]["first"]["premium"] == 1
+    assert content["left_out"] == {"records that are blank": 7}
+
+
+def test_the_page_holds_everything_and_nothing_in_it_is_taken_for_html(several: Measured, tiers: Path) -> None:
+    page = render_tokenizers(summarise(several, read_tiers(tiers)))
+    assert HOSTILE not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    for anchor in ("overview", "ranked", "scripts", "bytes", "tiers", "languages", "roundtrips", "leftout"):
+        assert f'<section id="{anchor}">' in page and f'href="#{anchor}"' in page
+    assert "uneven" in page and "http" not in page.partition("<body>")[2]
+    assert page == render_tokenizers(summarise(several, read_tiers(tiers)))
+
+
+def test_without_parallel_text_or_tiers_the_report_goes_by_tokens_per_character() -> None:
+    alone = measured(language("eng_Latn", 20, 10, compared=False), language("xxx_Thai", 60, 30, compared=False))
+    summary = summarise(alone)
+    page = render_tokenizers(summary)
+    assert "Tokens per character of 2 languages" in page and "No tiers were given" in page and "Premium" not in page
+    text = "\n".join(console_lines(summary, shown=1))
+    assert "xxx_Thai" in text and "... and 1 more" in text and "premium" not in text
+
+
+def test_the_terminal_lists_the_worst_first_and_what_was_left_out(several: Measured) -> None:
+    summary: Summary = summarise(several)
+    lines = list(console_lines(summary, shown=0))
+    places = [next(i for i, line in enumerate(lines) if line.startswith(code)) for code in ("lao_Laoo", "swh_Latn")]
+    assert places == sorted(places)
+    assert "first writes in bytes: Laoo" in lines and "left out: 7 records that are blank" in lines
+
+
+def test_the_command_goes_from_files_to_the_report(tmp_path: Path) -> None:
+    texts = ["all human beings are born free", "kaikki ihmiset syntyvät vapaina"]
+    for name, text in zip(("eng_Latn", "fin_Latn"), texts, strict=True):
+        lines = (orjson.dumps({"text": f"{text} {number}"}) + b"\n" for number in range(9))
+        (tmp_path / "p").mkdir(exist_ok=True)
+        (tmp_path / "p" / f"{name}.jsonl").write_bytes(b"".join(lines))
+    train_sentencepiece(texts * 5, tmp_path / "tokenizer.model", vocab_size=300)
+    command = [
+        sys.executable, "tools/tokenizer_report.py", "--tokenizer", f"own={tmp_path / 'tokenizer.model'}", "--input",
+        tmp_path / "p", "--parallel", tmp_path / "p", "--output", tmp_path / "out", "--workers", "2", "--context", "8",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "fin_Latn" in done.stdout and "report.html" in done.stdout and "measure: 100%" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "tokens.json", "tokens.tsv"]
+    rows = list(csv.DictReader((tmp_path / "out" / "tokens.tsv").open(encoding="utf-8"), delimiter="\t"))
+    assert [row["documents"] for row in rows] == ["9", "9"] and float(rows[0]["premium"]) == 1
+    wrong = [*command[:2], "--output", tmp_path / "out"]
+    done = subprocess.run(wrong, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "error: no tokenizer is given: --tokenizer NAME=PATH, once for each\n"
