@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""MB/s of text that the report of tokenizers measures, one process and two, beside a plain loop over the library.
+"""kB/s of text that the report of tokenizers measures, one process and two, beside a plain loop over the library.
 
 The loop counts the same with the library alone (sentencepiece, tiktoken, tokenizers), a document at a time in one
 process: documents, bytes, characters, words, tokens, unknown and byte tokens, documents that overflow, round trips and
@@ -14,6 +14,7 @@ The columns of memory are the peak of all processes of the command together on a
 from __future__ import annotations
 
 import argparse
+import functools
 import subprocess
 import sys
 import tempfile
@@ -226,7 +227,7 @@ def sources(folder: Path, texts: Sequence[str]) -> dict[str, tuple[TokenizerSour
     name, (source, library) = next(iter(found.items()))
     if library == "sentencepiece":
         load_tokenizer("SPMTokenizer", source.path).save(folder / "hf", prepend_bos=False)
-        found[f"{name}, json"] = (TokenizerSource("json", folder / "hf" / "tokenizer.json"), "tokenizers")
+        found[f"{name}'s json"] = (TokenizerSource("json", folder / "hf" / "tokenizer.json"), "tokenizers")
     return found
 
 
@@ -239,7 +240,7 @@ def compare(folder: Path, texts: Sequence[str], size_bytes: int, repetitions: in
         codec = library_codec(source.path)
         found: dict[str, Counts] = {}
 
-        def ours(workers: int, source: TokenizerSource = source, found: dict[str, Counts] = found) -> None:
+        def ours(workers: int, _: int, source: TokenizerSource = source, found: dict[str, Counts] = found) -> None:
             measured = measure_corpora(
                 [source], inputs=[corpus.parent], work=folder / "work", workers=workers, show_progress=False
             )
@@ -250,13 +251,13 @@ def compare(folder: Path, texts: Sequence[str], size_bytes: int, repetitions: in
 
         for workers in (1, 2):
             rates = alternate(
-                lambda _, workers=workers, ours=ours: ours(workers), peer, repetitions=repetitions, amount=size_mb
+                functools.partial(ours, workers), peer, repetitions=repetitions, amount=1000 * size_mb
             )  # fmt: skip
             if found["ours"] != found["peer"]:
                 raise SystemExit(f"{name}: the sides do not count the same: {found}")
             processes = "1 process" if workers == 1 else f"{workers} processes"
             peer_name = f"a plain loop over {library} {version(library)}"
-            lines.append(Comparison(f"{name}, {processes}", *rates, peer_name, "MB/s"))
+            lines.append(Comparison(f"{name}, {processes}", *rates, peer_name, "kB/s"))
     return lines
 
 

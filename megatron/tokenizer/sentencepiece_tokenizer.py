@@ -59,7 +59,7 @@ class SentencePieceTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``; control pieces such as ``</s>`` give no text."""
-        text: str = self._processor.decode([int(token) for token in ids])
+        text: str = self._processor.decode(list(map(int, ids)))
         return text
 
     def byte_token_mask(self) -> npt.NDArray[np.bool_]:

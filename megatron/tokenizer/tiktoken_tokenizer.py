@@ -83,7 +83,8 @@ class TiktokenTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``; special tokens give no text."""
-        return self._encoding.decode([int(token) for token in ids if int(token) < len(self._ranks)])
+        num_ranks = len(self._ranks)
+        return self._encoding.decode([token for token in map(int, ids) if token < num_ranks])
 
     def byte_token_mask(self) -> npt.NDArray[np.bool_]:
         """Return which ids stand for a part of a character; shape ``[vocab_size]``."""
