@@ -12,6 +12,7 @@ from megatron.tokenizer.measure.figures import Figures, Group
 from megatron.utils.table import text_table
 
 _NAME_CHARACTERS = 30
+_FULL_TOKENIZERS = 3
 
 
 def console_lines(summary: Summary, *, shown: int) -> Iterator[str]:
@@ -23,7 +24,8 @@ def console_lines(summary: Summary, *, shown: int) -> Iterator[str]:
     """
     yield from _tokenizers(summary)
     columns = ["premium"] if summary.is_compared else ["tokens_per_character"]
-    columns += ["bytes_per_token", "byte_share"]
+    if len(summary.names) <= _FULL_TOKENIZERS:  # a terminal has no room for more
+        columns += ["bytes_per_token", "byte_share"]
     yield ""
     yield from _groups(summary, summary.scripts, "script", columns)
     if summary.tiers:

@@ -15,6 +15,8 @@ from megatron.evaluation.report.tokenizers.summary import BYTES_FROM, Row, Summa
 from megatron.tokenizer.measure.figures import FIGURES, Figures, Group
 
 _VERSION = 1
+# A cell that begins so is a formula to programs that open tables.
+_FORMULA = ("=", "+", "-", "@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 _LANGUAGE = ("language", "name", "script", "tier", "corpora", "origin", "documents", "bytes", "characters", "words")
@@ -124,7 +126,8 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> str:
-    """Write a cell, whole numbers and figures as they are; nothing in it may end the cell or the line."""
+    """Write a cell, numbers as they are; nothing in a text may end the cell or the line, or calculate."""
     if isinstance(value, float):
         return "" if math.isnan(value) else repr(value)
-    return _CONTROL.sub(" ", str(value))
+    text = _CONTROL.sub(" ", str(value))
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text

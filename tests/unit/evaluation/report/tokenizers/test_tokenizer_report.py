@@ -102,6 +102,13 @@ def test_every_number_is_in_the_table_and_in_json(several: Measured, tiers: Path
     assert content["left_out"] == {"records that are blank": 7}
 
 
+def test_no_text_can_end_a_cell_or_be_taken_for_a_formula(tmp_path: Path) -> None:
+    list(write_tokenizer_report(measured(language("=1+1\t2\n3", 20, 10)), tmp_path))
+    heads, *rows = (tmp_path / "tokens.tsv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 2 and {row.count("\t") for row in rows} == {heads.count("\t")}
+    assert rows[0].startswith("'=1+1 2 3\t")
+
+
 def test_the_page_holds_everything_and_nothing_in_it_is_taken_for_html(several: Measured, tiers: Path) -> None:
     page = render_tokenizers(summarise(several, read_tiers(tiers)))
     assert HOSTILE not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
