@@ -14,7 +14,7 @@ from megatron.evaluation.report.tables import Column, cell, name_cell, note, per
 from megatron.evaluation.report.tokenizers.charts import Series, bars_cell, colour_of, ranked_chart
 from megatron.evaluation.report.tokenizers.forms import FORMS
 from megatron.evaluation.report.tokenizers.summary import BYTES_FROM, Row, Summary
-from megatron.tokenizer.measure.figures import Group
+from megatron.tokenizer.measure.figures import Group, mean
 
 
 def overview_section(summary: Summary) -> str:
@@ -52,7 +52,7 @@ def ranked_section(summary: Summary) -> str:
     if not rows:
         return section("ranked", form.title, "", note("No language can be compared."))
     # By the mean of the tokenizers, so that none of them is the ruler for the others.
-    rows.sort(key=lambda row: (math.fsum(getattr(each, name) for each in row.figures), row.language.code))
+    rows.sort(key=lambda row: (mean(getattr(each, name) for each in row.figures), row.language.code))
     series = [
         Series(each, [getattr(row.figures[number], name) for row in rows]) for number, each in enumerate(summary.names)
     ]
@@ -161,7 +161,8 @@ def _group_table(
     numbers = range(len(summary.names))
     columns += [_tokenizer_column(summary, number) for number in numbers]
     columns += [_tokenizer_column(summary, number, "byte tokens") for number in numbers]
-    largest = max((getattr(each, name) for group in groups for each in group.figures), default=0.0)
+    found = [getattr(each, name) for group in groups for each in group.figures]
+    largest = max((value for value in found if math.isfinite(value)), default=0.0)
     rows = []
     for group in [*groups, summary.total]:
         values = [getattr(each, name) for each in group.figures]

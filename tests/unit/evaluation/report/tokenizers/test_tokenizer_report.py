@@ -127,6 +127,19 @@ def test_without_parallel_text_or_tiers_the_report_goes_by_tokens_per_character(
     assert "xxx_Thai" in text and "... and 1 more" in text and "premium" not in text
 
 
+def test_languages_without_any_text_are_shown_and_break_nothing(tmp_path: Path) -> None:
+    empty = Language("xxx_Thai", "Thai", True, ["xxx_Thai"], parallel_text=LanguageCounts.empty(2))
+    empty.parallel = ParallelCounts.empty(2)
+    several = measured(language("eng_Latn", 20, 10), language("yyy_Cyrl", 0, 30), empty)
+    lines = list(write_tokenizer_report(several, tmp_path))
+    assert any(line.startswith("xxx_Thai") and "–" in line for line in lines)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "xxx_Thai" in page and "nan" not in page.partition("<body>")[2].partition("<script>")[0].lower().split()
+    assert "NaN" not in (tmp_path / "tokens.json").read_text()
+    rows = list(csv.DictReader((tmp_path / "tokens.tsv").open(encoding="utf-8"), delimiter="\t"))
+    assert [row["premium"] for row in rows if row["language"] == "xxx_Thai"] == ["", ""]
+
+
 def test_the_terminal_lists_the_worst_first_and_what_was_left_out(several: Measured) -> None:
     summary: Summary = summarise(several)
     lines = list(console_lines(summary, shown=0))
