@@ -277,7 +277,7 @@ def main() -> None:
             peaks = memory(folder, texts, both, 2_000_000 if args.quick else 200_000_000)
             print("  ".join(f"{name}: {peak:,.0f}" for name, peak in peaks.items() if peak is not None))
             return
-        lines = compare(folder, texts, 1_000_000 if args.quick else 24_000_000, 1 if args.quick else 3)
+        lines = compare(folder, texts, 3_000_000 if args.quick else 24_000_000, 1 if args.quick else 3)
         both = [source for source, library in sources(folder, texts).values() if library != "tokenizers"]
         more = memory(folder, texts, both, 500_000 if args.quick else 8_000_000)
         lines[0] = Comparison(**{**vars(lines[0]), "more": more})
