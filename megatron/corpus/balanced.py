@@ -33,13 +33,14 @@ def balanced_texts(
     corpora = [corpus for path in inputs for corpus in find_corpora(path, text_key=text_key)]
     total_bytes = 0
     for corpus in progress(corpora, description="read", unit="corpus", disable=not show_progress):
-        for data in _first_bytes(corpus, max_bytes_per_corpus, text_key):
+        for data in first_bytes(corpus, max_bytes_per_corpus, text_key):
             total_bytes += len(data)
             yield data.decode("utf-8", errors="ignore")  # the cut may go through a character
     _logger.info("%s bytes of text from %d corpora", f"{total_bytes:,}", len(corpora))
 
 
-def _first_bytes(corpus: CorpusFiles, limit_bytes: int, text_key: str) -> Iterator[bytes]:
+def first_bytes(corpus: CorpusFiles, limit_bytes: int, text_key: str) -> Iterator[bytes]:
+    """Yield the first documents of a corpus as UTF-8, up to a number of bytes; the last one may be cut."""
     left_bytes = limit_bytes
     for path in corpus.paths:
         for document in read_documents(path, text_key=text_key):

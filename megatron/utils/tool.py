@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -23,6 +24,25 @@ def counts_by_name(arguments: Iterable[str], *, option: str) -> dict[str, int]:
     if wrong:
         raise ValueError(f"{option} {' '.join(wrong)}: give NAME=COUNT, such as eng_Latn=262144")
     return counts
+
+
+def factors_by_name(arguments: Iterable[str], *, option: str) -> dict[str, float]:
+    """Read ``NAME=FACTOR`` arguments.
+
+    Raises:
+        ValueError: listing every argument that is none.
+    """
+    factors, wrong = {}, []
+    for argument in arguments:
+        name, _, factor = argument.partition("=")
+        try:
+            factors[name] = float(factor)
+        except ValueError:
+            wrong.append(argument)
+    wrong += [name for name, factor in factors.items() if not (name and math.isfinite(factor))]
+    if wrong:
+        raise ValueError(f"{option} {' '.join(wrong)}: give NAME=FACTOR, such as amh_Ethi=2")
+    return factors
 
 
 def print_lines(answer: Callable[[], Iterable[str]]) -> int:

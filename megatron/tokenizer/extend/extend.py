@@ -1,0 +1,271 @@
+"""Extending a tokenizer: learn, write to a folder aside, measure, and only then give it its name."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from megatron.tokenizer.base import Tokenizer, TokenizerError
+from megatron.tokenizer.extend.byte_level_old import ByteLevelOld
+from megatron.tokenizer.extend.extension import Extension
+from megatron.tokenizer.extend.gates import (
+    BrokenGatesError,
+    Checks,
+    Gate,
+    gate_table,
+    library_gates,
+    measure,
+    pivot_gates,
+)
+from megatron.tokenizer.extend.learn import Learnt, choose_characters, learn, prepare
+from megatron.tokenizer.extend.old import OldTokenizer
+from megatron.tokenizer.extend.report import Report, by_script, corpus_rows, script_rows
+from megatron.tokenizer.extend.script_guard import allows, has_script, scripts_of
+from megatron.tokenizer.extend.sentencepiece_old import SentencePieceOld
+from megatron.tokenizer.extend.source import Source, in_text, pivot_lines
+from megatron.tokenizer.extend.words import count_words, shares_of
+from megatron.tokenizer.load import load_model_file
+from megatron.utils.files import fsync_folder, write_text
+from megatron.utils.log import get_logger
+
+GUARDS = ("pairs", "script")
+_REPORT = "extension_report"
+
+Text = TypeVar("Text", str, bytes)
+_logger = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ExtendSettings:
+    """How to extend.
+
+    Attributes:
+        new_tokens: at least so many.
+        size_multiple: the size of the extended vocabulary is a multiple of this, for tensor parallelism.
+        alpha: a language's share of what is learnt from is its bytes to this power.
+        weights: factors of those shares, by code.
+        character_coverage: part of a language's text whose characters get tokens (SentencePiece).
+        guard: ``pairs`` keeps the pivot texts; ``script`` also leaves out the scripts that they are written in.
+        hold_out: every so-manieth document is not learnt from.
+        max_words: distinct words of one corpus that are counted.
+        longest: characters of the longest new token.
+        max_held_out_changed: the share of pivot lines that the guard has not seen which may change.
+        max_unused: the share of new tokens that held-out text may leave unused.
+        parallel: the corpus that the documents of others translate, for the premium.
+        prepend_bos: whether the written tokenizer begins texts with its beginning-of-text token; a ``tokenizer.json``
+            keeps what it does.
+    """
+
+    new_tokens: int = 8000
+    size_multiple: int = 128
+    alpha: float = 0.3
+    weights: Mapping[str, float] = field(default_factory=dict)
+    character_coverage: float = 0.9995
+    guard: str = "pairs"
+    hold_out: int = 5
+    max_words: int = 200_000
+    longest: int = 16
+    max_held_out_changed: float = 0.05
+    max_unused: float = 1.0
+    parallel: str | None = None
+    prepend_bos: bool = True
+
+    def count(self, old_size: int) -> int:
+        """Return how many tokens are added to a vocabulary of this size."""
+        return -(-(old_size + self.new_tokens) // self.size_multiple) * self.size_multiple - old_size
+
+    def check(self, sources: Sequence[Source]) -> None:
+        """Raise :class:`TokenizerError` that lists everything which cannot be."""
+        codes = {source.code for source in sources}
+        names = {source.name for source in sources}
+        problems = [
+            f"{name} {value}: must be {rule}"
+            for name, value, is_right, rule in (
+                ("new_tokens", self.new_tokens, self.new_tokens > 0, "at least 1"),
+                ("size_multiple", self.size_multiple, self.size_multiple > 0, "at least 1"),
+                ("alpha", self.alpha, 0 <= self.alpha <= 1, "from 0 to 1"),
+                ("character_coverage", self.character_coverage, 0 <= self.character_coverage <= 1, "from 0 to 1"),
+                ("guard", self.guard, self.guard in GUARDS, f"one of {', '.join(GUARDS)}"),
+                ("hold_out", self.hold_out, self.hold_out > 1, "at least 2"),
+                ("max_words", self.max_words, self.max_words > 0, "at least 1"),
+                ("longest", self.longest, self.longest > 1, "at least 2"),
+                ("parallel", self.parallel, self.parallel is None or self.parallel in names, "a corpus of the input"),
+            )
+            if not is_right
+        ]
+        problems += [f"weight of {code}: no corpus has this code" for code in sorted(set(self.weights) - codes)]
+        negative = [(code, factor) for code, factor in self.weights.items() if factor < 0]
+        problems += [f"weight of {code} {factor}: must be 0 or more" for code, factor in negative]
+        if not any(source.is_pivot for source in sources):
+            problems.append("there is no pivot text, so nothing says what must stay as it is: name pivots")
+        if all(source.is_pivot for source in sources):
+            problems.append("there is no text to learn from: all corpora are pivots")
+        if problems:
+            raise TokenizerError("; ".join(problems))
+
+
+def extend_tokenizer(path: Path, sources: Sequence[Source], output: Path, settings: ExtendSettings) -> Report:
+    """Extend a tokenizer and write it, with ``extension.json`` and a report, into a new folder.
+
+    Args:
+        path: a SentencePiece ``tokenizer.model``, Llama 3's ``tokenizer.model``, or a ``tokenizer.json`` of Llama 3's
+            kind or its folder.
+        sources: what to learn from, and the pivots.
+        output: the folder; must not be there.
+        settings: how.
+
+    Raises:
+        TokenizerError: the tokenizer or the settings cannot be used, or the texts give too few tokens.
+        BrokenGatesError: the result would do harm; nothing is written.
+    """
+    settings.check(sources)
+    if output.exists():
+        raise TokenizerError(f"{output}: is there already; give a new folder, or remove it")
+    # By name, so that nothing depends on the order in which they are given.
+    sources = sorted(sources, key=lambda source: (source.name, source.code))
+    if path.is_dir() or path.name.endswith(".json"):
+        return _extend(ByteLevelOld(path, longest=settings.longest), sources, output, settings)
+    if load_model_file(path).kind == "TiktokenTokenizer":
+        return _extend(ByteLevelOld(path, longest=settings.longest), sources, output, settings)
+    return _extend(SentencePieceOld(path, longest=settings.longest), sources, output, settings)
+
+
+def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, settings: ExtendSettings) -> Report:
+    size = old.tokenizer.vocab_size
+    count = settings.count(size)
+    _logger.info("%s tokens and %s new ones are %s", f"{size:,}", f"{count:,}", f"{size + count:,}")
+    learnt, shares, facts = _learn(old, sources, count, settings)
+    with _aside(output) as folder:
+        new = old.write(learnt.tokens, folder, prepend_bos=settings.prepend_bos)
+        spellings = old.spellings(learnt.tokens)
+        Extension(old.tokenizer.fingerprint, new.fingerprint, size, spellings).save(folder)
+        report = _report(old, new, folder, learnt, sources, shares, facts, settings)
+        write_text(folder / f"{_REPORT}.json", report.to_json())
+        write_text(folder / f"{_REPORT}.tsv", report.to_tsv())
+        if broken := [gate for gate in report.gates if not gate.passes]:
+            table = "\n".join(gate_table(report.gates))
+            raise BrokenGatesError(f"{len(broken)} gates are broken, so nothing is written\n{table}")
+    return report
+
+
+def _learn(
+    old: OldTokenizer[Text], sources: Sequence[Source], count: int, settings: ExtendSettings
+) -> tuple[Learnt[Text], dict[str, float], dict[str, Any]]:
+    taught = [source for source in sources if not source.is_pivot]
+    counts = [
+        count_words(source.learnt(settings.hold_out), old.words, max_words=settings.max_words) for source in taught
+    ]
+    shares = shares_of(
+        [one.text_bytes for one in counts],
+        [source.code for source in taught],
+        alpha=settings.alpha,
+        factors=settings.weights,
+    )
+    forbidden = old.joined(form for line in pivot_lines(sources, guarded=True) for form in in_text(line))
+    scripts = scripts_of(pivot_lines(sources, guarded=True)) if settings.guard == "script" else []
+    is_allowed: Callable[[str | bytes], bool] = allows(scripts) if scripts else lambda token: True
+
+    def is_word(text: str) -> bool:
+        return not (scripts and has_script(text, scripts))
+
+    characters = choose_characters(
+        old,
+        counts,
+        shares,
+        coverage=settings.character_coverage,
+        is_allowed=lambda character: is_word(character) and old.token_of(character) not in forbidden,
+    )
+    lesson = prepare(old, counts, shares, characters[:count], is_allowed=is_word)
+    _logger.info(
+        "%d corpora, %s distinct words, %s new characters; %s texts must not become tokens",
+        len(taught), f"{len(lesson.words):,}", f"{len(lesson.characters):,}", f"{len(forbidden):,}",
+    )  # fmt: skip
+    learnt = learn(
+        old, lesson, forbidden=forbidden, is_allowed=is_allowed, count=count, size_multiple=settings.size_multiple
+    )
+    facts = {
+        "old_tokenizer": old.tokenizer.fingerprint,
+        "old_size": old.tokenizer.vocab_size,
+        "new_tokens": len(learnt.tokens),
+        "new_size": old.tokenizer.vocab_size + len(learnt.tokens),
+        "new_characters": learnt.num_characters,
+        "characters_without_room": len(characters) - learnt.num_characters,
+        "dropped_tokens": learnt.dropped,
+        "distinct_words": len(lesson.words),
+        "rare_words_dropped": sum(one.dropped for one in counts),
+        "learnt_bytes": sum(one.text_bytes for one in counts),
+        "forbidden": len(forbidden),
+        "scripts_left_out": scripts,
+        "settings": asdict(settings),
+    }
+    return learnt, {source.name: share for source, share in zip(taught, shares, strict=True)}, facts
+
+
+def _report(
+    old: OldTokenizer[Text],
+    new: Tokenizer,
+    folder: Path,
+    learnt: Learnt[Text],
+    sources: Sequence[Source],
+    shares: Mapping[str, float],
+    facts: Mapping[str, Any],
+    settings: ExtendSettings,
+) -> Report:
+    tokens = learnt.tokens
+    checks: Checks = Checks(old.tokenizer, new, old.libraries(folder, tokens))
+    measured, used = measure(sources, checks, hold_out=settings.hold_out)
+    surfaces = [_surface(token) for token in tokens]
+    for surface in surfaces:
+        if surface is not None:
+            checks.check(surface)
+    first = old.tokenizer.vocab_size
+    unused = sum(number not in used for number in range(first, first + len(tokens)))
+    gates = [
+        *pivot_gates(old.tokenizer, new, sources, max_held_out=settings.max_held_out_changed),
+        Gate("new tokens that their text does not become", len(old.unreachable(tokens)), 0, len(tokens)),
+        Gate("new tokens unused in held-out text, share", unused / len(tokens), settings.max_unused, len(tokens)),
+        Gate("old ids with another token", old.kept(folder), 0, first),
+        *library_gates(checks),
+    ]
+    rows = corpus_rows(sources, measured, shares, parallel=settings.parallel)
+    shown = {old.show(token): surface is None for token, surface in zip(tokens, surfaces, strict=True)}
+    groups = by_script(list(shown), shown.__getitem__)
+    return Report(facts, gates, rows, script_rows(rows), groups)
+
+
+def _surface(token: str | bytes) -> str | None:
+    """Return the text of a token, None for one that has no text of its own: a part of a character."""
+    if isinstance(token, str):
+        return token.replace("▁", " ")
+    try:
+        return token.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+@contextmanager
+def _aside(output: Path) -> Iterator[Path]:
+    """Give a folder beside ``output`` that gets its name at the end, and goes away after an error."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.tmp", dir=output.parent))
+    try:
+        yield folder
+        folder.chmod(0o777 & ~_umask(folder))
+        folder.rename(output)
+        fsync_folder(output.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _umask(folder: Path) -> int:
+    """Return what other new folders lack; mkdtemp's is for its owner alone."""
+    probe = folder / "probe"
+    probe.mkdir()
+    mode = probe.stat().st_mode & 0o777
+    probe.rmdir()
+    return 0o777 & ~mode

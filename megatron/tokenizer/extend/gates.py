@@ -1,0 +1,161 @@
+"""What must hold of an extended tokenizer, measured with the real libraries on its finished files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from megatron.tokenizer.base import Tokenizer, TokenizerError
+from megatron.tokenizer.extend.old import INSTALL_TRANSFORMERS, Encode
+from megatron.tokenizer.extend.source import Source, in_text, pivot_lines
+
+_BATCH = 256
+
+
+class BrokenGatesError(TokenizerError):
+    """The extended tokenizer does what it must not; nothing is written."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One measurement.
+
+    Attributes:
+        name: what is measured.
+        value: the number found, or a share.
+        limit: the most that passes.
+        of: what there is in all.
+        note: more about it, such as an example.
+    """
+
+    name: str
+    value: float
+    limit: float
+    of: int
+    note: str = ""
+
+    @property
+    def passes(self) -> bool:
+        """Whether the value is within the limit."""
+        return self.value <= self.limit
+
+
+@dataclass
+class Measured:
+    """What the texts of one corpus gave.
+
+    Attributes:
+        documents: held out.
+        text_bytes: of those, UTF-8.
+        before: old tokens of each held-out document, by its number.
+        after: new tokens of each.
+        total_documents: of the corpus, all.
+    """
+
+    documents: int = 0
+    text_bytes: int = 0
+    before: dict[int, int] = field(default_factory=dict)
+    after: dict[int, int] = field(default_factory=dict)
+    total_documents: int = 0
+
+
+@dataclass
+class Checks:
+    """Compares two tokenizers, and the libraries that read the new one's files."""
+
+    old: Tokenizer
+    new: Tokenizer
+    libraries: Mapping[str, Encode]
+    texts: int = 0
+    broken: int = 0
+    disagreeing: dict[str, int] = field(default_factory=dict)
+    example: str = ""
+
+    def check(self, text: str) -> tuple[list[int], list[int]]:
+        """Return the old and the new ids of a text; count what is wrong with the new ones."""
+        before, after = self.old.encode(text), self.new.encode(text)
+        self.texts += 1
+        # The old tokenizer may lose something as well: SentencePiece takes a literal ▁ for a space.
+        if self.new.decode(after) != text and self.old.decode(before) == text:
+            self.broken += 1
+        for name, encode in self.libraries.items():
+            if list(encode(text)) != after:
+                self.disagreeing[name] = self.disagreeing.get(name, 0) + 1
+                self.example = self.example or text[:60]
+        return before, after
+
+
+def changed_lines(old: Tokenizer, new: Tokenizer, lines: Iterable[str]) -> tuple[int, int, str]:
+    """Return how many lines have other ids than before, alone or inside a text; of how many; and one of them."""
+    changed, total, example = 0, 0, ""
+    left = iter(lines)
+    while batch := list(islice(left, _BATCH)):
+        differs = [False] * len(batch)
+        for forms in zip(*map(in_text, batch), strict=True):
+            pairs = zip(old.encode_batch(forms), new.encode_batch(forms), strict=True)
+            for number, (before, after) in enumerate(pairs):
+                differs[number] |= before.tolist() != after.tolist()
+        total += len(batch)
+        changed += sum(differs)
+        example = example or next((line for line, other in zip(batch, differs, strict=True) if other), "")
+    return changed, total, example
+
+
+def measure(sources: Sequence[Source], checks: Checks, *, hold_out: int) -> tuple[dict[str, Measured], set[int]]:
+    """Encode all texts with everything.
+
+    Returns:
+        What each corpus gave, by its name; the ids that held-out text uses.
+    """
+    rows: dict[str, Measured] = {}
+    used: set[int] = set()
+    for source in sources:
+        row = rows[source.name] = Measured()
+        for number, text in enumerate(source.read(), start=1):
+            before, after = checks.check(text)
+            row.total_documents = number
+            if number % hold_out:
+                continue
+            row.documents += 1
+            row.text_bytes += len(text.encode("utf-8", "surrogatepass"))
+            row.before[number], row.after[number] = len(before), len(after)
+            if not source.is_pivot:
+                used.update(after)
+    return rows, used
+
+
+def pivot_gates(old: Tokenizer, new: Tokenizer, sources: Sequence[Source], *, max_held_out: float) -> list[Gate]:
+    """Return what happens to the lines of the pivots that the guard has seen, and to the others."""
+    changed, total, example = changed_lines(old, new, pivot_lines(sources, guarded=True))
+    others, of, other = changed_lines(old, new, pivot_lines(sources, guarded=False))
+    return [
+        Gate("pivot lines changed", changed, 0, total, example[:60]),
+        Gate("held-out pivot lines changed, share", others / of if of else 0.0, max_held_out, of, other[:60]),
+    ]
+
+
+def library_gates(checks: Checks) -> list[Gate]:
+    """Return whether all texts come back and all libraries agree, and whether transformers was asked."""
+    gates = [Gate("texts that no longer come back", checks.broken, 0, checks.texts)]
+    for name in checks.libraries:
+        gates.append(
+            Gate(f"texts with other ids by {name}", checks.disagreeing.get(name, 0), 0, checks.texts, checks.example)
+        )
+    if "transformers" not in checks.libraries:
+        gates.append(Gate("not asked: transformers", 0, 0, 0, f"not installed: {INSTALL_TRANSFORMERS}"))
+    return gates
+
+
+def gate_table(gates: Sequence[Gate]) -> list[str]:
+    """Return the lines of a table of all gates."""
+    width = max(len(gate.name) for gate in gates)
+    return [
+        f"{gate.name:<{width}}  {_number(gate.value):>9} of {gate.of:>9,}  at most {_number(gate.limit):>6}  "
+        f"{'passes' if gate.passes else 'BROKEN'}" + (f"  {gate.note!r}" if gate.note and not gate.passes else "")
+        for gate in gates
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if isinstance(value, float) and not value.is_integer() else f"{int(value):,}"

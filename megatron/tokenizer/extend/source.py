@@ -1,0 +1,54 @@
+"""The texts that a vocabulary is extended for, and those whose segmentation must stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import xxhash
+
+#: Of the lines of pivot texts, one in so many is kept from the guard, to see how other pivot text fares.
+GUARD_HOLDS_OUT = 10
+
+
+@dataclass(frozen=True)
+class Source:
+    """The documents of one corpus.
+
+    Attributes:
+        name: of the corpus, one of its own.
+        code: ``xxx_Ssss``, or the source (``code``, say) where there is no language.
+        read: begins to read the documents; the same ones in the same order each time.
+        is_pivot: whether its segmentation must stay; then no new token is learnt from it.
+    """
+
+    name: str
+    code: str
+    read: Callable[[], Iterable[str]]
+    is_pivot: bool = False
+
+    def learnt(self, hold_out: int) -> Iterator[str]:
+        """Yield the documents to learn from: all but every ``hold_out``-th."""
+        return (text for number, text in enumerate(self.read(), start=1) if number % hold_out)
+
+    def held_out(self, hold_out: int) -> Iterator[tuple[int, str]]:
+        """Yield every ``hold_out``-th document and its number, so that translations are held out together."""
+        return ((number, text) for number, text in enumerate(self.read(), start=1) if number % hold_out == 0)
+
+
+def pivot_lines(sources: Iterable[Source], *, guarded: bool) -> Iterator[str]:
+    """Yield the lines of the pivot texts that the guard sees, or those that it does not see.
+
+    The hash of a line decides, so the same line is always on the same side.
+    """
+    for source in sources:
+        if source.is_pivot:
+            for text in source.read():
+                for line in text.split("\n"):
+                    if line and (xxhash.xxh3_64_intdigest(line.encode()) % GUARD_HOLDS_OUT != 0) == guarded:
+                        yield line
+
+
+def in_text(line: str) -> tuple[str, str]:
+    """Return a line as a text of its own, and as it stands inside one: a text may begin with a space of its own."""
+    return line, f"\n{line}\n"
