@@ -10,6 +10,8 @@ from megatron.corpus.balanced import first_bytes
 from megatron.corpus.read import CorpusError, CorpusFiles, find_corpora
 from megatron.tokenizer.extend.source import Source
 
+_DOCUMENT_BYTES = 1 << 16  # of a plain text
+
 
 @dataclass(frozen=True)
 class _Documents:
@@ -29,14 +31,18 @@ class _Documents:
 
 @dataclass(frozen=True)
 class _PlainText:
-    """A plain text file up to a number of bytes, as one document."""
+    """A plain text file up to a number of bytes, as documents of some kilobytes that end with a line."""
 
     path: Path
     limit_bytes: int
 
     def __call__(self) -> Iterator[str]:
+        left_bytes = self.limit_bytes
         with self.path.open("rb") as file:
-            yield file.read(self.limit_bytes).decode("utf-8", errors="ignore")
+            while left_bytes > 0 and (lines := file.readlines(min(left_bytes, _DOCUMENT_BYTES))):
+                data = b"".join(lines)[:left_bytes]
+                left_bytes -= len(data)
+                yield data.decode("utf-8", errors="ignore").removesuffix("\n")
 
 
 def extension_sources(

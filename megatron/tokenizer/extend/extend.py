@@ -68,7 +68,7 @@ class ExtendSettings:
     character_coverage: float = 0.9995
     guard: str = "pairs"
     hold_out: int = 5
-    max_words: int = 200_000
+    max_words: int = 30_000
     longest: int = 16
     max_held_out_changed: float = 0.05
     max_unused: float = 1.0
