@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from megatron.tokenizer.base import TokenizerError
 from megatron.tokenizer.export import byte_letters, merges_of
@@ -44,16 +45,17 @@ class ByteLevelContent:
         The added tokens stand in the vocabulary, too: without them the library would count the ids of its tokens, not
         look at their ids, and give other ids to the special ones.
         """
-        ranks = {**self.ranks, **{token: self.size + number for number, token in enumerate(tokens)}}
+        ranks = {**self.ranks, **{token: number for number, token in enumerate(tokens, start=self.size)}}
         model = self.content["model"]
-        vocab = {spelled(token): number for token, number in ranks.items()} | dict(self.added)
-        merges = [[spelled(left), spelled(right)] for left, right in merges_of(ranks)]
+        names = {token: spelled(token) for token in ranks}
+        vocab = {names[token]: number for token, number in ranks.items()} | dict(self.added)
+        merges = [[names[left], names[right]] for left, right in merges_of(ranks)]
         new_model = {
             **model,
             "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
             "merges": [" ".join(merge) for merge in merges] if self.merges_are_strings else merges,
         }
-        return json.dumps({**self.content, "model": new_model}, ensure_ascii=False, indent=2)
+        return orjson.dumps({**self.content, "model": new_model}, option=orjson.OPT_INDENT_2).decode()
 
 
 def read_content(data: bytes, path: Path) -> ByteLevelContent:
@@ -67,7 +69,7 @@ def read_content(data: bytes, path: Path) -> ByteLevelContent:
         TokenizerError: it is of another kind; says in which ways.
     """
     try:
-        content = json.loads(data)
+        content = orjson.loads(data)
     except ValueError as error:
         raise TokenizerError(f"{path}: is not JSON ({error})") from error
     model = content.get("model") if isinstance(content, dict) else None
@@ -145,7 +147,8 @@ def _pattern(content: Mapping[str, Any]) -> str | None:
 
 def _difference(found: Sequence[tuple[str, ...]], ranks: Mapping[bytes, int]) -> str | None:
     """Return how the merges differ from all splits of the tokens, the earlier token first."""
-    wanted = [(spelled(left), spelled(right)) for left, right in merges_of(ranks)]
+    names = {token: spelled(token) for token in ranks}
+    wanted = [(names[left], names[right]) for left, right in merges_of(ranks)]
     if list(found) == wanted:
         return None
     missing, more = set(wanted) - set(found), set(found) - set(wanted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,12 @@ import tiktoken
 import tokenizers
 
 from megatron.tokenizer.base import Tokenizer, TokenizerError, read_model_file
+from megatron.tokenizer.export import SpecialTokens, merges_of, write_hf_files
 from megatron.tokenizer.extend.byte_level_content import bytes_of, read_content, spelled
 from megatron.tokenizer.extend.old import Encode, all_joined, transformers_encode
 from megatron.tokenizer.extend.words import has_letter
 from megatron.tokenizer.hf_tokenizer import HFTokenizer
-from megatron.tokenizer.load import load_model_file
+from megatron.tokenizer.tiktoken_tokenizer import TiktokenTokenizer
 from megatron.utils.files import write_bytes, write_text
 
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -26,20 +26,22 @@ class ByteLevelOld:
 
     Args:
         path: Llama 3's ``tokenizer.model``, or a ``tokenizer.json`` of the same kind, or its folder.
+        tokenizer: it, if it is loaded.
         longest: characters of the longest token to learn.
 
     Raises:
         TokenizerError: it is of another kind.
     """
 
-    def __init__(self, path: Path, *, longest: int) -> None:
+    def __init__(self, path: Path, *, tokenizer: Tokenizer | None = None, longest: int) -> None:
         path = path / "tokenizer.json" if path.is_dir() else path
         self._path = path
         self._is_json = path.name.endswith(".json")
-        self.tokenizer: Tokenizer = HFTokenizer(path) if self._is_json else load_model_file(path)
+        self.tokenizer: Tokenizer = tokenizer or (HFTokenizer if self._is_json else TiktokenTokenizer)(path)
         data = read_model_file(path) if self._is_json else self.tokenizer.tokenizer_json().encode()
         self._content = read_content(data, path)
         self.longest = 3 * longest  # bytes; letters of most scripts that lack tokens take three
+        self._first = self.tokenizer.vocab_size
         self.texts: Sequence[bytes] = list(self._content.ranks)
         self._ids = list(self._content.ranks.values())
         self._symbol_of = {number: symbol for symbol, number in enumerate(self._ids)}
@@ -95,12 +97,21 @@ class ByteLevelOld:
 
     def unreachable(self, tokens: Sequence[bytes]) -> list[bytes]:
         """Return the tokens that no merges lead to from their bytes; as whole words they would all be found."""
-        content = json.loads(self._content.extended(tokens))
-        content["model"]["ignore_merges"] = False
-        model: Any = tokenizers.Tokenizer.from_str(json.dumps(content)).model
+        ranks = {**self._content.ranks, **{text: number for number, text in enumerate(tokens, start=self._first)}}
+        # Only what is in the text of a new token can play a part in it.
+        parts = {
+            part
+            for text in tokens
+            for start in range(len(text))
+            for end in range(start + 1, len(text) + 1)
+            if (part := text[start:end]) in ranks
+        }
+        vocab = {part: ranks[part] for part in parts}
+        merges = [(spelled(left), spelled(right)) for left, right in merges_of(vocab)]
+        model: Any = tokenizers.models.BPE({spelled(part): number for part, number in vocab.items()}, merges)
         return [
             text
-            for number, text in enumerate(tokens, start=self.tokenizer.vocab_size)
+            for number, text in enumerate(tokens, start=self._first)
             if [token.id for token in model.tokenize(spelled(text))] != [number]
         ]
 
@@ -111,18 +122,19 @@ class ByteLevelOld:
             for name in _SETTINGS:
                 if (path := self._path.with_name(name)).is_file():
                     write_bytes(folder / name, path.read_bytes())
-            content = self._content
+            write_text(folder / "tokenizer.json", self._content.extended(tokens))
         else:
-            self.tokenizer.save(folder, prepend_bos=prepend_bos)
-            content = read_content((folder / "tokenizer.json").read_bytes(), folder / "tokenizer.json")
-        write_text(folder / "tokenizer.json", content.extended(tokens))
+            names = {number: text for text, number in self._content.added.items()}
+            bos = None if self.tokenizer.bos_id is None else names[self.tokenizer.bos_id]
+            special = SpecialTokens(bos=bos, eod=names[self.tokenizer.eod_id], unk=None)
+            write_hf_files(folder, self._content.extended(tokens), tokens=special, prepend_bos=prepend_bos)
         return HFTokenizer(folder / "tokenizer.json")
 
     def libraries(self, folder: Path, tokens: Sequence[bytes]) -> Mapping[str, Encode]:
         """Return tiktoken (its ranks leave out the special ids), tokenizers and, if it is installed, transformers."""
         ranks = {
             **self._content.ranks,
-            **{token: number for number, token in enumerate(tokens, start=self.tokenizer.vocab_size)},
+            **{token: number for number, token in enumerate(tokens, start=self._first)},
         }
         pattern = self._content.pattern
         encoding = tiktoken.Encoding("extended", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})

@@ -130,9 +130,10 @@ def extend_tokenizer(path: Path, sources: Sequence[Source], output: Path, settin
     sources = sorted(sources, key=lambda source: (source.name, source.code))
     if path.is_dir() or path.name.endswith(".json"):
         return _extend(ByteLevelOld(path, longest=settings.longest), sources, output, settings)
-    if load_model_file(path).kind == "TiktokenTokenizer":
-        return _extend(ByteLevelOld(path, longest=settings.longest), sources, output, settings)
-    return _extend(SentencePieceOld(path, longest=settings.longest), sources, output, settings)
+    tokenizer = load_model_file(path)
+    if tokenizer.kind == "TiktokenTokenizer":
+        return _extend(ByteLevelOld(path, tokenizer=tokenizer, longest=settings.longest), sources, output, settings)
+    return _extend(SentencePieceOld(path, tokenizer=tokenizer, longest=settings.longest), sources, output, settings)
 
 
 def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, settings: ExtendSettings) -> Report:
@@ -222,7 +223,7 @@ def _report(
     surfaces = [_surface(token) for token in tokens]
     for surface in surfaces:
         if surface is not None:
-            checks.check(surface)
+            checks.compare(surface)
     first = old.tokenizer.vocab_size
     unused = sum(number not in used for number in range(first, first + len(tokens)))
     gates = [

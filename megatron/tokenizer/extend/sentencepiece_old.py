@@ -26,14 +26,15 @@ class SentencePieceOld:
 
     Args:
         path: the ``tokenizer.model``.
+        tokenizer: it, if it is loaded.
         longest: characters of the longest token to learn.
 
     Raises:
         TokenizerError: it is no SentencePiece BPE model that ``tokenizer.json`` can express.
     """
 
-    def __init__(self, path: Path, *, longest: int) -> None:
-        self.tokenizer: Tokenizer = SentencePieceTokenizer(path)
+    def __init__(self, path: Path, *, tokenizer: Tokenizer | None = None, longest: int) -> None:
+        self.tokenizer: Tokenizer = tokenizer or SentencePieceTokenizer(path)
         self.tokenizer.tokenizer_json()  # raises for models whose merges are not only those of pieces
         self.longest = longest
         self._model = read_model_file(path)
