@@ -179,7 +179,7 @@ def _learn(
         counts,
         shares,
         coverage=settings.character_coverage,
-        is_allowed=lambda character: is_word(character) and old.token_of(character) not in forbidden,
+        is_allowed=lambda character: is_allowed(character) and old.token_of(character) not in forbidden,
     )
     lesson = prepare(old, counts, shares, characters[:count], is_allowed=is_word)
     _logger.info(

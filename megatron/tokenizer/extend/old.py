@@ -82,10 +82,13 @@ class OldTokenizer(Protocol[Text]):
 def transformers_encode(folder: Path) -> Encode | None:
     """Return how transformers' ``AutoTokenizer`` encodes with the files of a folder; None without transformers."""
     try:
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast
     except ImportError:
         return None
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    if (folder / "tokenizer_config.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    else:  # nothing says of which class it is
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
 
     def encode(text: str) -> Sequence[int]:
         ids: Sequence[int] = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)

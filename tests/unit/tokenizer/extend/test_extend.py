@@ -150,22 +150,12 @@ LETTERS = "".join(
 
 @pytest.mark.parametrize("kind", ["sp", "ranks"])
 @given(text=st.text(alphabet=st.sampled_from(LETTERS), max_size=30))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 def test_the_script_guard_keeps_every_text_of_the_script(
     extended: dict[tuple[str, str], Path], olds: dict[str, Path], kind: str, text: str
 ) -> None:
     old, new = load(olds[kind]), load(extended[kind, "script"])
-    ids = new.encode(text)
-    if kind == "sp":  # a sign without letters may have become a token of its own
-        ids = [part for token in ids for part in spelled(extended[kind, "script"], token)]
-    assert ids == old.encode(text)
-
-
-def spelled(folder: Path, token: int) -> tuple[int, ...]:
-    extension = Extension.load(folder)
-    text = load(folder).decode([token])
-    is_sign = token >= extension.old_size and len(text) == 1 and script_of(text) == "Zyyy"
-    return tuple(extension.spellings[token - extension.old_size]) if is_sign else (token,)
+    assert new.encode(text) == old.encode(text)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -33,7 +33,7 @@ def old_tokenizer(path: Path, kind: str) -> SentencePieceOld | ByteLevelOld:
 
 @pytest.mark.parametrize("kind", ["sp", "ranks"])
 @given(pivots=PIVOTS)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 def test_pivots_keep_their_ids(
     sp_model: Path, ranks_file: Path, sources: list[Source], kind: str, pivots: list[str]
 ) -> None:
