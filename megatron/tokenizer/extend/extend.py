@@ -236,7 +236,9 @@ def _report(
     rows = corpus_rows(sources, measured, shares, parallel=settings.parallel)
     shown = {old.show(token): surface is None for token, surface in zip(tokens, surfaces, strict=True)}
     groups = by_script(list(shown), shown.__getitem__)
-    return Report(facts, gates, rows, script_rows(rows), groups)
+    pivots = {source.name for source in sources if source.is_pivot}
+    scripts = script_rows([row for row in rows if row.name not in pivots])
+    return Report(facts, gates, rows, scripts, groups)
 
 
 def _surface(token: str | bytes) -> str | None:
