@@ -141,6 +141,7 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     count = settings.count(size)
     _logger.info("%s tokens and %s new ones are %s", f"{size:,}", f"{count:,}", f"{size + count:,}")
     learnt, shares, facts = _learn(old, sources, count, settings)
+    _logger.info("writing the tokenizer, and measuring it on all texts")
     with _aside(output) as folder:
         new = old.write(learnt.tokens, folder, prepend_bos=settings.prepend_bos)
         spellings = old.spellings(learnt.tokens)

@@ -14,7 +14,7 @@ from megatron.tokenizer.base import TokenizerError
 from megatron.tokenizer.extend.grow import grow
 from megatron.tokenizer.extend.old import OldTokenizer, without
 from megatron.tokenizer.extend.words import WordCounts, weighed
-from megatron.utils.log import get_logger
+from megatron.utils.log import counter, get_logger
 
 Text = TypeVar("Text", str, bytes)
 
@@ -128,14 +128,7 @@ def learn(
     tokens: list[Text] = []
     for _ in range(_ROUNDS):
         spare = count // 50 + 8
-        found: list[Text] = grow(
-            lesson.words,
-            lesson.weights,
-            lesson.texts,
-            forbidden=banned,
-            count=count - len(characters) + spare,
-            longest=old.longest,
-        )
+        found: list[Text] = _grown(old, lesson, banned, count - len(characters) + spare)
         tokens = without(characters + found, [token for token in found if not is_allowed(token)])
         dropped["other scripts"] += (refused := len(characters) + len(found) - len(tokens))
         while gone := old.unreachable(tokens):
@@ -152,3 +145,16 @@ def learn(
     raise TokenizerError(
         f"the texts give {len(tokens):,} new tokens, not {count:,}: give --new-tokens {fitting} or less, or more text"
     )
+
+
+def _grown(old: OldTokenizer[Text], lesson: Lesson[Text], forbidden: Collection[Text], count: int) -> list[Text]:
+    with counter(count, description="learn", unit="token") as advance:
+        return grow(
+            lesson.words,
+            lesson.weights,
+            lesson.texts,
+            forbidden=forbidden,
+            count=count,
+            longest=old.longest,
+            advance=lambda more: advance(more, ""),
+        )

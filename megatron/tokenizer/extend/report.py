@@ -99,7 +99,17 @@ class Report:
         lines += ["", "script  new tokens  the first"]
         for script, tokens in self.new_tokens.items():
             lines.append(f"{script:<6}  {len(tokens):>10,}  {' '.join(tokens[:_EXAMPLES])}")
-        return lines
+        facts = self.facts
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped_tokens"].items() if count)
+        return [
+            *lines,
+            "",
+            f"learnt from {facts['learnt_bytes']:,} bytes, {facts['distinct_words']:,} distinct words; "
+            f"{facts['rare_words_dropped']:,} occurrences of rarer words were left out",
+            f"{facts['new_characters']:,} of the new tokens are single characters; there was no room for "
+            f"{facts['characters_without_room']:,} more",
+            f"tokens that were learnt and dropped: {left_out or 'none'}",
+        ]
 
 
 def corpus_rows(

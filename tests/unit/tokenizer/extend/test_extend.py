@@ -245,6 +245,20 @@ def test_more_tokens_than_the_texts_give_is_an_error_that_says_how_many(
     assert load(tmp_path / "out").vocab_size == 700 + possible
 
 
+def test_characters_come_first_and_what_has_no_room_is_told(
+    tmp_path: Path, sp_model: Path, sources: list[Source]
+) -> None:
+    few = dataclasses.replace(SETTINGS, new_tokens=4, size_multiple=1)
+    report = extend_tokenizer(sp_model, sources, tmp_path / "out", few)
+    assert (report.facts["new_tokens"], report.facts["new_characters"]) == (4, 4)
+    assert report.facts["characters_without_room"] > 20
+    assert any("there was no room for" in line for line in report.lines())
+    wide = dataclasses.replace(SETTINGS, character_coverage=0.5)
+    chosen = extend_tokenizer(sp_model, sources, tmp_path / "wide", wide).facts["new_characters"]
+    full = json.loads((tmp_path / "out" / "extension_report.json").read_text())["facts"]["characters_without_room"] + 4
+    assert 0 < chosen < full / 2
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path, sp_model: Path, sources: list[Source]) -> None:
     wrong = ExtendSettings(new_tokens=0, alpha=2, guard="x", weights={"abc_Latn": -1}, parallel="no")
     with pytest.raises(TokenizerError) as error:
