@@ -27,7 +27,7 @@ from megatron.launch.local import this_machine
 from megatron.launch.plan import Program, machine_problems, num_processes
 from megatron.launch.slurm import job_script
 from megatron.launch.start import plan_launch, run_launch, submit
-from megatron.optim.schedule import schedule_from
+from megatron.optim.schedule import new_token_rates, schedule_from
 from megatron.simulate.cli import add_simulation_arguments, simulate
 from megatron.utils.files import write_text
 from megatron.utils.log import setup_logging
@@ -71,9 +71,10 @@ def check(config: Config) -> int:
         size = run_size(config.data, config.batch, config.train, processes=data_parallel_size)
     except ValueError:
         pass  # check_run has said why
-    problems += check_data(config.data, config.tokenizer, run=size)
+    problems += check_data(config.data, config.tokenizer, run=size, new_tokens=config.new_tokens)
     problems += machine_problems(config.launch, config.parallel, machine)
-    text = describe(config, learning_rate=rate, data_parallel_size=data_parallel_size)
+    new_tokens = new_token_rates(config.new_tokens, rate)
+    text = describe(config, learning_rate=rate, data_parallel_size=data_parallel_size, new_tokens=new_tokens)
     lines = ["problems:", *(f"  - {problem}" for problem in problems)] if problems else ["no problems"]
     sys.stdout.write("\n".join([text, "", *lines, ""]))
     return EXIT_MISTAKE if problems else 0

@@ -21,6 +21,7 @@ from megatron.config.derive import (
 )
 from megatron.config.layout import Layout, pipeline_problems, shape_problems
 from megatron.config.mixture_rules import MIXTURE_RULES
+from megatron.config.new_token_rules import NEW_TOKEN_RULES, NEW_TOKEN_RULES_OF_ABSENCE
 from megatron.config.problems import ABSENT, Complaint, Problem
 from megatron.config.read import Entry
 from megatron.config.schema import REQUIRED_SHAPE_KEYS, SHAPE_KEYS, AdamConfig, Config, ZeroConfig
@@ -225,6 +226,7 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _a_mode_of_recomputation,
     *DATA_RULES,
     *MIXTURE_RULES,
+    *NEW_TOKEN_RULES,
 )
 # Broken because a key is not there, although they blame another.
 _RULES_OF_ABSENCE = (
@@ -238,6 +240,7 @@ _RULES_OF_ABSENCE = (
     _schedule_of_a_pipeline,
     _a_mode_of_recomputation,
     *DATA_RULES_OF_ABSENCE,
+    *NEW_TOKEN_RULES_OF_ABSENCE,
 )
 
 

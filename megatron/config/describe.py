@@ -18,15 +18,23 @@ from megatron.config.schema import Config
 _CURVE_POINTS = 8
 
 
-def describe(config: Config, *, learning_rate: Callable[[int], float], data_parallel_size: int) -> str:
+def describe(
+    config: Config,
+    *,
+    learning_rate: Callable[[int], float],
+    data_parallel_size: int,
+    new_tokens: Callable[[int], tuple[float, float]] | None = None,
+) -> str:
     """Return every setting, then what follows from them: parameters, batch, tokens, learning-rate curve.
 
     Args:
         config: the run.
         learning_rate: the rate of the optimizer step that follows so many finished ones.
         data_parallel_size: number of processes that train on different sequences.
+        new_tokens: the rates of everything else and of the rows of new tokens, where these are told apart.
     """
-    blocks = [_settings(config), _model(config), _budget(config, data_parallel_size), _curve(config, learning_rate)]
+    curve = _curve(config, learning_rate, new_tokens)
+    blocks = [_settings(config), _model(config), _budget(config, data_parallel_size), curve]
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -77,7 +85,11 @@ def _budget(config: Config, data_parallel_size: int) -> Iterator[str]:
     )
 
 
-def _curve(config: Config, learning_rate: Callable[[int], float]) -> Iterator[str]:
+def _curve(
+    config: Config,
+    learning_rate: Callable[[int], float],
+    new_tokens: Callable[[int], tuple[float, float]] | None,
+) -> Iterator[str]:
     iters = config.train.train_iters
     decay = decay_steps(config.schedule, train_iters=iters)
     warmup = warmup_steps(config.schedule, train_iters=iters)
@@ -86,10 +98,15 @@ def _curve(config: Config, learning_rate: Callable[[int], float]) -> Iterator[st
     # Even spacing, and the end of the warm-up, where the peak is.
     steps = {round(i * (iters - 1) / (_CURVE_POINTS - 2)) for i in range(_CURVE_POINTS - 1)}
     steps.add(min(round(warmup), iters - 1))
+    alone = config.new_tokens.new_tokens_only_steps
+    steps |= {step for step in (alone - 1, alone, alone + round(warmup)) if new_tokens and alone and step < iters}
     width = max(len("step"), len(f"{iters:,}"))
-    yield f"  {'step':>{width}}  rate"
+    yield f"  {'step':>{width}}  rate" + ("        rate of new tokens" if new_tokens else "")
     for step in sorted(steps):
-        yield f"  {step + 1:>{width},}  {learning_rate(step):.4e}"
+        rates = (learning_rate(step),) if new_tokens is None else new_tokens(step)
+        yield f"  {step + 1:>{width},}  {'  '.join(f'{rate:.4e}' for rate in rates)}"
+    if new_tokens and alone >= iters:
+        yield f"  new_tokens_only_steps = {alone:,}: the run ends before anything but the new tokens is trained"
 
 
 def _aligned(rows: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> Iterator[str]:

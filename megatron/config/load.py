@@ -93,6 +93,7 @@ def _idle_keys(config: Config) -> set[str]:
     if not config.logging.use_wandb:
         idle |= {"wandb_project", "wandb_team", "wandb_group", "wandb_run_name", "wandb_host"}
     idle |= set() if config.logging.profile else {"profile_step_start", "profile_step_stop", "profile_ranks"}
+    idle |= set() if config.new_tokens.are_named else {"new_tokens_only_steps"}
     idle |= set() if config.parallel.model_parallel_size > 1 else {"sequence_parallel"}
     idle |= set() if config.parallel.pipe_parallel_size > 1 else {"pipe_schedule", "pipe_chunks"}
     # Beside a folder the given shape keys stay, for every process that reads the resolved file to compare.

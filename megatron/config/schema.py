@@ -218,6 +218,25 @@ class ScheduleConfig(Section):
     """Length of the linear warm-up as a fraction of the decay steps."""
 
 
+class NewTokensConfig(Section):
+    """Tokens that an extension has added to the vocabulary: their rows can be trained alone, and at their own rate."""
+
+    vocab_extension: Text | None = None
+    """`extension.json`, or its folder, as written with the extended tokenizer: it tells which tokens are new."""
+    new_tokens_from: Count | None = None
+    """The first new id, where there is no `vocab_extension`; it and all above it are new."""
+    new_tokens_only_steps: CountOrZero = 0
+    """So many first steps train the rows of the new tokens alone. Everything else stays as it is, bit for bit; then it
+    is trained, too, with a warm-up of its own, as long as that of the run."""
+    new_tokens_lr: Positive | None = None
+    """Highest learning rate of the new tokens' rows, instead of `lr`; it rises and falls as that does."""
+
+    @property
+    def are_named(self) -> bool:
+        """Whether it is said which tokens are new."""
+        return self.vocab_extension is not None or self.new_tokens_from is not None
+
+
 class TrainConfig(Section):
     """The run."""
 
@@ -511,6 +530,7 @@ class Config(Section):
     batch: BatchConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
+    new_tokens: NewTokensConfig
     train: TrainConfig
     survival: SurvivalConfig
     checkpoint: CheckpointConfig

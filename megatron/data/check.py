@@ -10,16 +10,23 @@ from megatron.data.indexed import ShardError
 from megatron.data.manifest import Manifest, ManifestError
 from megatron.data.mixture import MixtureError, RunSize, plan_mixture
 from megatron.data.neox.paths import mixture_section, open_corpora, path_problems
+from megatron.data.new_tokens import first_new_token
 from megatron.data.parts import Parts
 from megatron.utils.files import fingerprint_file
 
 if TYPE_CHECKING:
-    from megatron.config.schema import DataConfig, TokenizerConfig
+    from megatron.config.schema import DataConfig, NewTokensConfig, TokenizerConfig
 
 _LISTED = 20
 
 
-def check_data(data: DataConfig, tokenizer: TokenizerConfig, *, run: RunSize | None = None) -> list[str]:
+def check_data(
+    data: DataConfig,
+    tokenizer: TokenizerConfig,
+    *,
+    run: RunSize | None = None,
+    new_tokens: NewTokensConfig | None = None,
+) -> list[str]:
     """Return every reason why a run could not read its data: manifest or paths, tokenizer, mixture, each shard's index.
 
     Shards are opened, not read, but for a few tokens of those that have no sidecar. A manifest or tokenizer file that
@@ -29,6 +36,7 @@ def check_data(data: DataConfig, tokenizer: TokenizerConfig, *, run: RunSize | N
         data: names the shards in one of three ways.
         tokenizer: the run's tokenizer.
         run: its size, which limits on epochs depend on; None when it is not known, then these are not checked.
+        new_tokens: what is said of those of an extended vocabulary.
 
     Returns:
         one text for each problem; of shards, and of entries of the manifest, only the first 20 and a count.
@@ -49,6 +57,11 @@ def check_data(data: DataConfig, tokenizer: TokenizerConfig, *, run: RunSize | N
     problems = []
     if has_tokenizer and (problem := tokenizer_problem(tokenizer, manifest)):
         problems.append(problem)
+    try:
+        if new_tokens is not None:
+            first_new_token(new_tokens, manifest.tokenizer)
+    except ValueError as error:
+        problems += str(error).splitlines()
     try:
         plan_mixture(manifest, mixture_section(data, manifest), run=run or RunSize(data.seq_length, 1, 1))
     except (ManifestError, MixtureError) as error:

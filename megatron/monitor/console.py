@@ -49,6 +49,10 @@ class Console:
             self._tiers = order_tiers(event["rows"])
         elif kind == "start":
             logger.info("%s", start_line(event))
+        elif kind == "new_tokens":
+            logger.info("step %s: %s", f"{event['step']:,}", new_tokens_text(event))
+            if (event["until"] or 0) >= self._train_iters:
+                logger.warning("the run ends before it trains anything else: lower new_tokens_only_steps")
         elif kind == "checkpoint":
             logger.info("step %s: saved %s in %.1f s", f"{event['step']:,}", event["path"], event["seconds"])
         elif kind == "checkpoint_failed":
@@ -96,6 +100,14 @@ def start_line(event: Event) -> str:
     )
 
 
+def new_tokens_text(event: Event) -> str:
+    """Describe a ``new_tokens`` event in one line."""
+    rows = f"the {event['tokens']:,} new tokens from {event['first']:,} on"
+    if event["until"] is not None:
+        return f"the rows of {rows} are trained alone until step {event['until']:,}; everything else stays as it is"
+    return f"everything is trained, the rows of {rows} at {event['factor']:g} times the learning rate"
+
+
 def incident_text(event: Event) -> str:
     """Describe an ``incident`` event in one line."""
     kind = event["kind"]
@@ -124,12 +136,12 @@ def train_line(events: Sequence[Event], *, train_iters: int) -> str:
     seconds = math.fsum(event["seconds"] for event in events)
     # A step's tokens are its speed times its duration; the running total alone says nothing about a resumed first step.
     tokens = math.fsum(event["tokens_per_second"] * event["seconds"] for event in events)
-    width = len(f"{train_iters:,}")
+    width, of_new = len(f"{train_iters:,}"), last.get("new_tokens_learning_rate")
     parts = [
         f"step {last['step']:>{width},}/{train_iters:,}",
         f"{last['step'] / train_iters:6.1%}",
         f"loss {math.fsum(event['loss'] for event in events) / len(events):.4f}",
-        f"lr {last['learning_rate']:.2e}",
+        f"lr {last['learning_rate']:.2e}" + ("" if of_new is None else f" (new tokens {of_new:.2e})"),
         f"grad norm {max(event['gradient_norm'] for event in events):.3f}",
         f"{tokens / seconds if seconds > 0 else math.nan:,.0f} tokens/s",
     ]

@@ -171,6 +171,7 @@ def _numbers(run: LiveRun) -> list[Line]:
         "  mean": _written(run.mean("loss"), ".4f"),
         "gradient norm": _written(last["gradient_norm"], ".3f"),
         "learning rate": _written(last["learning_rate"], ".2e"),
+        "  of new tokens": _written(last.get("new_tokens_learning_rate"), ".2e"),
         "tokens/s": _written(rate, ",.0f"),
         "  a process": _written(of_a_process, ",.0f"),
         "  " + ", ".join(name for name, text in machine.items() if text): ", ".join(filter(None, machine.values())),

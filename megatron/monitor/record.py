@@ -69,8 +69,8 @@ class MetricsWriter:
         """Append one event and hand it to the listeners.
 
         Args:
-            event: ``start``, ``mixture``, ``train``, ``validation``, ``checkpoint``, ``checkpoint_failed``,
-                ``incident`` or ``end``.
+            event: ``start``, ``mixture``, ``new_tokens``, ``train``, ``validation``, ``checkpoint``,
+                ``checkpoint_failed``, ``incident`` or ``end``.
             step: number of finished optimizer steps.
             **fields: numbers, strings, and lists and dicts of them. No tensors.
 

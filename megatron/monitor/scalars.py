@@ -6,8 +6,8 @@ from megatron.monitor.record import Event
 from megatron.monitor.summary import Grouping, macro_mean, macro_means, num_unscored, scores
 
 _TRAIN_CURVES = (
-    *("loss", "learning_rate", "gradient_norm", "tokens_per_second", "tflops_per_process", "mfu"),
-    *("seconds", "data_seconds", "memory_bytes"),
+    *("loss", "learning_rate", "new_tokens_learning_rate", "gradient_norm"),
+    *("tokens_per_second", "tflops_per_process", "mfu", "seconds", "data_seconds", "memory_bytes"),
 )
 
 

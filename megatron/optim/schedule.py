@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from megatron.config.schema import ScheduleConfig
+    from megatron.config.schema import NewTokensConfig, ScheduleConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,45 @@ class Schedule:
             # Halves by the end, as in NeoX.
             rate = self.peak * math.exp(-math.log(2) * done)
         return max(rate, self.min_lr)
+
+
+@dataclasses.dataclass(frozen=True)
+class NewTokenRates:
+    """The rates of a run that trains the rows of new tokens alone at first, or at a rate of their own.
+
+    Attributes:
+        schedule: the run's.
+        only_steps: so many first steps train those rows alone.
+        factor: their rate by that of the run.
+    """
+
+    schedule: Schedule
+    only_steps: int
+    factor: float
+
+    def are_alone(self, step: int) -> bool:
+        """Whether the step that follows ``step`` finished ones trains nothing but the rows of new tokens."""
+        return step < self.only_steps
+
+    def __call__(self, step: int) -> tuple[float, float]:
+        """Return the rate of everything else, and that of the rows, for the step that follows ``step`` finished ones.
+
+        The others begin with moments of nothing when the rows have been alone, and warm up as long as the run does.
+        """
+        rate, others = self.schedule(step), 1.0
+        if self.are_alone(step):
+            others = 0.0
+        elif self.only_steps and self.schedule.warmup_steps > 0:
+            others = min(1.0, max(1, step - self.only_steps) / self.schedule.warmup_steps)
+        return rate * others, rate * self.factor
+
+
+def new_token_rates(section: NewTokensConfig, schedule: Schedule) -> NewTokenRates | None:
+    """Return the rates of a run whose configuration says which tokens are new; None where it does not."""
+    if not section.are_named:
+        return None
+    factor = 1.0 if section.new_tokens_lr is None else section.new_tokens_lr / schedule.peak
+    return NewTokenRates(schedule, section.new_tokens_only_steps, factor)
 
 
 def schedule_from(section: ScheduleConfig, *, peak: float, train_iters: int) -> Schedule:

@@ -232,6 +232,17 @@ class Engine:
         """Do not use compiled code: rows of all lengths come, and it would be compiled anew for each."""
         return torch.compiler.set_stance("force_eager") if self._execution.compiled else nullcontext()
 
+    def settle(self) -> None:
+        """Let ``fully_shard`` take note of all parameters before some are frozen; all processes together.
+
+        It decides with the first pass in which dtype gradients are added up, by those that need one then, and would
+        never add up the others' in float32.
+        """
+        if self.mesh.layout.stage:
+            tokens = torch.zeros(1, self.mesh.layout.tensor, dtype=torch.int64, device=self.mesh.world.device)
+            self.score(tokens, tokens)
+            self.release()
+
     def release(self) -> None:
         """Drop the whole weights that a forward pass without a backward pass has left here."""
         for stage in self._stages:

@@ -84,11 +84,13 @@ class StepRecord:
             seconds: that it took.
         """
         rate, size = step_tokens / seconds, self._world.size
+        of_new = result.new_tokens_learning_rate
         peak = None if self._peak_tflops is None else self._peak_tflops * 1e12 * size
         return {
             "loss": result.loss,
             "gradient_norm": result.gradient_norm,
             "learning_rate": result.learning_rate,
+            **({} if of_new is None else {"new_tokens_learning_rate": of_new}),
             **({} if result.updated else {"skipped": True}),
             **self._groups.losses(result.groups),
             "tokens": tokens,

@@ -37,6 +37,7 @@ from megatron.train.batches import Batches
 from megatron.train.build import build_data, build_model, carried_files, check_tokenizer, open_metrics
 from megatron.train.faults import REWIND, FaultError, Faults
 from megatron.train.identity import check_same_run, run_identity
+from megatron.train.new_tokens import build_new_tokens
 from megatron.train.profiling import StepProfiler
 from megatron.train.saving import Saver
 from megatron.train.step import TrainStep
@@ -111,14 +112,19 @@ class Trainer:
             weight_decay=config.optimizer.weight_decay,
         )
         self.loss_groups = LossGroups(self.data.mixture)
+        schedule = schedule_from(
+            config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters
+        )
+        self.new_tokens = build_new_tokens(
+            config.new_tokens, self.data.manifest.tokenizer, self.engine, self.optimizer, schedule
+        )
         self.train_step = TrainStep(
             engine=self.engine,
             optimizer=self.optimizer,
-            learning_rate=schedule_from(
-                config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters
-            ),
+            learning_rate=schedule,
             max_gradient_norm=config.optimizer.gradient_clipping,
             num_groups=len(self.loss_groups.names),
+            new_tokens=self.new_tokens,
         )
         self.identity = run_identity(self.data, self.model.architecture, seed=config.train.seed)
         self.peers = peers or Peers(world)
@@ -325,6 +331,8 @@ class Trainer:
 
     def _one_step(self, batches: Batches) -> str:
         """Train on the next samples; return :data:`REWIND` if that turns out to have been a mistake."""
+        if self.new_tokens is not None and self.step == self.new_tokens.rates.only_steps > 0:
+            self._write_new_tokens()
         self.profiler.before(self.step + 1)
         started, waited = time.perf_counter(), batches.waited_seconds
         result = self.train_step(batches.step(), step=self.step, loss_limit=self.faults.update_limit())
@@ -407,6 +415,13 @@ class Trainer:
         )
         phases = [phase._asdict() for phase in source_phases(self.data.mixture)]
         self._write("mixture", kind="planned", rows=self._planned_rows, phases=phases)
+        self._write_new_tokens()
+
+    def _write_new_tokens(self) -> None:
+        """Record what the next step trains, where new tokens are told apart."""
+        if self.new_tokens is not None:
+            size = self.data.manifest.tokenizer.vocab_size
+            self._write("new_tokens", **self.new_tokens.told(self.step, num_tokens=size))
 
     @functools.cached_property
     def _phase_starts(self) -> list[int]:

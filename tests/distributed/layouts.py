@@ -23,6 +23,7 @@ from megatron.model.attention import Documents
 from megatron.model.loss import IGNORE
 from megatron.model.micro_batch import MicroBatch
 from megatron.optim.adamw import build_adamw
+from megatron.optim.schedule import NewTokenRates, Schedule
 from megatron.parallel.context import own_context
 from megatron.parallel.engine import Engine
 from megatron.parallel.mesh import Mesh
@@ -31,6 +32,7 @@ from megatron.parallel.parts import local_part
 from megatron.parallel.pipeline import joined
 from megatron.parallel.process import World
 from megatron.train.build import build_model
+from megatron.train.new_tokens import NewTokens
 from megatron.train.step import TrainStep
 
 STEPS, ROWS, WIDTH, VOCABULARY, NUM_GROUPS = 10, 8, 16, 67, 3
@@ -75,6 +77,8 @@ class Case:
     documents: bool = False
     precision: torch.dtype = torch.float32
     recomputation: str | None = None
+    new_tokens: int | None = None
+    """The first of them, when their rows are trained alone in the first half and faster in the second."""
 
     @property
     def shape(self) -> dict[str, Any]:
@@ -151,14 +155,20 @@ def trained(case: Case, world: World) -> dict[str, Any]:
     )  # fmt: skip
     model = engine.model
     optimizer = build_adamw(model, learning_rate=3e-3, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1)
+    new_tokens = None
+    if case.new_tokens is not None:
+        rates = NewTokenRates(Schedule(3e-3, "constant", STEPS, 2.0, 0.0), only_steps=STEPS // 2, factor=2.0)
+        new_tokens = NewTokens(engine, optimizer, first=case.new_tokens, rates=rates)
     step = TrainStep(
         engine=engine, optimizer=optimizer, learning_rate=lambda _: 3e-3, max_gradient_norm=1.0,
-        num_groups=NUM_GROUPS,
+        num_groups=NUM_GROUPS, new_tokens=new_tokens,
     )  # fmt: skip
-    results = []
+    results, began = [], {name: whole(parameter) for name, parameter in model.named_parameters()}
     for number in range(STEPS):
         if number == STEPS // 2:
             evaluated = score(engine)
+            if case.new_tokens is not None:
+                check_alone(model, optimizer, began, first=case.new_tokens)
         results.append(step(batches(case, number, mesh), step=number))
     with Messages() as messages:
         step(batches(case, STEPS, mesh), step=STEPS)
@@ -181,6 +191,24 @@ def trained(case: Case, world: World) -> dict[str, Any]:
             for parameter in model.parameters()
         ),
     }
+
+
+def check_alone(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, began: dict[str, torch.Tensor], *, first: int
+) -> None:
+    """Assert that nothing but the rows of new tokens has changed, and that nothing else has moments."""
+    for name, parameter in model.named_parameters():
+        now, state, start = whole(parameter), optimizer.state[parameter], began[name]
+        moments = whole(state["exp_avg"]), whole(state["exp_avg_sq"])
+        if name in ("model.embed_tokens.weight", "lm_head.weight"):
+            # Only every eighth id comes in the text, but the output matrix learns of all.
+            assert not torch.equal(now[first:], start[first:]), name
+            assert state["step"].item() == STEPS // 2
+            now, start, moments = now[:first], start[:first], (moments[0][:first], moments[1][:first])
+        else:
+            assert state["step"].item() == 0
+        assert torch.equal(now, start), name
+        assert not any(moment.any() for moment in moments), name
 
 
 def loaded(case: Case, world: World, folder: Path) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from megatron.config.schema import ModelConfig
 from megatron.model.llama import Llama
 from megatron.parallel.process import World
 
+FIRST_NEW = 41
+"""In the middle of a process's rows, whatever the layout; every other process has only old rows or only new ones."""
+
 DATA_CASES = {
     "replicas": Case(Layout(replicas=4)),
     **{f"zero{stage}": Case(Layout(stage, shards=4)) for stage in (1, 2, 3)},
@@ -40,6 +43,10 @@ DATA_CASES = {
         for mode in ("full", "selective")
     },
     **{f"zero{stage}-bfloat16": Case(Layout(stage, shards=4), precision=torch.bfloat16) for stage in (1, 2, 3)},
+    "replicas-new-tokens": Case(Layout(replicas=4), new_tokens=FIRST_NEW),
+    "zero1-new-tokens-tied": Case(Layout(1, shards=4), new_tokens=FIRST_NEW, tied=True),
+    "zero3-hybrid-new-tokens": Case(Layout(3, shards=2, replicas=2), new_tokens=FIRST_NEW, recomputation="full"),
+    "zero3-new-tokens-bfloat16": Case(Layout(3, shards=4), new_tokens=FIRST_NEW, precision=torch.bfloat16),
 }  # fmt: skip
 
 
@@ -60,6 +67,8 @@ TENSOR_CASES = {
     "tensor2-sequence-zero3-bfloat16": even(
         Layout(3, shards=2, tensor=2, sequence=True), precision=torch.bfloat16
     ),
+    "tensor4-sequence-new-tokens": even(Layout(tensor=4, sequence=True), new_tokens=FIRST_NEW),
+    "tensor2-zero3-new-tokens": even(Layout(3, shards=2, tensor=2), new_tokens=FIRST_NEW, tied=True),
 }
 CONTEXT_CASES = {
     "context2": even(Layout(context=2, replicas=2)),
@@ -67,6 +76,7 @@ CONTEXT_CASES = {
     "context2-zero3": even(Layout(3, shards=2, context=2), documents=True),
     "context4-zero1-tied": even(Layout(1, context=4), tied=True, recomputation="full"),
     "context2-tensor2-sequence": even(Layout(context=2, tensor=2, sequence=True), documents=True),
+    "context2-zero2-new-tokens": even(Layout(2, shards=2, context=2), new_tokens=FIRST_NEW),
 }
 PIPELINE_CASES = {
     "pipeline2": even(Layout(pipeline=2, replicas=2), documents=True),
@@ -86,6 +96,14 @@ PIPELINE_CASES = {
     "pipeline2-tensor2-sequence": even(Layout(tensor=2, sequence=True, pipeline=2), documents=True),
     "pipeline2-context2": even(Layout(context=2, pipeline=2), documents=True, tied=True),
     "pipeline2-bfloat16": even(Layout(replicas=2, pipeline=2), precision=torch.bfloat16, recomputation="full"),
+    "pipeline4-new-tokens": even(Layout(pipeline=4), new_tokens=FIRST_NEW),
+    "pipeline4-new-tokens-tied": even(Layout(pipeline=4), new_tokens=FIRST_NEW, tied=True),
+    "pipeline2-zero1-interleaved-new-tokens": even(
+        Layout(1, shards=2, pipeline=2, chunks=2, schedule="interleaved"), new_tokens=FIRST_NEW, recomputation="full"
+    ),
+    "pipeline2-zero-bubble-new-tokens": even(
+        Layout(pipeline=2, chunks=2, schedule="zero_bubble", tensor=2), new_tokens=FIRST_NEW, tied=True
+    ),
 }
 COMPILED_CASES = {
     "zero3-compiled": even(Layout(3, shards=4), compiled=True, recomputation="selective"),
@@ -93,12 +111,16 @@ COMPILED_CASES = {
         Layout(tensor=2, sequence=True, replicas=2), compiled=True, documents=True, recomputation="full"
     ),
     "pipeline2-context2-compiled": even(Layout(context=2, pipeline=2), compiled=True, tied=True),
+    "zero3-compiled-new-tokens": even(Layout(3, shards=4), compiled=True, new_tokens=FIRST_NEW),
 }
 EIGHT = {
     "data2-tensor2-pipeline2": even(Layout(replicas=2, tensor=2, pipeline=2), tied=True),
     "data2-tensor2-pipeline2-all": even(
         Layout(1, shards=2, tensor=2, sequence=True, pipeline=2, chunks=2, schedule="interleaved"),
         documents=True, tied=True, recomputation="full",
+    ),
+    "data2-tensor2-pipeline2-new-tokens": even(
+        Layout(1, shards=2, tensor=2, sequence=True, pipeline=2), tied=True, new_tokens=FIRST_NEW
     ),
     "data2-tensor2-pipeline2-compiled": even(
         Layout(1, shards=2, tensor=2, sequence=True, pipeline=2), documents=True, compiled=True
@@ -149,7 +171,7 @@ def test_a_layout_computes_what_one_process_computes(name: str, result_of: Calla
             assert error < tolerance, f"{key}: {error}"
         for key, moment in one["moments"].items():
             assert (result["moments"][key] - moment).norm() < 1e-4 * moment.norm(), key
-    assert one["losses"][-1] < 0.8 * one["losses"][0]
+    assert one["losses"][-1] < (0.8 if case.new_tokens is None else 0.9) * one["losses"][0]
 
 
 @pytest.mark.parametrize("name", CASES)
