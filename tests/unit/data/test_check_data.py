@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from megatron.config.schema import DataConfig, TokenizerConfig
+from megatron.config.schema import DataConfig, NewTokensConfig, TokenizerConfig
 from megatron.data.check import check_data, tokenizer_problem
 from megatron.data.indexed import ShardWriter
 from megatron.data.manifest import (
@@ -159,3 +159,11 @@ def test_tokenizer_problem(folder: Path) -> None:
     assert "with fingerprint 00, but vocab_file" in str(tokenizer_problem(section, other))
     (folder / "tokenizer.model").unlink()
     assert "cannot be read (No such file" in str(tokenizer_problem(section, manifest))
+
+
+def test_what_is_said_of_new_tokens_is_checked(folder: Path) -> None:
+    data = DataConfig(data_manifest=str(folder / "manifest.json"), seq_length=16)
+    tokenizer = TokenizerConfig(tokenizer_type="SPMTokenizer", vocab_file=str(folder / "tokenizer.model"))
+    assert check_data(data, tokenizer, new_tokens=NewTokensConfig(new_tokens_from=99)) == []
+    [told] = check_data(data, tokenizer, new_tokens=NewTokensConfig(new_tokens_from=100))
+    assert told.startswith("new_tokens_from = 100 is no id of the tokenizer, which has 100 entries")

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from megatron.monitor.console import Console, format_duration, train_line, validation_table
+from megatron.monitor.console import Console, format_duration, new_tokens_text, train_line, validation_table
 
 
 def _train(step: int, **changes: object) -> dict:
@@ -139,3 +139,19 @@ def test_interval_must_be_positive() -> None:
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_what_is_trained_of_a_larger_vocabulary(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="megatron")
+    event = {"event": "new_tokens", "step": 0, "first": 32000, "tokens": 1500, "until": 900, "factor": 2.5}
+    alone = "the rows of the 1,500 new tokens from 32,000 on are trained alone until step 900"
+    assert new_tokens_text(event) == f"{alone}; everything else stays as it is"
+    later = {**event, "step": 900, "until": None}
+    told = "everything is trained, the rows of the 1,500 new tokens from 32,000 on at 2.5 times the learning rate"
+    assert new_tokens_text(later) == told
+    Console(train_iters=1000, log_interval=10)(event)
+    assert len(_lines(caplog)) == 1
+    Console(train_iters=900, log_interval=10)(event)
+    assert "the run ends before it trains anything else" in _lines(caplog)[-1]
+    line = train_line([_train(7, learning_rate=0.0, new_tokens_learning_rate=2e-4)], train_iters=9)
+    assert "lr 0.00e+00 (new tokens 2.00e-04)" in line

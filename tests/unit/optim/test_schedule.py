@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron.optim.schedule import Schedule
+from megatron.config.schema import NewTokensConfig
+from megatron.optim.schedule import NewTokenRates, Schedule, new_token_rates
 
 
 def cosine(**changes: object) -> Schedule:
@@ -60,3 +61,32 @@ def test_never_above_peak_nor_below_floor(style: str, decay_steps: int, warmup: 
     assert rate <= 1e-4 * (1 + 1e-12)
     if step > warmup * decay_steps:
         assert rate >= 1e-5
+
+
+def test_new_tokens_alone_then_everything_with_a_warmup_of_its_own() -> None:
+    rates = NewTokenRates(cosine(), only_steps=40, factor=5.0)
+    whole = cosine()
+    assert [rates(step)[0] for step in (0, 20, 39)] == [0.0] * 3
+    assert [rates(step)[1] for step in (0, 39, 40, 99)] == [5 * whole(step) for step in (0, 39, 40, 99)]
+    assert rates(40)[0] == pytest.approx(whole(40) / 10)
+    assert rates(45)[0] == pytest.approx(whole(45) / 2)
+    assert [rates(step)[0] for step in (50, 80, 200)] == [whole(step) for step in (50, 80, 200)]
+
+
+def test_a_rate_of_their_own_without_steps_alone_changes_nothing_else() -> None:
+    rates = NewTokenRates(cosine(), only_steps=0, factor=0.5)
+    assert all(rates(step) == (cosine()(step), cosine()(step) / 2) for step in range(120))
+
+
+def test_no_warmup_means_none_after_the_steps_alone() -> None:
+    rates = NewTokenRates(cosine(warmup_steps=0.0), only_steps=4, factor=1.0)
+    assert [rates(3)[0], rates(4)[0]] == [0.0, cosine(warmup_steps=0.0)(4)]
+
+
+def test_rates_of_new_tokens_follow_the_configuration() -> None:
+    assert new_token_rates(NewTokensConfig(), cosine()) is None
+    rates = new_token_rates(NewTokensConfig(new_tokens_from=7, new_tokens_lr=3e-4), cosine())
+    assert rates is not None
+    assert (rates.only_steps, rates(10)[1]) == (0, pytest.approx(3e-4))
+    rates = new_token_rates(NewTokensConfig(vocab_extension="x", new_tokens_only_steps=3), cosine())
+    assert rates is not None and (rates.only_steps, rates.factor) == (3, 1.0)
