@@ -467,7 +467,7 @@ LATER_KEYS: Mapping[str, NeoxKey] = MappingProxyType(
     {
         key.name: key
         for key in (
-            _later("learning_rate_groups", None, "one learning rate for all weights", _EMPTY),
+            _later("learning_rate_groups", None, "one learning rate; new_tokens_lr is that of new tokens", _EMPTY),
         )
     }
 )

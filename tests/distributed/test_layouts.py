@@ -228,19 +228,26 @@ ROUTES = {
         (4, "data_parallel_shard_size=2 zero_optimization={stage: 2}"),
         (1, "seed=1234"),
     ],
-}
+    "new tokens": [
+        (2, "zero_optimization={stage: 3}"), (2, "model_parallel_size=2"), (2, "pipe_parallel_size=2"), (1, "seed=1234")
+    ],
+}  # fmt: skip
+NEW_TOKENS: dict[str, Any] = {"new_tokens_from": 70, "new_tokens_only_steps": 7, "new_tokens_lr": 0.03}
 
 
-@pytest.mark.parametrize(("route", "tied"), [("zero", False), ("every axis", False), ("every axis", True)])
+@pytest.mark.parametrize(
+    ("route", "tied"), [("zero", False), ("every axis", False), ("every axis", True), ("new tokens", True)]
+)
 def test_a_run_goes_on_with_another_layout(route: str, tied: bool, tiny_run: Callable[..., Any]) -> None:
-    run = tiny_run(num_layers=4, checkpoint_activations=True, no_weight_tying=not tied)
+    settings = NEW_TOKENS if route == "new tokens" else {}
+    run = tiny_run(num_layers=4, checkpoint_activations=True, no_weight_tying=not tied, **settings)
     finish(run, 1)
     whole = losses(run.save)
     shutil.rmtree(run.save)
     every = 12 // len(ROUTES[route])
-    for number, (processes, settings) in enumerate(ROUTES[route], start=1):
+    for number, (processes, layout) in enumerate(ROUTES[route], start=1):
         # Each start is stopped by the next multiple; the last one by the end of the run.
-        finish(run, processes, *_settings(settings), f"exit_interval={every * number}")
+        finish(run, processes, *_settings(layout), f"exit_interval={every * number}")
     assert num_starts(run.save) == len(ROUTES[route])
     assert losses(run.save) == pytest.approx(whole, rel=1e-5)
 
