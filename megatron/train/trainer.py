@@ -331,7 +331,7 @@ class Trainer:
 
     def _one_step(self, batches: Batches) -> str:
         """Train on the next samples; return :data:`REWIND` if that turns out to have been a mistake."""
-        if self.new_tokens is not None and self.step == self.new_tokens.rates.only_steps > 0:
+        if self.new_tokens is not None and self.resumed_from != self.step == self.new_tokens.rates.only_steps > 0:
             self._write_new_tokens()
         self.profiler.before(self.step + 1)
         started, waited = time.perf_counter(), batches.waited_seconds
