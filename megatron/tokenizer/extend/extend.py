@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from megatron.tokenizer.base import Tokenizer, TokenizerError
 from megatron.tokenizer.extend.byte_level_old import ByteLevelOld
@@ -18,9 +18,10 @@ from megatron.tokenizer.extend.gates import (
     Checks,
     Gate,
     gate_table,
+    guard_gate,
     library_gates,
     measure,
-    pivot_gates,
+    pivot_gate,
 )
 from megatron.tokenizer.extend.learn import Learnt, choose_characters, learn, prepare
 from megatron.tokenizer.extend.old import OldTokenizer
@@ -54,7 +55,7 @@ class ExtendSettings:
         hold_out: every so-manieth document is not learnt from.
         max_words: distinct words of one corpus that are counted.
         longest: characters of the longest new token.
-        max_held_out_changed: the share of pivot lines that the guard has not seen which may change.
+        max_held_out_changed: the share of pivot lines which may change when the guard has not seen them.
         max_unused: the share of new tokens that held-out text may leave unused.
         parallel: the corpus that the documents of others translate, for the premium.
         prepend_bos: whether the written tokenizer begins texts with its beginning-of-text token; a ``tokenizer.json``
@@ -140,13 +141,21 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     size = old.tokenizer.vocab_size
     count = settings.count(size)
     _logger.info("%s tokens and %s new ones are %s", f"{size:,}", f"{count:,}", f"{size + count:,}")
-    learnt, shares, facts = _learn(old, sources, count, settings)
+    taught = _Taught(old, sources, settings)
+    # First with a guard that has not seen all, which tells how other pivot text will fare; then with all.
+    seen = old.joined(form for line in pivot_lines(sources, held_out=False) for form in in_text(line))
+    trial = taught.learn(seen, count)
+    guard = guard_gate(
+        old, trial.tokens, pivot_lines(sources, held_out=True), at_most=settings.max_held_out_changed
+    )
+    seen |= old.joined(form for line in pivot_lines(sources, held_out=True) for form in in_text(line))
+    learnt = taught.learn(seen, count)
     _logger.info("writing the tokenizer, and measuring it on all texts")
     with _aside(output) as folder:
         new = old.write(learnt.tokens, folder, prepend_bos=settings.prepend_bos)
         spellings = old.spellings(learnt.tokens)
         Extension(old.tokenizer.fingerprint, new.fingerprint, size, spellings).save(folder)
-        report = _report(old, new, folder, learnt, sources, shares, facts, settings)
+        report = _report(old, new, folder, learnt, sources, taught, guard, settings)
         write_text(folder / f"{_REPORT}.json", report.to_json())
         write_text(folder / f"{_REPORT}.tsv", report.to_tsv())
         if broken := [gate for gate in report.gates if not gate.passes]:
@@ -155,57 +164,66 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     return report
 
 
-def _learn(
-    old: OldTokenizer[Text], sources: Sequence[Source], count: int, settings: ExtendSettings
-) -> tuple[Learnt[Text], dict[str, float], dict[str, Any]]:
-    taught = [source for source in sources if not source.is_pivot]
-    counts = [
-        count_words(source.learnt(settings.hold_out), old.words, max_words=settings.max_words) for source in taught
-    ]
-    shares = shares_of(
-        [one.text_bytes for one in counts],
-        [source.code for source in taught],
-        alpha=settings.alpha,
-        factors=settings.weights,
-    )
-    forbidden = old.joined(form for line in pivot_lines(sources, guarded=True) for form in in_text(line))
-    scripts = scripts_of(pivot_lines(sources, guarded=True)) if settings.guard == "script" else []
-    is_allowed: Callable[[str | bytes], bool] = allows(scripts) if scripts else lambda token: True
+class _Taught(Generic[Text]):
+    """What is learnt from: the words of the corpora, and each corpus's share."""
 
-    def is_word(text: str) -> bool:
-        return not (scripts and has_script(text, scripts))
+    def __init__(self, old: OldTokenizer[Text], sources: Sequence[Source], settings: ExtendSettings) -> None:
+        self.old: OldTokenizer[Text] = old
+        self.settings = settings
+        taught = [source for source in sources if not source.is_pivot]
+        self.counts = [
+            count_words(source.learnt(settings.hold_out), old.words, max_words=settings.max_words) for source in taught
+        ]
+        shares = shares_of(
+            [one.text_bytes for one in self.counts],
+            [source.code for source in taught],
+            alpha=settings.alpha,
+            factors=settings.weights,
+        )
+        self.shares = {source.name: share for source, share in zip(taught, shares, strict=True)}
+        self.scripts = scripts_of(pivot_lines(sources)) if settings.guard == "script" else []
+        self.facts: dict[str, Any] = {}
 
-    characters = choose_characters(
-        old,
-        counts,
-        shares,
-        coverage=settings.character_coverage,
-        is_allowed=lambda character: is_allowed(character) and old.token_of(character) not in forbidden,
-    )
-    lesson = prepare(old, counts, shares, characters[:count], is_allowed=is_word)
-    _logger.info(
-        "%d corpora, %s distinct words, %s new characters; %s texts must not become tokens",
-        len(taught), f"{len(lesson.words):,}", f"{len(lesson.characters):,}", f"{len(forbidden):,}",
-    )  # fmt: skip
-    learnt = learn(
-        old, lesson, forbidden=forbidden, is_allowed=is_allowed, count=count, size_multiple=settings.size_multiple
-    )
-    facts = {
-        "old_tokenizer": old.tokenizer.fingerprint,
-        "old_size": old.tokenizer.vocab_size,
-        "new_tokens": len(learnt.tokens),
-        "new_size": old.tokenizer.vocab_size + len(learnt.tokens),
-        "new_characters": learnt.num_characters,
-        "characters_without_room": len(characters) - learnt.num_characters,
-        "dropped_tokens": learnt.dropped,
-        "distinct_words": len(lesson.words),
-        "rare_words_dropped": sum(one.dropped for one in counts),
-        "learnt_bytes": sum(one.text_bytes for one in counts),
-        "forbidden": len(forbidden),
-        "scripts_left_out": scripts,
-        "settings": asdict(settings),
-    }
-    return learnt, {source.name: share for source, share in zip(taught, shares, strict=True)}, facts
+    def learn(self, forbidden: Collection[Text], count: int) -> Learnt[Text]:
+        """Return new tokens, none of them forbidden; ``facts`` is about them."""
+        old, settings, scripts = self.old, self.settings, self.scripts
+        shares = list(self.shares.values())
+        is_allowed: Callable[[str | bytes], bool] = allows(scripts) if scripts else lambda token: True
+
+        def is_word(text: str) -> bool:
+            return not (scripts and has_script(text, scripts))
+
+        characters = choose_characters(
+            old,
+            self.counts,
+            shares,
+            coverage=settings.character_coverage,
+            is_allowed=lambda character: is_allowed(character) and old.token_of(character) not in forbidden,
+        )
+        lesson = prepare(old, self.counts, shares, characters[:count], is_allowed=is_word)
+        _logger.info(
+            "%d corpora, %s distinct words, %s new characters; %s texts must not become tokens",
+            len(shares), f"{len(lesson.words):,}", f"{len(lesson.characters):,}", f"{len(forbidden):,}",
+        )  # fmt: skip
+        learnt = learn(
+            old, lesson, forbidden=forbidden, is_allowed=is_allowed, count=count, size_multiple=settings.size_multiple
+        )
+        self.facts = {
+            "old_tokenizer": old.tokenizer.fingerprint,
+            "old_size": old.tokenizer.vocab_size,
+            "new_tokens": len(learnt.tokens),
+            "new_size": old.tokenizer.vocab_size + len(learnt.tokens),
+            "new_characters": learnt.num_characters,
+            "characters_without_room": len(characters) - learnt.num_characters,
+            "dropped_tokens": learnt.dropped,
+            "distinct_words": len(lesson.words),
+            "rare_words_dropped": sum(one.dropped for one in self.counts),
+            "learnt_bytes": sum(one.text_bytes for one in self.counts),
+            "forbidden": len(forbidden),
+            "scripts_left_out": scripts,
+            "settings": asdict(settings),
+        }
+        return learnt
 
 
 def _report(
@@ -214,8 +232,8 @@ def _report(
     folder: Path,
     learnt: Learnt[Text],
     sources: Sequence[Source],
-    shares: Mapping[str, float],
-    facts: Mapping[str, Any],
+    taught: _Taught[Text],
+    guard: Gate,
     settings: ExtendSettings,
 ) -> Report:
     tokens = learnt.tokens
@@ -228,18 +246,19 @@ def _report(
     first = old.tokenizer.vocab_size
     unused = sum(number not in used for number in range(first, first + len(tokens)))
     gates = [
-        *pivot_gates(old.tokenizer, new, sources, max_held_out=settings.max_held_out_changed),
+        pivot_gate(old.tokenizer, new, sources),
+        guard,
         Gate("new tokens that their text does not become", len(old.unreachable(tokens)), 0, len(tokens)),
         Gate("new tokens unused in held-out text, share", unused / len(tokens), settings.max_unused, len(tokens)),
         Gate("old ids with another token", old.kept(folder), 0, first),
         *library_gates(checks),
     ]
-    rows = corpus_rows(sources, measured, shares, parallel=settings.parallel)
+    rows = corpus_rows(sources, measured, taught.shares, parallel=settings.parallel)
     shown = {old.show(token): surface is None for token, surface in zip(tokens, surfaces, strict=True)}
     groups = by_script(list(shown), shown.__getitem__)
     pivots = {source.name for source in sources if source.is_pivot}
     scripts = script_rows([row for row in rows if row.name not in pivots])
-    return Report(facts, gates, rows, scripts, groups)
+    return Report(taught.facts, gates, rows, scripts, groups)
 
 
 def _surface(token: str | bytes) -> str | None:

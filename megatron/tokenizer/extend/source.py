@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-#: Of the lines of pivot texts, one in so many is kept from the guard, to see how other pivot text fares.
+#: Of the lines of pivot texts, one in so many is kept from a first guard, to see how other pivot text fares.
 GUARD_HOLDS_OUT = 10
 
 
@@ -36,8 +36,8 @@ class Source:
         return ((number, text) for number, text in enumerate(self.read(), start=1) if number % hold_out == 0)
 
 
-def pivot_lines(sources: Iterable[Source], *, guarded: bool) -> Iterator[str]:
-    """Yield the lines of the pivot texts that the guard sees, or those that it does not see.
+def pivot_lines(sources: Iterable[Source], *, held_out: bool | None = None) -> Iterator[str]:
+    """Yield the lines of the pivot texts: all, or those that are held out, or the others.
 
     The hash of a line decides, so the same line is always on the same side.
     """
@@ -45,8 +45,12 @@ def pivot_lines(sources: Iterable[Source], *, guarded: bool) -> Iterator[str]:
         if source.is_pivot:
             for text in source.read():
                 for line in text.split("\n"):
-                    if line and (xxhash.xxh3_64_intdigest(line.encode()) % GUARD_HOLDS_OUT != 0) == guarded:
+                    if line and (held_out is None or _is_held_out(line) == held_out):
                         yield line
+
+
+def _is_held_out(line: str) -> bool:
+    return xxhash.xxh3_64_intdigest(line.encode("utf-8", "surrogatepass")) % GUARD_HOLDS_OUT == 0
 
 
 def in_text(line: str) -> tuple[str, str]:

@@ -6,8 +6,10 @@ import dataclasses
 import json
 import random
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -17,10 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron.tokenizer.base import Tokenizer, TokenizerError
+from megatron.tokenizer.extend.byte_level_old import ByteLevelOld
 from megatron.tokenizer.extend.extend import ExtendSettings, extend_tokenizer
 from megatron.tokenizer.extend.extension import Extension
-from megatron.tokenizer.extend.gates import BrokenGatesError
-from megatron.tokenizer.extend.source import Source, pivot_lines
+from megatron.tokenizer.extend.gates import BrokenGatesError, changed_lines, guard_gate
+from megatron.tokenizer.extend.old import OldTokenizer
+from megatron.tokenizer.extend.sentencepiece_old import SentencePieceOld
+from megatron.tokenizer.extend.source import Source, in_text, pivot_lines
 from megatron.tokenizer.extend.words import script_of
 from megatron.tokenizer.load import load_model_file, load_tokenizer
 
@@ -119,7 +124,7 @@ def test_pivot_texts_keep_their_ids_and_the_others_get_shorter(
     extended: dict[tuple[str, str], Path], olds: dict[str, Path], sources: list[Source], kind: str, guard: str
 ) -> None:
     old, new = load(olds[kind]), load(extended[kind, guard])
-    lines = list(pivot_lines(sources, guarded=True))
+    lines = list(pivot_lines(sources))
     assert len(lines) > 40
     for text in [*lines, "\n".join(lines), "\n\n".join(lines)]:
         assert new.encode(text) == old.encode(text)
@@ -130,13 +135,33 @@ def test_pivot_texts_keep_their_ids_and_the_others_get_shorter(
 
 
 @pytest.mark.parametrize("kind", ["sp", "ranks"])
+def test_what_the_guard_has_not_seen_changes_as_often_as_is_told(
+    tmp_path: Path, olds: dict[str, Path], sources: list[Source], kind: str
+) -> None:
+    def share_of(old: OldTokenizer[Any], lines: Sequence[str]) -> tuple[float, float]:
+        # A few of the tokens that change these lines.
+        joined = sorted(old.joined(form for line in lines for form in in_text(line)))
+        tokens = joined[:: len(joined) // 9]
+        tokens = [token for token in tokens if token not in old.unreachable(tokens)]
+        changed, total, _ = changed_lines(old.tokenizer, old.write(tokens, tmp_path / kind, prepend_bos=False), lines)
+        return guard_gate(old, tokens, lines, at_most=1.0).value, changed / total
+
+    lines = [line for source in sources for text in source.read() for line in text.split("\n") if line]
+    if kind == "sp":
+        told, measured = share_of(SentencePieceOld(olds[kind], tokenizer=load(olds[kind]), longest=16), lines)
+    else:
+        told, measured = share_of(ByteLevelOld(olds[kind], tokenizer=load(olds[kind]), longest=16), lines)
+    assert 0 < told == measured < 1
+
+
+@pytest.mark.parametrize("kind", ["sp", "ranks"])
 @given(draw=st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=40)
 def test_any_text_of_guarded_words_keeps_its_ids(
     extended: dict[tuple[str, str], Path], olds: dict[str, Path], sources: list[Source], kind: str, draw: random.Random
 ) -> None:
     # Not only the very lines: their words in any order, each with its space, have the neighbours that were seen.
-    words = {word for line in pivot_lines([sources[0]], guarded=True) for word in line.split()[1:]}
+    words = {word for line in pivot_lines([sources[0]]) for word in line.split()[1:]}
     text = " ".join(["", *draw.choices(sorted(words), k=8)])
     assert load(extended[kind, "pairs"]).encode(f"\n{text}") == load(olds[kind]).encode(f"\n{text}")
 
