@@ -22,6 +22,7 @@ from megatron.tokenizer.extend.gates import (
     library_gates,
     measure,
     pivot_gate,
+    share_limit,
 )
 from megatron.tokenizer.extend.learn import Learnt, choose_characters, learn, prepare
 from megatron.tokenizer.extend.old import OldTokenizer
@@ -36,6 +37,7 @@ from megatron.utils.log import get_logger
 
 GUARDS = ("pairs", "script")
 _REPORT = "extension_report"
+_FEW_UNSEEN_LINES = 1000
 
 Text = TypeVar("Text", str, bytes)
 _logger = get_logger(__name__)
@@ -141,6 +143,7 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     size = old.tokenizer.vocab_size
     count = settings.count(size)
     _logger.info("%s tokens and %s new ones are %s", f"{size:,}", f"{count:,}", f"{size + count:,}")
+    _check_pivots(sources)
     taught = _Taught(old, sources, settings)
     # First with a guard that has not seen all, which tells how other pivot text will fare; then with all.
     seen = old.joined(form for line in pivot_lines(sources, held_out=False) for form in in_text(line))
@@ -148,6 +151,11 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     guard = guard_gate(
         old, trial.tokens, pivot_lines(sources, held_out=True), at_most=settings.max_held_out_changed
     )
+    if guard.of < _FEW_UNSEEN_LINES:
+        _logger.warning(
+            "only %d pivot lines tell how other text of the pivots will fare; give %d times as much pivot text",
+            guard.of, -(-_FEW_UNSEEN_LINES // max(guard.of, 1)),
+        )  # fmt: skip
     seen |= old.joined(form for line in pivot_lines(sources, held_out=True) for form in in_text(line))
     learnt = taught.learn(seen, count)
     _logger.info("writing the tokenizer, and measuring it on all texts")
@@ -162,6 +170,15 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
             table = "\n".join(gate_table(report.gates))
             raise BrokenGatesError(f"{len(broken)} gates are broken, so nothing is written\n{table}")
     return report
+
+
+def _check_pivots(sources: Sequence[Source]) -> None:
+    empty = [source.name for source in sources if source.is_pivot and next(pivot_lines([source]), None) is None]
+    if empty:
+        raise TokenizerError(
+            f"the pivot texts {', '.join(empty)} have no line, so nothing of them is kept: give their text, or leave "
+            "them out"
+        )
 
 
 class _Taught(Generic[Text]):
@@ -245,11 +262,12 @@ def _report(
             checks.compare(surface)
     first = old.tokenizer.vocab_size
     unused = sum(number not in used for number in range(first, first + len(tokens)))
+    most_unused = share_limit(settings.max_unused)
     gates = [
         pivot_gate(old.tokenizer, new, sources),
         guard,
         Gate("new tokens that their text does not become", len(old.unreachable(tokens)), 0, len(tokens)),
-        Gate("new tokens unused in held-out text, share", unused / len(tokens), settings.max_unused, len(tokens)),
+        Gate("new tokens unused in held-out text, share", unused / len(tokens), most_unused, len(tokens)),
         Gate("old ids with another token", old.kept(folder), 0, first),
         *library_gates(checks),
     ]

@@ -12,6 +12,7 @@ from megatron.tokenizer.extend.old import INSTALL_TRANSFORMERS, Encode, OldToken
 from megatron.tokenizer.extend.source import Source, in_text, pivot_lines
 
 _BATCH = 256
+_FEW_LINES = 100  # a share of fewer is no measurement
 
 Text = TypeVar("Text", str, bytes)
 
@@ -27,21 +28,32 @@ class Gate:
     Attributes:
         name: what is measured.
         value: the number found, or a share.
-        limit: the most that passes.
+        limit: the most that passes; None for what is only told.
         of: what there is in all.
         note: more about it, such as an example.
+        least: of fewer than this a value within the limit says nothing.
     """
 
     name: str
     value: float
-    limit: float
+    limit: float | None
     of: int
     note: str = ""
+    least: int = 0
 
     @property
     def passes(self) -> bool:
         """Whether the value is within the limit."""
-        return self.value <= self.limit
+        return self.limit is None or self.value <= self.limit
+
+    @property
+    def state(self) -> str:
+        """How it ended, in a word or two."""
+        if not self.passes:
+            return "BROKEN"
+        if self.of < self.least:
+            return "not measured"
+        return "told" if self.limit is None else "passes"
 
 
 @dataclass
@@ -145,7 +157,7 @@ def guard_gate(
         old: the tokenizer.
         tokens: new tokens, learnt with a guard that has not seen the lines.
         lines: held out.
-        at_most: the share that passes.
+        at_most: the share that passes; it is only told with 1.
     """
     known = frozenset(tokens)
     changed, total, example = 0, 0, ""
@@ -155,7 +167,14 @@ def guard_gate(
             changed += 1
             example = example or line
     share = changed / total if total else 0.0
-    return Gate("pivot lines that change where the guard has not seen them, share", share, at_most, total, example[:60])
+    note = example[:60] or f"{total} lines are too few; give more pivot text"
+    name = "pivot lines that change where the guard has not seen them, share"
+    return Gate(name, share, share_limit(at_most), total, note, least=_FEW_LINES)
+
+
+def share_limit(at_most: float) -> float | None:
+    """Return the limit of a share; none where any share is within it."""
+    return at_most if at_most < 1 else None
 
 
 def pivot_gate(old: Tokenizer, new: Tokenizer, sources: Sequence[Source]) -> Gate:
@@ -172,7 +191,8 @@ def library_gates(checks: Checks) -> list[Gate]:
             Gate(f"texts with other ids by {name}", checks.disagreeing.get(name, 0), 0, checks.compared, checks.example)
         )
     if "transformers" not in checks.libraries:
-        gates.append(Gate("not asked: transformers", 0, 0, 0, f"not installed: {INSTALL_TRANSFORMERS}"))
+        note = f"not installed: {INSTALL_TRANSFORMERS}"
+        gates.append(Gate("texts with other ids by transformers", 0, 0, 0, note, least=1))
     return gates
 
 
@@ -180,10 +200,14 @@ def gate_table(gates: Sequence[Gate]) -> list[str]:
     """Return the lines of a table of all gates."""
     width = max(len(gate.name) for gate in gates)
     return [
-        f"{gate.name:<{width}}  {_number(gate.value):>9} of {gate.of:>9,}  at most {_number(gate.limit):>6}  "
-        f"{'passes' if gate.passes else 'BROKEN'}" + (f"  {gate.note!r}" if gate.note and not gate.passes else "")
+        f"{gate.name:<{width}}  {_number(gate.value):>9} of {gate.of:>9,}  {_limit(gate):>14}  {gate.state}"
+        + (f"  {gate.note!r}" if gate.note and gate.state in ("BROKEN", "not measured") else "")
         for gate in gates
     ]
+
+
+def _limit(gate: Gate) -> str:
+    return "" if gate.limit is None else f"at most {_number(gate.limit):>6}"
 
 
 def _number(value: float) -> str:
