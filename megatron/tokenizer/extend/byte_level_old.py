@@ -91,6 +91,13 @@ class ByteLevelOld:
         """Return the text of a token; what is a part of a character is shown as bytes."""
         return token.decode("utf-8", errors="backslashreplace")
 
+    def surface(self, token: bytes) -> str | None:
+        """Return the text, None for a part of a character."""
+        try:
+            return token.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+
     def spellings(self, tokens: Sequence[bytes]) -> list[tuple[int, ...]]:
         """Return the old ids of each token's bytes."""
         return [tuple(token.id for token in self._model.tokenize(spelled(text))) for text in tokens]
@@ -109,11 +116,13 @@ class ByteLevelOld:
         vocab = {part: ranks[part] for part in parts}
         merges = [(spelled(left), spelled(right)) for left, right in merges_of(vocab)]
         model: Any = tokenizers.models.BPE({spelled(part): number for part, number in vocab.items()}, merges)
-        return [
-            text
-            for number, text in enumerate(tokens, start=self._first)
-            if [token.id for token in model.tokenize(spelled(text))] != [number]
-        ]
+        return self._not_found(model, tokens)
+
+    def not_found(self, folder: Path, tokens: Sequence[bytes]) -> int:
+        """Ask the merges of the ``tokenizer.json`` that was written."""
+        model: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).model
+        model.ignore_merges = False
+        return len(self._not_found(model, tokens))
 
     def write(self, tokens: Sequence[bytes], folder: Path, *, prepend_bos: bool) -> Tokenizer:
         """Write ``tokenizer.json``, and the settings beside it: copied, or made for Llama 3's own file."""
@@ -153,6 +162,13 @@ class ByteLevelOld:
         vocab = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab(with_added_tokens=True)
         old = {spelled(text): number for text, number in self._content.ranks.items()} | dict(self._content.added)
         return sum(vocab.get(text) != number for text, number in old.items())
+
+    def _not_found(self, model: Any, tokens: Sequence[bytes]) -> list[bytes]:
+        return [
+            text
+            for number, text in enumerate(tokens, start=self._first)
+            if [token.id for token in model.tokenize(spelled(text))] != [number]
+        ]
 
     def _cut(self, text: str) -> list[tuple[str, tuple[int, int]]]:
         cut: list[tuple[str, tuple[int, int]]] = self._tokenizer.pre_tokenizer.pre_tokenize_str(text)

@@ -256,7 +256,7 @@ def _report(
     tokens = learnt.tokens
     checks: Checks = Checks(old.tokenizer, new, old.libraries(folder, tokens))
     measured, used = measure(sources, checks, hold_out=settings.hold_out)
-    surfaces = [_surface(token) for token in tokens]
+    surfaces = [old.surface(token) for token in tokens]
     for surface in surfaces:
         if surface is not None:
             checks.compare(surface)
@@ -266,7 +266,7 @@ def _report(
     gates = [
         pivot_gate(old.tokenizer, new, sources),
         guard,
-        Gate("new tokens that their text does not become", len(old.unreachable(tokens)), 0, len(tokens)),
+        Gate("new tokens that their text does not become", old.not_found(folder, tokens), 0, len(tokens)),
         Gate("new tokens unused in held-out text, share", unused / len(tokens), most_unused, len(tokens)),
         Gate("old ids with another token", old.kept(folder), 0, first),
         *library_gates(checks),
@@ -277,16 +277,6 @@ def _report(
     pivots = {source.name for source in sources if source.is_pivot}
     scripts = script_rows([row for row in rows if row.name not in pivots])
     return Report(taught.facts, gates, rows, scripts, groups)
-
-
-def _surface(token: str | bytes) -> str | None:
-    """Return the text of a token, None for one that has no text of its own: a part of a character."""
-    if isinstance(token, str):
-        return token.replace("▁", " ")
-    try:
-        return token.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 @contextmanager

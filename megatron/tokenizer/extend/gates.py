@@ -88,7 +88,7 @@ class Checks:
     disagreeing: dict[str, int] = field(default_factory=dict)
     example: str = ""
 
-    def comes_back(self, text: str) -> list[int]:
+    def encode_and_check(self, text: str) -> list[int]:
         """Return the new ids of a text; count it if they do not give it back."""
         ids = self.new.encode(text)
         self.texts += 1
@@ -99,7 +99,7 @@ class Checks:
 
     def compare(self, text: str) -> tuple[list[int], list[int]]:
         """Return the old and the new ids of a text; count the libraries that give others."""
-        before, after = self.old.encode(text), self.comes_back(text)
+        before, after = self.old.encode(text), self.encode_and_check(text)
         self.compared += 1
         for name, encode in self.libraries.items():
             if list(encode(text)) != after:
@@ -137,7 +137,7 @@ def measure(sources: Sequence[Source], checks: Checks, *, hold_out: int) -> tupl
         for number, text in enumerate(source.read(), start=1):
             row.total_documents = number
             if number % hold_out:
-                checks.comes_back(text)
+                checks.encode_and_check(text)
                 continue
             before, after = checks.compare(text)
             row.documents += 1

@@ -59,11 +59,17 @@ class OldTokenizer(Protocol[Text]):
     def show(self, token: Text) -> str:
         """Return a token for people to read."""
 
+    def surface(self, token: Text) -> str | None:
+        """Return the text of a token, None for one that has no text of its own: a part of a character."""
+
     def spellings(self, tokens: Sequence[Text]) -> list[tuple[int, ...]]:
         """Return the old ids of each token's text."""
 
     def unreachable(self, tokens: Sequence[Text]) -> list[Text]:
         """Return the tokens that their own text does not become in the vocabulary extended by all of them."""
+
+    def not_found(self, folder: Path, tokens: Sequence[Text]) -> int:
+        """Return how many tokens their own text does not become, by the files of a folder."""
 
     def write(self, tokens: Sequence[Text], folder: Path, *, prepend_bos: bool) -> Tokenizer:
         """Write the extended tokenizer; the tokens get the ids from ``vocab_size`` on, in order.

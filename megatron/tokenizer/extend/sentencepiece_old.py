@@ -105,16 +105,21 @@ class SentencePieceOld:
         """Return the piece."""
         return token
 
+    def surface(self, token: str) -> str:
+        """Return the piece with real spaces."""
+        return self.readable(token)
+
     def spellings(self, tokens: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the old ids of each piece's text, without a space that the piece has not."""
         return [tuple(ids) for ids in self._processor.encode([self.readable(token) for token in tokens], out_type=int)]
 
     def unreachable(self, tokens: Sequence[str]) -> list[str]:
         """Return the pieces that SentencePiece does not make of their text."""
-        processor = _processor(self._extended(tokens))
-        found = processor.encode([self.readable(token) for token in tokens], out_type=int)
-        first = self.tokenizer.vocab_size
-        return [token for number, (token, ids) in enumerate(zip(tokens, found, strict=True)) if ids != [first + number]]
+        return self._not_found(self._extended(tokens), tokens)
+
+    def not_found(self, folder: Path, tokens: Sequence[str]) -> int:
+        """Ask the ``tokenizer.model`` that was written."""
+        return len(self._not_found((folder / "tokenizer.model").read_bytes(), tokens))
 
     def write(self, tokens: Sequence[str], folder: Path, *, prepend_bos: bool) -> Tokenizer:
         """Write ``tokenizer.model`` and the Hugging Face files."""
@@ -145,6 +150,11 @@ class SentencePieceOld:
             piece.SerializeToString() != new[number].SerializeToString() or fast.id_to_token(number) != piece.piece
             for number, piece in enumerate(old)
         )
+
+    def _not_found(self, model: bytes, tokens: Sequence[str]) -> list[str]:
+        found = _processor(model).encode([self.readable(token) for token in tokens], out_type=int)
+        first = self.tokenizer.vocab_size
+        return [token for number, (token, ids) in enumerate(zip(tokens, found, strict=True)) if ids != [first + number]]
 
     def _extended(self, tokens: Sequence[str]) -> bytes:
         """Return the model file: the old one's bytes, then the new pieces, which is how protobuf appends to a list."""
