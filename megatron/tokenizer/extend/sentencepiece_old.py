@@ -30,7 +30,7 @@ class SentencePieceOld:
         longest: characters of the longest token to learn.
 
     Raises:
-        TokenizerError: it is no SentencePiece BPE model that ``tokenizer.json`` can express.
+        TokenizerError: it is no SentencePiece BPE model with byte fallback that ``tokenizer.json`` can express.
     """
 
     def __init__(self, path: Path, *, tokenizer: Tokenizer | None = None, longest: int) -> None:
@@ -40,6 +40,11 @@ class SentencePieceOld:
         self._model = read_model_file(path)
         self._path = path
         proto = _schema().ModelProto.FromString(self._model)
+        if not proto.trainer_spec.byte_fallback:
+            raise TokenizerError(
+                f"{path}: has no byte fallback, so old tokens cannot spell what is new, and no rows can be made of "
+                "theirs; give a model that was trained with byte_fallback, as Llama 2's was"
+            )
         normal = _schema().ModelProto.SentencePiece.NORMAL
         pieces = [(number, piece) for number, piece in enumerate(proto.pieces) if piece.type == normal]
         pieces.sort(key=lambda entry: (-entry[1].score, entry[0]))

@@ -1,0 +1,35 @@
+"""Old tokenizers that need care, or cannot be extended: what is refused before anything is learnt, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sentencepiece import sentencepiece_model_pb2
+
+from megatron.tokenizer.base import TokenizerError
+from megatron.tokenizer.extend.extend import ExtendSettings, extend_tokenizer
+from megatron.tokenizer.extend.source import Source
+
+SETTINGS = ExtendSettings(new_tokens=100, size_multiple=1, max_held_out_changed=1.0, prepend_bos=False)
+
+
+def read_model(path: Path) -> Any:
+    return sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())  # type: ignore[attr-defined]
+
+
+def write_model(path: Path, proto: Any) -> Path:
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def test_a_model_without_byte_fallback_is_refused(tmp_path: Path, sp_model: Path, sources: list[Source]) -> None:
+    proto = read_model(sp_model)
+    kept = [piece for piece in proto.pieces if piece.type != piece.BYTE]
+    del proto.pieces[:]
+    proto.pieces.extend(kept)
+    proto.trainer_spec.byte_fallback = False
+    path = write_model(tmp_path / "tokenizer.model", proto)
+    with pytest.raises(TokenizerError, match="has no byte fallback"):
+        extend_tokenizer(path, sources, tmp_path / "out", SETTINGS)
