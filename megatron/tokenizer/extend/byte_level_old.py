@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class ByteLevelOld:
         self.longest = 3 * longest  # bytes; letters of most scripts that lack tokens take three
         self._first = self.tokenizer.vocab_size
         self.texts: Sequence[bytes] = list(self._content.ranks)
+        self.reserved: Collection[bytes] = {text.encode("utf-8") for text in self._content.added}
         self._ids = list(self._content.ranks.values())
         self._symbol_of = {number: symbol for symbol, number in enumerate(self._ids)}
         self._tokenizer = tokenizers.Tokenizer.from_str(data.decode("utf-8"))

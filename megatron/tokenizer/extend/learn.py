@@ -124,7 +124,9 @@ def learn(
         TokenizerError: the texts do not give that many; says how many they give.
     """
     characters: list[Text] = list(lesson.characters[:count])
-    banned, dropped = set(forbidden), defaultdict[str, int](int)
+    banned: set[Text] = set(forbidden)
+    banned.update(old.reserved)
+    dropped = defaultdict[str, int](int)
     tokens: list[Text] = []
     for _ in range(_ROUNDS):
         spare = count // 50 + 8

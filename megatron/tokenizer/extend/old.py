@@ -24,10 +24,12 @@ class OldTokenizer(Protocol[Text]):
     Attributes:
         tokenizer: itself.
         texts: the text of each token that text can become, in the order of learning.
+        reserved: the texts of all other tokens, such as ``<s>``; no new token can have one.
     """
 
     tokenizer: Tokenizer
     texts: Sequence[Text]
+    reserved: Collection[Text]
 
     @property
     def longest(self) -> int:

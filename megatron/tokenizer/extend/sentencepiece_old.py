@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class SentencePieceOld:
         pieces.sort(key=lambda entry: (-entry[1].score, entry[0]))
         self._ids = [number for number, _ in pieces]
         self.texts: Sequence[str] = [piece.piece for _, piece in pieces]
+        self.reserved: Collection[str] = {piece.piece for piece in proto.pieces if piece.type != normal}
         self._symbol_of = {number: symbol for symbol, number in enumerate(self._ids)}
         self._least_score = min((piece.score for _, piece in pieces), default=0.0)
         self._characters = {text for text in self.texts if len(text) == 1}

@@ -33,3 +33,14 @@ def test_a_model_without_byte_fallback_is_refused(tmp_path: Path, sp_model: Path
     path = write_model(tmp_path / "tokenizer.model", proto)
     with pytest.raises(TokenizerError, match="has no byte fallback"):
         extend_tokenizer(path, sources, tmp_path / "out", SETTINGS)
+
+
+def test_no_new_token_has_the_text_of_a_control_piece(tmp_path: Path, sp_model: Path, sources: list[Source]) -> None:
+    report = extend_tokenizer(sp_model, sources, tmp_path / "plain", SETTINGS)
+    word = next(token for token in report.new_tokens["Grek"] if len(token) > 2)
+    proto = read_model(sp_model)
+    proto.pieces.add(piece=word, score=0.0, type=proto.SentencePiece.CONTROL)
+    path = write_model(tmp_path / "tokenizer.model", proto)
+    report = extend_tokenizer(path, sources, tmp_path / "out", SETTINGS)
+    assert word not in report.new_tokens["Grek"]
+    assert [piece.piece for piece in read_model(tmp_path / "out" / "tokenizer.model").pieces].count(word) == 1
