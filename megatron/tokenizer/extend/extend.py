@@ -144,6 +144,7 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     count = settings.count(size)
     _logger.info("%s tokens and %s new ones are %s", f"{size:,}", f"{count:,}", f"{size + count:,}")
     _check_pivots(sources)
+    _check_beginning(old.tokenizer, settings)
     taught = _Taught(old, sources, settings)
     # First with a guard that has not seen all, which tells how other pivot text will fare; then with all.
     seen = old.joined(form for line in pivot_lines(sources, held_out=False) for form in in_text(line))
@@ -178,6 +179,13 @@ def _check_pivots(sources: Sequence[Source]) -> None:
         raise TokenizerError(
             f"the pivot texts {', '.join(empty)} have no line, so nothing of them is kept: give their text, or leave "
             "them out"
+        )
+
+
+def _check_beginning(old: Tokenizer, settings: ExtendSettings) -> None:
+    if settings.prepend_bos and old.bos_id is None and old.kind != "HFTokenizer":  # tokenizer.json keeps what it does
+        raise TokenizerError(
+            "the tokenizer has no beginning-of-text token that texts could begin with: give --no-prepend-bos"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +46,16 @@ def test_no_new_token_has_the_text_of_a_control_piece(tmp_path: Path, sp_model: 
     report = extend_tokenizer(path, sources, tmp_path / "out", SETTINGS)
     assert word not in report.new_tokens["Grek"]
     assert [piece.piece for piece in read_model(tmp_path / "out" / "tokenizer.model").pieces].count(word) == 1
+
+
+def test_a_model_without_a_beginning_is_told_before_the_learning(
+    tmp_path: Path, sp_model: Path, sources: list[Source], caplog: pytest.LogCaptureFixture
+) -> None:
+    proto = read_model(sp_model)
+    proto.trainer_spec.bos_id = -1
+    proto.pieces[1].piece = "<other>"
+    path = write_model(tmp_path / "tokenizer.model", proto)
+    with caplog.at_level(logging.INFO, logger="megatron"), pytest.raises(TokenizerError, match="give --no-prepend-bos"):
+        extend_tokenizer(path, sources, tmp_path / "out", dataclasses.replace(SETTINGS, prepend_bos=True))
+    assert "distinct words" not in caplog.text
+    extend_tokenizer(path, sources, tmp_path / "out", SETTINGS)
