@@ -21,7 +21,7 @@ def arguments() -> argparse.Namespace:
     """Return what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add, default = parser.add_argument, ExtendSettings()
-    add("--tokenizer", required=True, type=Path, help="tokenizer.model, or tokenizer.json of Llama 3's kind")
+    add("--tokenizer", required=True, type=Path, help="tokenizer.model, tokenizer.json of Llama 3's kind, or a folder")
     add("--input", required=True, nargs="+", type=Path, help="files or folders of corpora")
     add("--output", required=True, type=Path, help="the folder to write; must not be there")
     add("--pivots", nargs="+", default=[], metavar="CODE", help="corpora of the input that keep their ids")

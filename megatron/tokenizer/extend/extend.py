@@ -117,7 +117,7 @@ def extend_tokenizer(path: Path, sources: Sequence[Source], output: Path, settin
 
     Args:
         path: a SentencePiece ``tokenizer.model``, Llama 3's ``tokenizer.model``, or a ``tokenizer.json`` of Llama 3's
-            kind or its folder.
+            kind; or a folder with one of them, of both ``tokenizer.model``.
         sources: what to learn from, and the pivots.
         output: the folder; must not be there.
         settings: how.
@@ -131,12 +131,23 @@ def extend_tokenizer(path: Path, sources: Sequence[Source], output: Path, settin
         raise TokenizerError(f"{output}: is there already; give a new folder, or remove it")
     # By name, so that nothing depends on the order in which they are given.
     sources = sorted(sources, key=lambda source: (source.name, source.code))
-    if path.is_dir() or path.name.endswith(".json"):
+    path = _file_of(path)
+    if path.name.endswith(".json"):
         return _extend(ByteLevelOld(path, longest=settings.longest), sources, output, settings)
     tokenizer = load_model_file(path)
     if tokenizer.kind == "TiktokenTokenizer":
         return _extend(ByteLevelOld(path, tokenizer=tokenizer, longest=settings.longest), sources, output, settings)
     return _extend(SentencePieceOld(path, tokenizer=tokenizer, longest=settings.longest), sources, output, settings)
+
+
+def _file_of(path: Path) -> Path:
+    """Return the tokenizer of a folder; ``tokenizer.json`` of a SentencePiece model could not be extended."""
+    if not path.is_dir():
+        return path
+    found = [path / name for name in ("tokenizer.model", "tokenizer.json") if (path / name).is_file()]
+    if not found:
+        raise TokenizerError(f"{path}: holds neither tokenizer.model nor tokenizer.json; name the file itself")
+    return found[0]
 
 
 def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, settings: ExtendSettings) -> Report:

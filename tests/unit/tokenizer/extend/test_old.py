@@ -59,3 +59,16 @@ def test_a_model_without_a_beginning_is_told_before_the_learning(
         extend_tokenizer(path, sources, tmp_path / "out", dataclasses.replace(SETTINGS, prepend_bos=True))
     assert "distinct words" not in caplog.text
     extend_tokenizer(path, sources, tmp_path / "out", SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["sp", "ranks"])
+def test_a_folder_is_as_good_as_the_file_in_it(
+    tmp_path: Path, hf_folder: Path, hf_ranks_folder: Path, sources: list[Source], name: str
+) -> None:
+    folder, file = (hf_folder, "tokenizer.model") if name == "sp" else (hf_ranks_folder, "tokenizer.json")
+    assert (folder / "tokenizer.json").is_file()
+    extend_tokenizer(folder, sources, tmp_path / "out", SETTINGS)
+    extend_tokenizer(folder / file, sources, tmp_path / "same", SETTINGS)
+    assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "same" / file).read_bytes()
+    with pytest.raises(TokenizerError, match=r"holds neither tokenizer\.model nor tokenizer\.json"):
+        extend_tokenizer(tmp_path, sources, tmp_path / "third", SETTINGS)
