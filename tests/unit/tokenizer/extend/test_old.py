@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,14 @@ def test_a_folder_is_as_good_as_the_file_in_it(
     assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "same" / file).read_bytes()
     with pytest.raises(TokenizerError, match=r"holds neither tokenizer\.model nor tokenizer\.json"):
         extend_tokenizer(tmp_path, sources, tmp_path / "third", SETTINGS)
+
+
+def test_a_bare_tokenizer_json_needs_no_end_token(tmp_path: Path, hf_ranks_folder: Path, sources: list[Source]) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(hf_ranks_folder / "tokenizer.json", bare)
+    extend_tokenizer(bare, sources, tmp_path / "out", SETTINGS)
+    extend_tokenizer(hf_ranks_folder, sources, tmp_path / "same", SETTINGS)
+    written = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("out", "same")]
+    assert written[0] == written[1]
+    assert not (tmp_path / "out" / "tokenizer_config.json").exists()
