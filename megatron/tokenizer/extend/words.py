@@ -74,7 +74,7 @@ def words_of_one_script(text: str) -> Iterator[str]:
     Digits, punctuation and other signs end a word and are in none.
     """
     for run in _RUN.findall(text.replace(" ", SPACE)):
-        yield from (run,) if run[1:].isascii() else _split_by_script(run)
+        yield from (run,) if run.removeprefix(SPACE).isascii() else _split_by_script(run)
 
 
 @functools.lru_cache(maxsize=1 << 16)

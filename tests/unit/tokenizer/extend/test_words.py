@@ -17,6 +17,7 @@ from megatron.tokenizer.extend.words import count_words, shares_of, weighed, wor
         (" the cat's 3rd", ["▁the", "▁cat's", "rd"]),
         ("a, b(c)", ["a", "▁b", "c"]),
         (" Москваmoscow", ["▁Москва", "moscow"]),
+        ("яabc éa", ["я", "abc", "▁éa"]),
         ("「食べる」", ["食", "べる"]),
         (" स्वतन्त्रता 2026।", ["▁स्वतन्त्रता"]),
         ("می‌خواهم", ["می‌خواهم"]),
