@@ -32,7 +32,7 @@ def arguments() -> argparse.Namespace:
     add("--alpha", type=float, default=default.alpha, help="a language's share is its bytes to this power")
     add("--weights", nargs="+", default=[], metavar="CODE=FACTOR", help="factors of those shares")
     add("--character-coverage", type=float, default=default.character_coverage, help="rarer characters stay bytes")
-    add("--longest", type=int, default=default.longest, help="characters of the longest new token")
+    add("--longest", type=int, default=default.longest, help="characters of the longest new token, or thrice as many bytes")
     add("--max-bytes-per-corpus", type=int, default=1_000_000, help="learn from at most this much text of each")
     add("--max-pivot-bytes", type=int, default=16_000_000, help="guard at most this much text of each pivot")
     add("--max-words", type=int, default=default.max_words, help="distinct words of each corpus")

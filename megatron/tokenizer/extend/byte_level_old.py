@@ -18,6 +18,7 @@ from megatron.tokenizer.hf_tokenizer import HFTokenizer
 from megatron.tokenizer.tiktoken_tokenizer import TiktokenTokenizer
 from megatron.utils.files import write_bytes, write_text
 
+_BYTES_OF_A_LETTER = 3
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -27,7 +28,7 @@ class ByteLevelOld:
     Args:
         path: Llama 3's ``tokenizer.model``, or a ``tokenizer.json`` of the same kind, or its folder.
         tokenizer: it, if it is loaded.
-        longest: characters of the longest token to learn.
+        longest: a third of the bytes of the longest token to learn: letters that lack tokens take three, mostly.
 
     Raises:
         TokenizerError: it is of another kind.
@@ -40,7 +41,7 @@ class ByteLevelOld:
         self.tokenizer: Tokenizer = tokenizer or (_load_json(path) if self._is_json else TiktokenTokenizer(path))
         data = read_model_file(path) if self._is_json else self.tokenizer.tokenizer_json().encode()
         self._content = read_content(data, path)
-        self.longest = 3 * longest  # bytes; letters of most scripts that lack tokens take three
+        self.longest = _BYTES_OF_A_LETTER * longest
         self._first = self.tokenizer.vocab_size
         self.texts: Sequence[bytes] = list(self._content.ranks)
         self.reserved: Collection[bytes] = {text.encode("utf-8") for text in self._content.added}

@@ -56,7 +56,7 @@ class ExtendSettings:
         guard: ``pairs`` keeps the pivot texts; ``script`` also leaves out the scripts that they are written in.
         hold_out: every so-manieth document is not learnt from.
         max_words: distinct words of one corpus that are counted.
-        longest: characters of the longest new token.
+        longest: characters of the longest new token; of byte-level vocabularies three bytes for each.
         max_held_out_changed: the share of pivot lines which may change when the guard has not seen them.
         max_unused: the share of new tokens that held-out text may leave unused.
         parallel: the corpus that the documents of others translate, for the premium.

@@ -302,3 +302,15 @@ def test_a_factor_gives_a_language_more_tokens(tmp_path: Path, sp_model: Path, s
         return len(report.new_tokens["Grek"])
 
     assert greek({"ell_Grek": 20}, "more") > greek({}, "equal")
+
+
+@pytest.mark.parametrize(("kind", "most"), [("sp", 3), ("ranks", 9)])
+def test_no_token_is_longer_than_is_asked(
+    tmp_path: Path, olds: dict[str, Path], sources: list[Source], kind: str, most: int
+) -> None:
+    old = load(olds[kind])
+    extend_tokenizer(olds[kind], sources, tmp_path / "out", dataclasses.replace(SETTINGS, longest=3))
+    new = load(tmp_path / "out")
+    texts = [new.decode([number]).removeprefix(" ") for number in range(old.vocab_size, new.vocab_size)]
+    lengths = [len(text) if kind == "sp" else len(text.encode()) for text in texts if "\ufffd" not in text]
+    assert most - 1 <= max(lengths) <= most
