@@ -144,9 +144,8 @@ def learn(
         _logger.info("%d tokens dropped (%d of them for their script); learning others", len(again), refused)
     size = old.tokenizer.vocab_size
     fitting = max((size + len(tokens)) // size_multiple * size_multiple - size, 0)
-    raise TokenizerError(
-        f"the texts give {len(tokens):,} new tokens, not {count:,}: give --new-tokens {fitting} or less, or more text"
-    )
+    advice = f"--new-tokens {fitting} or less, or more text" if fitting else "more text, or a smaller --size-multiple"
+    raise TokenizerError(f"the texts give {len(tokens):,} new tokens, not {count:,}: give {advice}")
 
 
 def _grown(old: OldTokenizer[Text], lesson: Lesson[Text], forbidden: Collection[Text], count: int) -> list[Text]:

@@ -265,6 +265,10 @@ def test_more_tokens_than_the_texts_give_is_an_error_that_says_how_many(
     told = r"give [\d,]+ new tokens, not 50,020: give --new-tokens \d+ or less"
     with pytest.raises(TokenizerError, match=told) as error:
         extend_tokenizer(sp_model, sources, tmp_path / "out", dataclasses.replace(SETTINGS, new_tokens=50_000))
+    assert "smaller --size-multiple" not in str(error.value)
+    coarse = dataclasses.replace(SETTINGS, new_tokens=50_000, size_multiple=50_000)
+    with pytest.raises(TokenizerError, match="give more text, or a smaller --size-multiple$"):
+        extend_tokenizer(sp_model, sources, tmp_path / "out", coarse)
     possible = int(str(error.value).split("--new-tokens ")[1].split()[0])
     extend_tokenizer(sp_model, sources, tmp_path / "out", dataclasses.replace(SETTINGS, new_tokens=possible))
     assert load(tmp_path / "out").vocab_size == 700 + possible
