@@ -27,18 +27,21 @@ def arguments() -> argparse.Namespace:
     add("--pivots", nargs="+", default=[], metavar="CODE", help="corpora of the input that keep their ids")
     add("--pivot-text", nargs="+", default=[], type=Path, metavar="FILE", help="more texts that keep their ids")
     add("--guard", choices=GUARDS, default=default.guard, help="script: learn nothing in the pivots' scripts at all")
-    add("--new-tokens", type=int, default=default.new_tokens, help="at least so many")
-    add("--size-multiple", type=int, default=default.size_multiple, help="of the whole vocabulary")
+    add("--new-tokens", type=int, default=default.new_tokens, help="so many, and on to the next --size-multiple")
+    add("--size-multiple", type=int, default=default.size_multiple, help="the whole vocabulary is one of it")
     add("--alpha", type=float, default=default.alpha, help="a language's share is its bytes to this power")
     add("--weights", nargs="+", default=[], metavar="CODE=FACTOR", help="factors of those shares")
     add("--character-coverage", type=float, default=default.character_coverage, help="rarer characters stay bytes")
-    add("--longest", type=int, default=default.longest, help="characters of the longest new token, or thrice as many bytes")
+    add("--longest", type=int, default=default.longest,
+        help="characters of the longest new token; byte-level vocabularies: three bytes for each")  # fmt: skip
     add("--max-bytes-per-corpus", type=int, default=1_000_000, help="learn from at most this much text of each")
     add("--max-pivot-bytes", type=int, default=16_000_000, help="guard at most this much text of each pivot")
     add("--max-words", type=int, default=default.max_words, help="distinct words of each corpus")
     add("--hold-out", type=int, default=default.hold_out, help="every so-manieth document is not learnt from")
-    add("--max-held-out-changed", type=float, default=default.max_held_out_changed, help="share of unseen pivot lines")
-    add("--max-unused", type=float, default=default.max_unused, help="share of the new tokens, in held-out text")
+    add("--max-held-out-changed", type=float, default=default.max_held_out_changed,
+        help="share of pivot lines that the guard has not seen; 1 is told only")  # fmt: skip
+    add("--max-unused", type=float, default=default.max_unused,
+        help="share of the new tokens that held-out text leaves unused; 1 is told only")  # fmt: skip
     add("--parallel", metavar="CORPUS", help="the corpus that the documents of the others translate, for the premium")
     add("--no-prepend-bos", dest="prepend_bos", action="store_false", help="texts begin without the first special id")
     add("--jsonl-key", default="text", help="the JSON field that holds the text")

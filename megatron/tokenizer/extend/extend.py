@@ -159,7 +159,8 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     taught = _Taught(old, sources, settings)
     # First with a guard that has not seen all, which tells how other pivot text will fare; then with all.
     seen = old.joined(form for line in pivot_lines(sources, held_out=False) for form in in_text(line))
-    trial = taught.learn(seen, count)
+    _logger.info("learning twice: first without a tenth of the pivot lines, to see how often such lines change")
+    trial = taught.learn(seen, count, title="learn, to see")
     guard = guard_gate(
         old, trial.tokens, pivot_lines(sources, held_out=True), at_most=settings.max_held_out_changed
     )
@@ -169,7 +170,9 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
             guard.of, -(-_FEW_UNSEEN_LINES // max(guard.of, 1)),
         )  # fmt: skip
     seen |= old.joined(form for line in pivot_lines(sources, held_out=True) for form in in_text(line))
-    learnt = taught.learn(seen, count)
+    _logger.info("learning again, with all pivot lines kept: these are the new tokens")
+    learnt = taught.learn(seen, count, title="learn")
+    _warn_of_characters(learnt, taught.facts["characters_without_room"])
     _logger.info("writing the tokenizer, and measuring it on all texts")
     with _aside(output) as folder:
         new = old.write(learnt.tokens, folder, prepend_bos=settings.prepend_bos)
@@ -200,6 +203,16 @@ def _check_beginning(old: Tokenizer, settings: ExtendSettings) -> None:
         )
 
 
+def _warn_of_characters(learnt: Learnt[Text], without_room: int) -> None:
+    if 2 * learnt.num_characters > len(learnt.tokens):
+        characters = learnt.num_characters + without_room
+        _logger.warning(
+            "%s of the %s new tokens are single characters, which leaves few for parts of words, and %s more have no "
+            "room: give --new-tokens %d or more, or a smaller --character-coverage",
+            f"{learnt.num_characters:,}", f"{len(learnt.tokens):,}", f"{without_room:,}", 2 * characters,
+        )  # fmt: skip
+
+
 class _Taught(Generic[Text]):
     """What is learnt from: the words of the corpora, and each corpus's share."""
 
@@ -220,7 +233,7 @@ class _Taught(Generic[Text]):
         self.scripts = scripts_of(pivot_lines(sources)) if settings.guard == "script" else []
         self.facts: dict[str, Any] = {}
 
-    def learn(self, forbidden: Collection[Text], count: int) -> Learnt[Text]:
+    def learn(self, forbidden: Collection[Text], count: int, *, title: str) -> Learnt[Text]:
         """Return new tokens, none of them forbidden; ``facts`` is about them."""
         old, settings, scripts = self.old, self.settings, self.scripts
         shares = list(self.shares.values())
@@ -242,8 +255,9 @@ class _Taught(Generic[Text]):
             len(shares), f"{len(lesson.words):,}", f"{len(lesson.characters):,}", f"{len(forbidden):,}",
         )  # fmt: skip
         learnt = learn(
-            old, lesson, forbidden=forbidden, is_allowed=is_allowed, count=count, size_multiple=settings.size_multiple
-        )
+            old, lesson, forbidden=forbidden, is_allowed=is_allowed, count=count,
+            size_multiple=settings.size_multiple, title=title,
+        )  # fmt: skip
         self.facts = {
             "old_tokenizer": old.tokenizer.fingerprint,
             "old_size": old.tokenizer.vocab_size,

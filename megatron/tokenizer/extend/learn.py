@@ -114,8 +114,9 @@ def learn(
     is_allowed: Callable[[Text], bool],
     count: int,
     size_multiple: int,
+    title: str = "learn",
 ) -> Learnt[Text]:
-    """Return ``count`` new tokens that are all found again in their own text.
+    """Return ``count`` new tokens, behind a bar with this title, that are all found again in their own text.
 
     A token can be learnt inside of a word and yet not be found alone: its text is then cut in another way. Such tokens
     are dropped, with what can be made of them only, and more are learnt instead.
@@ -130,7 +131,7 @@ def learn(
     tokens: list[Text] = []
     for _ in range(_ROUNDS):
         spare = count // 50 + 8
-        found: list[Text] = _grown(old, lesson, banned, count - len(characters) + spare)
+        found: list[Text] = _grown(old, lesson, banned, count - len(characters) + spare, title)
         tokens = without(characters + found, [token for token in found if not is_allowed(token)])
         dropped["other scripts"] += (refused := len(characters) + len(found) - len(tokens))
         while gone := old.unreachable(tokens):
@@ -148,8 +149,12 @@ def learn(
     raise TokenizerError(f"the texts give {len(tokens):,} new tokens, not {count:,}: give {advice}")
 
 
-def _grown(old: OldTokenizer[Text], lesson: Lesson[Text], forbidden: Collection[Text], count: int) -> list[Text]:
-    with counter(count, description="learn", unit="token") as advance:
+def _grown(
+    old: OldTokenizer[Text], lesson: Lesson[Text], forbidden: Collection[Text], count: int, title: str
+) -> list[Text]:
+    done = len(lesson.characters)
+    with counter(done + count, description=f"{title}, some to spare", unit="token") as advance:
+        advance(done, "")
         return grow(
             lesson.words,
             lesson.weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import random
 import unicodedata
 from collections.abc import Sequence
@@ -267,7 +268,7 @@ def test_more_tokens_than_the_texts_give_is_an_error_that_says_how_many(
         extend_tokenizer(sp_model, sources, tmp_path / "out", dataclasses.replace(SETTINGS, new_tokens=50_000))
     assert "smaller --size-multiple" not in str(error.value)
     coarse = dataclasses.replace(SETTINGS, new_tokens=50_000, size_multiple=50_000)
-    with pytest.raises(TokenizerError, match="give more text, or a smaller --size-multiple$"):
+    with pytest.raises(TokenizerError, match=r"give more text, or a smaller --size-multiple$"):
         extend_tokenizer(sp_model, sources, tmp_path / "out", coarse)
     possible = int(str(error.value).split("--new-tokens ")[1].split()[0])
     extend_tokenizer(sp_model, sources, tmp_path / "out", dataclasses.replace(SETTINGS, new_tokens=possible))
@@ -275,13 +276,22 @@ def test_more_tokens_than_the_texts_give_is_an_error_that_says_how_many(
 
 
 def test_characters_come_first_and_what_has_no_room_is_told(
-    tmp_path: Path, sp_model: Path, sources: list[Source]
+    tmp_path: Path, sp_model: Path, sources: list[Source], caplog: pytest.LogCaptureFixture
 ) -> None:
     few = dataclasses.replace(SETTINGS, new_tokens=4, size_multiple=1)
-    report = extend_tokenizer(sp_model, sources, tmp_path / "out", few)
+    with caplog.at_level(logging.INFO, logger="megatron"):
+        report = extend_tokenizer(sp_model, sources, tmp_path / "out", few)
+    wanted = 2 * (4 + report.facts["characters_without_room"])
+    assert "4 of the 4 new tokens are single characters, which leaves few for parts of words, and" in caplog.text
+    assert caplog.text.count(f"give --new-tokens {wanted} or more") == 1
+    assert "learning twice: first without a tenth" in caplog.text
     assert (report.facts["new_tokens"], report.facts["new_characters"]) == (4, 4)
     assert report.facts["characters_without_room"] > 20
     assert any("there was no room for" in line for line in report.lines())
+    caplog.clear()
+    enough = dataclasses.replace(SETTINGS, new_tokens=wanted)
+    extend_tokenizer(sp_model, sources, tmp_path / "enough", enough)
+    assert "single characters" not in caplog.text
     wide = dataclasses.replace(SETTINGS, character_coverage=0.5)
     chosen = extend_tokenizer(sp_model, sources, tmp_path / "wide", wide).facts["new_characters"]
     full = json.loads((tmp_path / "out" / "extension_report.json").read_text())["facts"]["characters_without_room"] + 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,15 @@ def test_unused_tokens_break_their_gate(tmp_path: Path, sp_model: Path, sources:
     strict = dataclasses.replace(SETTINGS, max_unused=0.0, hold_out=11)
     with pytest.raises(BrokenGatesError, match=r"unused in held-out text, share.*BROKEN"):
         extend_tokenizer(sp_model, sources, tmp_path / "out", strict)
+
+
+def test_the_bar_counts_the_characters_too(
+    tmp_path: Path, sp_model: Path, sources: list[Source], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = extend_tokenizer(sp_model, sources, tmp_path / "out", SETTINGS)
+    told = capsys.readouterr().err
+    assert report.facts["new_characters"] > 20
+    for title in ("learn, to see", "learn"):
+        (done, total) = re.findall(rf"{title}, some to spare: 100%.* (\d+)/(\d+) ", told)[-1]
+        assert done == total
+        assert report.facts["new_tokens"] <= int(total) < 1.2 * report.facts["new_tokens"]
