@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from megatron.tokenizer.base import Tokenizer, TokenizerError
 from megatron.tokenizer.extend.byte_level_old import ByteLevelOld
+from megatron.tokenizer.extend.checks import check_beginning, check_pivots, warn_of_characters, warn_of_few_lines
 from megatron.tokenizer.extend.extension import Extension
 from megatron.tokenizer.extend.gates import (
     BrokenGatesError,
@@ -37,7 +38,6 @@ from megatron.utils.log import get_logger
 
 GUARDS = ("pairs", "script")
 _REPORT = "extension_report"
-_FEW_UNSEEN_LINES = 1000
 
 Text = TypeVar("Text", str, bytes)
 _logger = get_logger(__name__)
@@ -154,8 +154,8 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     size = old.tokenizer.vocab_size
     count = settings.count(size)
     _logger.info("%s tokens and %s new ones are %s", f"{size:,}", f"{count:,}", f"{size + count:,}")
-    _check_pivots(sources)
-    _check_beginning(old.tokenizer, settings)
+    check_pivots(sources)
+    check_beginning(old.tokenizer, prepend_bos=settings.prepend_bos)
     taught = _Taught(old, sources, settings)
     # First with a guard that has not seen all, which tells how other pivot text will fare; then with all.
     seen = old.joined(form for line in pivot_lines(sources, held_out=False) for form in in_text(line))
@@ -164,15 +164,11 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     guard = guard_gate(
         old, trial.tokens, pivot_lines(sources, held_out=True), at_most=settings.max_held_out_changed
     )
-    if guard.of < _FEW_UNSEEN_LINES:
-        _logger.warning(
-            "only %d pivot lines tell how other text of the pivots will fare; give %d times as much pivot text",
-            guard.of, -(-_FEW_UNSEEN_LINES // max(guard.of, 1)),
-        )  # fmt: skip
+    warn_of_few_lines(guard.of)
     seen |= old.joined(form for line in pivot_lines(sources, held_out=True) for form in in_text(line))
     _logger.info("learning again, with all pivot lines kept: these are the new tokens")
     learnt = taught.learn(seen, count, title="learn")
-    _warn_of_characters(learnt, taught.facts["characters_without_room"])
+    warn_of_characters(learnt.num_characters, count, without_room=taught.facts["characters_without_room"])
     _logger.info("writing the tokenizer, and measuring it on all texts")
     with _aside(output) as folder:
         new = old.write(learnt.tokens, folder, prepend_bos=settings.prepend_bos)
@@ -185,32 +181,6 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
             table = "\n".join(gate_table(report.gates))
             raise BrokenGatesError(f"{len(broken)} gates are broken, so nothing is written\n{table}")
     return report
-
-
-def _check_pivots(sources: Sequence[Source]) -> None:
-    empty = [source.name for source in sources if source.is_pivot and next(pivot_lines([source]), None) is None]
-    if empty:
-        raise TokenizerError(
-            f"the pivot texts {', '.join(empty)} have no line, so nothing of them is kept: give their text, or leave "
-            "them out"
-        )
-
-
-def _check_beginning(old: Tokenizer, settings: ExtendSettings) -> None:
-    if settings.prepend_bos and old.bos_id is None and old.kind != "HFTokenizer":  # tokenizer.json keeps what it does
-        raise TokenizerError(
-            "the tokenizer has no beginning-of-text token that texts could begin with: give --no-prepend-bos"
-        )
-
-
-def _warn_of_characters(learnt: Learnt[Text], without_room: int) -> None:
-    if 2 * learnt.num_characters > len(learnt.tokens):
-        characters = learnt.num_characters + without_room
-        _logger.warning(
-            "%s of the %s new tokens are single characters, which leaves few for parts of words, and %s more have no "
-            "room: give --new-tokens %d or more, or a smaller --character-coverage",
-            f"{learnt.num_characters:,}", f"{len(learnt.tokens):,}", f"{without_room:,}", 2 * characters,
-        )  # fmt: skip
 
 
 class _Taught(Generic[Text]):
