@@ -12,7 +12,9 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2
 
 from megatron.tokenizer.base import TokenizerError
+from megatron.tokenizer.extend.byte_level_old import ByteLevelOld
 from megatron.tokenizer.extend.extend import ExtendSettings, extend_tokenizer
+from megatron.tokenizer.extend.sentencepiece_old import SentencePieceOld
 from megatron.tokenizer.extend.source import Source
 
 SETTINGS = ExtendSettings(new_tokens=100, size_multiple=1, max_held_out_changed=1.0, prepend_bos=False)
@@ -84,3 +86,9 @@ def test_a_bare_tokenizer_json_needs_no_end_token(tmp_path: Path, hf_ranks_folde
     written = [(tmp_path / name / "tokenizer.json").read_bytes() for name in ("out", "same")]
     assert written[0] == written[1]
     assert not (tmp_path / "out" / "tokenizer_config.json").exists()
+
+
+def test_a_token_has_a_text_unless_it_is_a_part_of_a_character(sp_model: Path, ranks_file: Path) -> None:
+    assert SentencePieceOld(sp_model, longest=16).surface("▁και") == " και"
+    byte_level = ByteLevelOld(ranks_file, longest=16)
+    assert [byte_level.surface(token) for token in (" ▁και".encode(), b"\xce", b"a\xce")] == [" ▁και", None, None]
