@@ -35,7 +35,7 @@ def arguments() -> argparse.Namespace:
     add("--longest", type=int, default=default.longest,
         help="characters of the longest new token; byte-level vocabularies: three bytes for each")  # fmt: skip
     add("--max-bytes-per-corpus", type=int, default=1_000_000, help="learn from at most this much text of each")
-    add("--max-pivot-bytes", type=int, default=16_000_000, help="guard at most this much text of each pivot")
+    add("--max-pivot-bytes", type=int, default=16_000_000, help="guard this much of each pivot")
     add("--max-words", type=int, default=default.max_words, help="distinct words of each corpus")
     add("--hold-out", type=int, default=default.hold_out, help="every so-manieth document is not learnt from")
     add("--max-held-out-changed", type=float, default=default.max_held_out_changed,
@@ -50,12 +50,13 @@ def arguments() -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> Iterator[str]:
     """Extend; yield the report."""
+    weights = factors_by_name(args.weights, option="--weights")
     sources = extension_sources(
-        args.input, pivots=args.pivots, pivot_texts=args.pivot_text, text_key=args.jsonl_key,
+        args.input, pivots=args.pivots, pivot_texts=args.pivot_text, text_key=args.jsonl_key, weighted=weights,
         max_bytes_per_corpus=args.max_bytes_per_corpus, max_pivot_bytes=args.max_pivot_bytes,
     )  # fmt: skip
     same = {name: value for name, value in vars(args).items() if name in ExtendSettings.__dataclass_fields__}
-    settings = ExtendSettings(**{**same, "weights": factors_by_name(args.weights, option="--weights")})
+    settings = ExtendSettings(**{**same, "weights": weights})
     report = extend_tokenizer(args.tokenizer, sources, args.output, settings)
     yield from [*report.lines(), "", *gate_table(report.gates), ""]
     yield f"{args.output}: {report.facts['new_size']:,} tokens, {report.facts['new_tokens']:,} of them new"

@@ -17,15 +17,18 @@ class Source:
 
     Attributes:
         name: of the corpus, one of its own.
-        code: ``xxx_Ssss``, or the source (``code``, say) where there is no language.
-        read: begins to read the documents; the same ones in the same order each time.
+        code: ``xxx_Ssss``; ``zxx_Zyyy`` where there is no language, as of code.
+        read: begins to read the documents; the same ones in the same order each time. An empty one stands for a
+            document that is not there, so that translations have the same number.
         is_pivot: whether its segmentation must stay; then no new token is learnt from it.
+        is_cut: whether the corpus has more than is read; the last document may then be a part of one.
     """
 
     name: str
     code: str
     read: Callable[[], Iterable[str]]
     is_pivot: bool = False
+    is_cut: bool = False
 
     def learnt(self, hold_out: int) -> Iterator[str]:
         """Yield the documents to learn from: all but every ``hold_out``-th."""
