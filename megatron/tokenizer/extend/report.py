@@ -27,10 +27,11 @@ class Row:
         text_bytes: of those, UTF-8.
         before: old tokens.
         after: new tokens.
-        premium_before: old tokens per token of the reference on the same documents, None where there are none. Of a
-            script, the mean of its corpora.
+        premium_before: old tokens per token of the reference on the documents that both hold out, None where there are
+            none, or where their numbers need not mean the same text. Of a script, the mean of its corpora.
         premium_after: the same with the new tokens.
         share: of what was learnt from.
+        is_cut: whether the corpus has more text than was read.
     """
 
     name: str
@@ -43,11 +44,12 @@ class Row:
     premium_before: float | None
     premium_after: float | None
     share: float
+    is_cut: bool = False
 
     @property
-    def saved(self) -> float:
-        """The part of the old tokens that is saved."""
-        return 1 - self.after / self.before if self.before else 0.0
+    def saved(self) -> float | None:
+        """The part of the old tokens that is saved; None where nothing is held out."""
+        return 1 - self.after / self.before if self.before else None
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Report:
         """Return the rows of the corpora, tabs between."""
         names = [
             "name", "code", "script", "documents", "text_bytes", "before", "after", "premium_before", "premium_after",
-            "share",
+            "share", "is_cut",
         ]  # fmt: skip
         lines = ["\t".join([*names, "saved"])]
         for row in self.corpora:
@@ -94,7 +96,7 @@ class Report:
             premium = ["-" if value is None else f"{value:.2f}" for value in values]
             lines.append(
                 f"{row.script:<6}  {row.code:>7}  {row.text_bytes:>14,}  {row.before:>13,}  {row.after:>8,}  "
-                f"{100 * row.saved:>5.1f}%  {premium[0]:>14}  {premium[1]:>5}"
+                f"{_percent(row.saved):>6}  {premium[0]:>14}  {premium[1]:>5}"
             )
         lines += ["", "script  new tokens  the first"]
         for script, tokens in self.new_tokens.items():
@@ -109,7 +111,28 @@ class Report:
             f"{facts['new_characters']:,} of the new tokens are single characters; there was no room for "
             f"{facts['characters_without_room']:,} more",
             f"tokens that were learnt and dropped: {left_out or 'none'}",
+            *self._missing(),
         ]
+
+    def _missing(self) -> list[str]:
+        """Return what the tables do not tell, and why."""
+        lines = []
+        if few := [row for row in self.corpora if not row.documents]:
+            lines.append(f"{len(few):,} corpora have too few documents to hold one out: {_names(few)}")
+        parallel = self.facts["settings"]["parallel"]
+        if parallel is None:
+            lines.append("no premium: --parallel names the corpus whose documents those of the others translate")
+        elif alone := [row for row in self.corpora if row.premium_before is None]:
+            lines.append(
+                f"{len(alone):,} corpora have no premium: another number of documents than {parallel}, or none held "
+                f"out that both have: {_names(alone)}"
+            )
+        if cut := [row for row in self.corpora if row.is_cut and row.share == 0]:
+            lines.append(
+                f"of {len(cut):,} pivots the text beyond --max-pivot-bytes was neither guarded nor measured: "
+                f"{_names(cut)}"
+            )
+        return lines
 
 
 def corpus_rows(
@@ -121,18 +144,13 @@ def corpus_rows(
         sources: the corpora.
         measured: by name.
         shares: by name.
-        parallel: the corpus whose documents those of the others translate, in order, where there are as many of them.
+        parallel: the corpus whose documents those of the others translate: the same number, the same text.
     """
-    reference = measured.get(parallel or "")
+    reference = next((source for source in sources if source.name == parallel), None)
     rows = []
     for source in sources:
         one = measured[source.name]
-        premiums: tuple[float | None, float | None] = (None, None)
-        if reference and one.total_documents == reference.total_documents and sum(reference.before.values()):
-            premiums = (
-                sum(one.before.values()) / sum(reference.before.values()),
-                sum(one.after.values()) / sum(reference.after.values()),
-            )
+        premiums = (None, None) if reference is None else _premiums(source, reference, measured)
         before, after = sum(one.before.values()), sum(one.after.values())
         script = source.code.rpartition("_")[2] if "_" in source.code else NO_SCRIPT
         rows.append(
@@ -140,13 +158,14 @@ def corpus_rows(
                 name=source.name,
                 code=source.code,
                 script=script,
-                documents=one.documents,
+                documents=sum(tokens > 0 for tokens in one.before.values()),
                 text_bytes=one.text_bytes,
                 before=before,
                 after=after,
                 premium_before=premiums[0],
                 premium_after=premiums[1],
                 share=shares.get(source.name, 0.0),
+                is_cut=source.is_cut,
             )
         )
     return rows
@@ -174,6 +193,7 @@ def script_rows(rows: Sequence[Row]) -> list[Row]:
             premium_before=mean([row.premium_before for row in group]),
             premium_after=mean([row.premium_after for row in group]),
             share=sum(row.share for row in group),
+            is_cut=any(row.is_cut for row in group),
         )
         for script, group in groups.items()
     ]
@@ -186,6 +206,37 @@ def by_script(shown: Sequence[str], is_part: Callable[[str], bool]) -> dict[str,
     for token in shown:
         groups["parts" if is_part(token) else main_script(token)].append(token)
     return dict(sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
+def _premiums(
+    source: Source, reference: Source, measured: Mapping[str, Measured]
+) -> tuple[float | None, float | None]:
+    """Return the tokens of a corpus per token of the reference, before and after, on what both have held out."""
+    one, other = measured[source.name], measured[reference.name]
+    shorter = source if one.total_documents < other.total_documents else reference
+    if one.total_documents != other.total_documents and not shorter.is_cut:
+        return None, None  # a document is missing somewhere, and moves all that follow
+    # Only a part of the last document may have been read of a corpus that is cut.
+    ends = [each.total_documents for each, of in ((one, source), (other, reference)) if of.is_cut]
+    shared = [
+        number for number, tokens in one.before.items() if tokens and other.before.get(number) and number not in ends
+    ]
+    if not shared:
+        return None, None
+    before, after = (
+        sum(mine[number] for number in shared) / sum(theirs[number] for number in shared)
+        for mine, theirs in ((one.before, other.before), (one.after, other.after))
+    )
+    return before, after
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}%"
+
+
+def _names(rows: Sequence[Row]) -> str:
+    more = f" and {len(rows) - _EXAMPLES:,} more" if len(rows) > _EXAMPLES else ""
+    return f"{', '.join(row.name for row in rows[:_EXAMPLES])}{more}"
 
 
 def _cell(value: float | int | str) -> str:
