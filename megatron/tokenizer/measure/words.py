@@ -23,7 +23,7 @@ from megatron.tokenizer.measure.source import Loaded
 #: Distinct words of a language that are kept: a share of them is then known to 1.6 percentage points (95%).
 SAMPLED_WORDS = 4096
 
-# Words that are remembered so that they need not be looked at again; some 20 MB.
+# Words that are remembered so that they need not be looked at again, none of them long; some 20 MB.
 _REMEMBERED_WORDS = 200_000
 
 _KEY = 0x776F7264
@@ -53,11 +53,6 @@ class WordSample:
     def empty(cls, tokenizers: int) -> WordSample:
         """Return a sample without words."""
         return cls(np.zeros(0, dtype=np.uint64), np.zeros((0, tokenizers), dtype=np.bool_))
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether these are all distinct words."""
-        return len(self.hashes) < SAMPLED_WORDS
 
     def merged(self, other: WordSample) -> WordSample:
         """Return the sample of both texts together."""
@@ -94,7 +89,7 @@ class WordCollector:
         if len(self._seen) > _REMEMBERED_WORDS:
             self._seen = set()
         new = set(words) - self._seen
-        self._seen |= new
+        self._seen.update(word for word in new if len(word) <= _MAX_WORD_CHARACTERS)
         for word in new:
             if not word.isalpha():
                 word = word.strip(string.punctuation)  # far faster than all signs, and most often enough

@@ -119,6 +119,14 @@ def test_words_lose_the_signs_around_them_and_are_whole_after_a_blank_or_at_the_
     assert words_of("ሰው፡ልጅ ab") == ["ሰው", "ልጅ", "ab"]
 
 
+def test_what_is_remembered_of_words_is_bounded(small: Loaded) -> None:
+    collector = WordCollector()
+    for number in range(50):
+        collector.add([f"{number}{'x' * 1_000_000}", f"{'-' * 200}ab{number}"])
+    assert sum(map(len, collector._seen)) < 1000
+    assert len(collector.sample([small]).hashes) == 50  # ab0, ab1, ...
+
+
 def test_a_single_unknown_token_is_no_whole_word(lossy: Loaded) -> None:
     collector = WordCollector()
     collector.add(["雪", "ab"])
