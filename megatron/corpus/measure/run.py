@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,18 @@ from megatron.corpus.engine.run import Runner
 from megatron.corpus.engine.task import Task, TaskRecord, Work
 from megatron.corpus.measure.inputs import Corpus, Inputs, Name, PairCorpus, ParallelSet, find
 from megatron.corpus.measure.works import AlignedWork, How, PairWork, PivotRecords, PivotWork, TextWork
+from megatron.corpus.reading.problems import REASONS
 from megatron.tokenizer.measure.counts import LanguageCounts, ParallelCounts, Side
 from megatron.tokenizer.measure.measured import Language, Measured, TokenizerFacts
 from megatron.tokenizer.measure.measurer import MeasureSettings
 from megatron.tokenizer.measure.source import TokenizerSource, loaded
+from megatron.utils.log import get_logger
 
 #: The language that others are compared with.
 PIVOT = "eng_Latn"
+
+_TOLD_PLACES = 10
+_logger = get_logger(__name__)
 
 
 def measure_corpora(
@@ -49,7 +54,8 @@ def measure_corpora(
         show_progress: draw progress bars on standard error.
 
     Raises:
-        CorpusError: what was given cannot be read; lists every file.
+        CorpusError: what was given cannot be read, lists every file; or no record of all of it can be used. Other
+            records that cannot be used are left out and counted.
         TokenizerError: a tokenizer cannot be loaded.
     """
     settings = MeasureSettings() if settings is None else settings
@@ -67,7 +73,9 @@ def measure_corpora(
         pivots = _run_pivots(found.sets, how, runner, Path(folder) / "pivots", sums)
         _run_rest(found, pivots, pivot, how, runner, Path(folder) / "rest", sums)
     languages = tuple(sums.languages[code] for code in sorted(sums.languages))
-    return Measured(facts, languages, settings, pivot, dict(sums.left_out))
+    sums.check_broken()
+    left_out_of = {reason: dict(sorted(counts.items())) for reason, counts in sums.left_out_of.items()}
+    return Measured(facts, languages, settings, pivot, dict(sums.left_out), left_out_of)
 
 
 class _Sums:
@@ -76,6 +84,8 @@ class _Sums:
     def __init__(self, tokenizers: int, found: Inputs) -> None:
         self.languages: dict[str, Language] = {}
         self.left_out: Counter[str] = Counter(found.left_out)
+        self.left_out_of: dict[str, Counter[str]] = defaultdict(Counter)
+        self._broken: list[str] = []
         self._tokenizers = tokenizers
 
     def add_text(self, name: Name, corpus: str, content: Mapping[str, Any], *, parallel: bool) -> None:
@@ -97,14 +107,28 @@ class _Sums:
             language.parallel = ParallelCounts.empty(self._tokenizers)
         language.parallel.add(counts)
         if counts.unmatched:
-            self.left_out["records of parallel text that the pivot or the other language does not have"] += (
-                counts.unmatched
-            )
+            reason = "records of parallel text that the pivot or the other language does not have"
+            self._leave_out(reason, corpus, counts.unmatched)
 
-    def drop(self, record: TaskRecord) -> None:
-        """Count the records that a file was read without."""
+    def drop(self, record: TaskRecord, corpus: str) -> None:
+        """Count the records that a file of a corpus was read without."""
         for reason, count in record.result["dropped"].items():
-            self.left_out[f"records that are {reason}"] += count
+            what = "are blank" if reason == "blank" else f"cannot be used: {REASONS[reason]}"
+            self._leave_out(f"records that {what}", corpus, count)
+        self._broken += record.result["broken"]
+
+    def check_broken(self) -> None:
+        """Tell where records are that cannot be used; raise :class:`CorpusError` where there are no others."""
+        if self._broken and not any(language.counts.text.documents for language in self.languages.values()):
+            raise CorpusError(f"no record can be used, such as {self._broken[0]}; is --jsonl-key the right one?")
+        for place in self._broken[:_TOLD_PLACES]:
+            _logger.warning("left out: %s", place)
+        if len(self._broken) > _TOLD_PLACES:
+            _logger.warning("left out: more records; the report counts them")
+
+    def _leave_out(self, reason: str, corpus: str, count: int) -> None:
+        self.left_out[reason] += count
+        self.left_out_of[reason][corpus] += count
 
     def _language(self, name: Name, corpus: str) -> Language:
         language = self.languages.setdefault(name.code, Language(name.code, name.script, name.is_language))
@@ -145,7 +169,7 @@ def _run_pivots(
         corpus, counts = sets[number].pivot, ParallelCounts.from_json(record.result["parallel"])
         sums.add_text(corpus.name, corpus.files.name, record.result["counts"], parallel=True)
         sums.add_parallel(corpus.name, corpus.files.name, counts)
-        sums.drop(record)
+        sums.drop(record, corpus.files.name)
         path = folder / f"{number}-{file}.bin"
         found[number, file] = PivotRecords(path, counts.records, record.result["lines"])
     return found
@@ -174,7 +198,7 @@ def _run_rest(
             tasks.append(_task(f"{pair.files.name}/{len(tasks)}", path, PairWork(path, scripts, how)))
             owners.append(pair)
     for owner, record in zip(owners, runner.run("measure", folder, tasks), strict=True):
-        sums.drop(record)
+        sums.drop(record, owner.files.name)
         if isinstance(owner, PairCorpus):
             _add_pairs(owner, record.result, pivot, sums)
             continue

@@ -58,7 +58,7 @@ class TextWork:
         measurer, reader = self.how.measurer(self.script), _Reader(self.path, report)
         for batch in reader.batches(partial(text_only, text_key=self.how.text_key, kinds=reader.counts.kinds)):
             measurer.add([texts[0] for _, texts in batch])
-        return {"counts": measurer.counts().to_json(), "dropped": dict(reader.counts.dropped)}
+        return {"counts": measurer.counts().to_json(), **reader.left_out()}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class PivotWork:
             "counts": measurer.counts().to_json(),
             "parallel": parallel.to_json(),
             "lines": reader.lines,
-            "dropped": dict(reader.counts.dropped),
+            **reader.left_out(),
         }
 
 
@@ -136,7 +136,7 @@ class AlignedWork:
         return {
             "counts": measurer.counts().to_json(),
             "parallel": found.to_json(),
-            "dropped": dict(reader.counts.dropped),
+            **reader.left_out(),
         }
 
 
@@ -161,7 +161,7 @@ class PairWork:
             "counts": [measurer.counts().to_json() for measurer in measurers],
             "sides": [vars(side) for side in sides],
             "records": records,
-            "dropped": dict(reader.counts.dropped),
+            **reader.left_out(),
         }
 
 
@@ -174,7 +174,7 @@ def read_numbers(path: Path, tokenizers: int) -> Numbers:
 
 
 class _Reader:
-    """Reads one file strictly, in batches of bounded size, and reports how much of it has been done."""
+    """Reads one file in batches of bounded size, without records that cannot be used; reports how much is done."""
 
     def __init__(self, path: Path, report: Report) -> None:
         self.counts = ReadCounts()
@@ -185,9 +185,14 @@ class _Reader:
         """Lines read so far, with those that hold nothing."""
         return self.counts.documents + sum(self.counts.dropped.values()) + self.counts.empty_lines
 
+    def left_out(self) -> dict[str, Any]:
+        """Return the records that were left out: how many by reason, and where a few of the broken ones are."""
+        broken = [place for reason, place in self.counts.examples if reason != "blank"]
+        return {"dropped": dict(self.counts.dropped), "broken": broken}
+
     def batches(self, to_document: Any) -> Iterator[list[tuple[int, tuple[Text, ...]]]]:
-        """Yield lists of (line, texts of the document); blank records are counted and left out."""
-        policy = ReadConfig(broken_records="stop", cut_short="stop", max_document_bytes=MAX_LINE_BYTES)
+        """Yield lists of (line, texts of the document); blank and broken records are counted and left out."""
+        policy = ReadConfig(broken_records="drop", cut_short="drop", max_document_bytes=MAX_LINE_BYTES)
         batch: list[tuple[int, tuple[Text, ...]]] = []
         size_bytes, reported = 0, 0
         for document in jsonl_documents(to_document, self._path.name, Problems(self._path, policy, self.counts)):

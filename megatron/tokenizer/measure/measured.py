@@ -27,7 +27,7 @@ class Language:
     Attributes:
         code: ``xxx_Ssss``; the name of the corpus where its language is not known, or it is in none.
         script: ISO 15924.
-        is_language: whether it is text in a language, not code.
+        is_language: whether it is text in a language that is known, not code.
         corpora: where its text is from.
         corpus: what its text in the corpora holds; None where there is none.
         parallel_text: the same of its side of parallel text.
@@ -66,6 +66,7 @@ class Measured:
         settings: what was measured.
         pivot: the language that others are compared with.
         left_out: what was not measured and why, with how much of it.
+        left_out_of: of the reasons that are about records, how many of each corpus.
     """
 
     tokenizers: tuple[TokenizerFacts, ...]
@@ -73,3 +74,4 @@ class Measured:
     settings: MeasureSettings
     pivot: str
     left_out: Mapping[str, int]
+    left_out_of: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
