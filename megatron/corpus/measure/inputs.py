@@ -20,7 +20,7 @@ class Name:
     Attributes:
         code: ``xxx_Ssss``; the name of the corpus where its language is not known, or it is in none.
         script: ISO 15924.
-        is_language: whether it is text in a language.
+        is_language: whether it is text in a language that is known.
     """
 
     code: str
@@ -32,7 +32,7 @@ class Name:
         """Return the name of a corpus with a label."""
         # Corpora of unknown languages are in different ones, which must not be added up.
         own = label.language in (UNDETERMINED, _NO_LANGUAGE)
-        return cls(corpus if own else label.code, label.script, label.language != _NO_LANGUAGE)
+        return cls(corpus if own else label.code, label.script, not own)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def find(inputs: Sequence[Path], parallel: Sequence[Path], *, text_key: str, piv
         pivot: the code of the language to compare with, or the name of its corpus.
 
     Raises:
-        CorpusError: lists everything that cannot be used, and where the pivot is not.
+        CorpusError: lists everything that cannot be used or is given twice, and where the pivot is not.
     """
     found, problems = Inputs(), []
     for path in inputs:
@@ -98,11 +98,20 @@ def find(inputs: Sequence[Path], parallel: Sequence[Path], *, text_key: str, piv
             _add_parallel(found, path, text_key=text_key, pivot=pivot)
         except CorpusError as error:
             problems.append(str(error))
+    problems += _given_twice([corpus.files for corpus in found.corpora], "--input")
+    sets = [corpus.files for each in found.sets for corpus in (each.pivot, *each.others)]
+    problems += _given_twice([*sets, *(corpus.files for corpus in found.pairs)], "--parallel")
     if not problems and not (found.corpora or found.sets or found.pairs):
         problems.append("nothing to measure: give --input, or --parallel, or both")
     if problems:
         raise CorpusError("\n".join(problems))
     return found
+
+
+def _given_twice(corpora: Sequence[CorpusFiles], option: str) -> list[str]:
+    """Return a line for each file that would be counted twice, by whatever path it was given."""
+    times = Counter(path.resolve() for files in corpora for path in files.paths)
+    return [f"{path}: is given twice to {option}; give it once" for path, count in times.items() if count > 1]
 
 
 def _add_parallel(found: Inputs, path: Path, *, text_key: str, pivot: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from megatron.corpus.document import CorpusError
 from megatron.corpus.measure.run import measure_corpora
+from megatron.corpus.reading.problems import REASONS
 from megatron.tokenizer.measure.figures import byte_premium_of, figures_of, ginis
 from megatron.tokenizer.measure.measured import Language, Measured
 from megatron.tokenizer.measure.source import TokenizerSource
@@ -110,7 +112,7 @@ def test_figures_are_of_the_corpus_and_premiums_of_the_parallel_text(small: Toke
     of = languages(found)
     assert of["xxa_Latn"].origin == "corpus" and of["xxa_Latn"].corpora == ["xxa_Latn"]
     assert figures_of(of["xxa_Latn"], 0).tokens_per_word == 1 and figures_of(of["xxa_Latn"], 0).premium == 2
-    assert not of["code-py"].is_language and of["und_Latn"].is_language
+    assert not of["code-py"].is_language and not of["und_Latn"].is_language
     assert found.left_out == {"corpora of pairs in --input, which belong to --parallel": 1}
     assert not list((tmp_path / "work").iterdir())
 
@@ -136,14 +138,51 @@ def test_mistakes_are_told_together(small: TokenizerSource, tmp_path: Path) -> N
     with pytest.raises(CorpusError, match="nothing to measure"):
         measure(small, tmp_path / "work")
     broken = tmp_path / "c" / "xxa_Latn.jsonl"
-    write(broken, "ab").write_bytes(b'{"text": "ab"}\n{"text": 7}\n')
-    with pytest.raises(CorpusError, match=r"xxa_Latn\.jsonl, line 2: .* is not a string but a number"):
+    write(broken, "ab").write_bytes(b'{"text": 7}\n')
+    with pytest.raises(CorpusError, match=r"no record .*xxa_Latn\.jsonl, line 1: .* is not a string but a number"):
         measure(small, tmp_path / "work", inputs=[tmp_path / "c"])
     write(tmp_path / "q" / "eng_Latn" / "1.jsonl", "ab")
     for name in ("1", "2"):
         write(tmp_path / "q" / "xxa_Latn" / f"{name}.jsonl", "ab")
     with pytest.raises(CorpusError, match="xxa_Latn has 2 files, the pivot eng_Latn 1"):
         measure(small, tmp_path / "work", parallel=[tmp_path / "q"])
+
+
+def test_records_that_cannot_be_used_are_left_out_with_their_corpora(
+    small: TokenizerSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "p" / "eng_Latn.jsonl", "ab", "ab", "ab")
+    write(tmp_path / "p" / "xxa_Latn.jsonl").write_bytes(b'{"text": "cc"}\n{"text": 7}\n{"text": "ccc"}\n')
+    packed = gzip.compress(b'{"text": "ab"}\n' * 9000, mtime=0)
+    write(tmp_path / "c" / "xxb_Latn.jsonl.gz").write_bytes(packed[:-20])
+    write(tmp_path / "c" / "xxc_Latn.jsonl").write_bytes(b'no JSON\n{"text": "\xff"}\n{"text": "ab"}\n')
+    found = measure(small, tmp_path / "work", inputs=[tmp_path / "c"], parallel=[tmp_path / "p"])
+    of = languages(found)
+    parallel = of["xxa_Latn"].parallel
+    assert parallel is not None
+    assert (parallel.records, parallel.unmatched, parallel.own.tokens) == (2, 1, [5])  # the numbers stay
+    assert of["xxc_Latn"].counts.text.documents == 1
+    assert 0 < of["xxb_Latn"].counts.text.documents < 9000
+    by_corpus = {reason.partition(": ")[2]: dict(counts) for reason, counts in found.left_out_of.items()}
+    assert by_corpus[REASONS["wrong_fields"]] == {"xxa_Latn": 1}
+    assert by_corpus[REASONS["cut_short"]] == {"xxb_Latn": 1}
+    assert by_corpus[REASONS["not_json"]] == by_corpus[REASONS["not_utf8"]] == {"xxc_Latn": 1}
+    assert {reason: sum(counts.values()) for reason, counts in found.left_out_of.items()} == found.left_out
+    assert any("xxc_Latn.jsonl, line 1" in record.getMessage() for record in caplog.records)
+
+
+def test_no_file_is_counted_twice(small: TokenizerSource, tmp_path: Path) -> None:
+    path = write(tmp_path / "c" / "xxa_Latn" / "1.jsonl", "ab")
+    (tmp_path / "link").symlink_to(tmp_path / "c")
+    with pytest.raises(CorpusError, match=r"1\.jsonl: is given twice to --input"):
+        measure(small, tmp_path / "work", inputs=[tmp_path / "c", tmp_path / "link"])
+    write(tmp_path / "p" / "eng_Latn.jsonl", "ab")
+    with pytest.raises(CorpusError, match=r"eng_Latn\.jsonl: is given twice to --parallel"):
+        measure(small, tmp_path / "work", parallel=[tmp_path / "p", tmp_path / "p"])
+    # As text and as parallel text is another matter.
+    both = measure(small, tmp_path / "work", inputs=[tmp_path / "c"], parallel=[tmp_path / "p"])
+    assert path.exists() and len(both.languages) == 2
+    assert len(measure(small, tmp_path / "work", inputs=[tmp_path / "p"], parallel=[tmp_path / "p"]).languages) == 1
 
 
 TEXTS = st.lists(st.text(alphabet="abé雪 \n", max_size=12), min_size=1, max_size=5)
