@@ -67,7 +67,7 @@ def _groups(summary: Summary, groups: Sequence[Group], heading: str, columns: Se
 
 def _languages(summary: Summary, columns: Sequence[str], shown: int) -> Iterator[str]:
     rows = [["language", "name", *_headings(summary, columns)]]
-    ordered = sorted(summary.languages, key=lambda row: (-row.worst, row.language.code))
+    ordered = summary.worst_first
     for row in ordered[:shown] if shown else ordered:
         name = language_name(row.language.code)
         short = name if len(name) <= _NAME_CHARACTERS else f"{name[: _NAME_CHARACTERS - 1]}…"

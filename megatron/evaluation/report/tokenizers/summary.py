@@ -32,11 +32,6 @@ class Row:
     byte_premium: float
     figures: tuple[Figures, ...]
 
-    @property
-    def worst(self) -> float:
-        """How badly the language fares with the tokenizer that treats it worst: premium, else tokens per character."""
-        return max(badness(each) for each in self.figures)
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -71,6 +66,16 @@ class Summary:
         return self.total.compared > 0
 
     @property
+    def ruler(self) -> str:
+        """The figure that languages are ranked by: the premium where any has one, else tokens per character."""
+        return ruler_of(self.total)
+
+    @property
+    def worst_first(self) -> list[Row]:
+        """The languages, by the tokenizer that treats them worst; last those without the figure that ranks them."""
+        return sorted(self.languages, key=lambda row: (-badness(row.figures, self.ruler), row.language.code))
+
+    @property
     def languages(self) -> list[Row]:
         """The rows that are languages."""
         return [row for row in self.rows if row.language.is_language]
@@ -100,22 +105,28 @@ def summarise(measured: Measured, tiers: Tiers | None = None) -> Summary:
         order = [*tiers.order, UNMAPPED]
         by_tier = _groups([(row.tier, row) for row in languages], count)
         by_tier.sort(key=lambda group: order.index(group.name) if group.name in order else len(order))
+    total = group_of("all", [row.language for row in languages], count)
+    ruler = ruler_of(total)
     return Summary(
         measured=measured,
         rows=rows,
-        scripts=tuple(sorted(by_script, key=lambda group: (-max(map(badness, group.figures)), group.name))),
+        scripts=tuple(sorted(by_script, key=lambda group: (-badness(group.figures, ruler), group.name))),
         tiers=tuple(by_tier),
-        total=group_of("all", [row.language for row in languages], count),
+        total=total,
         ginis=tuple(ginis(measured, number) for number in range(count)),
         tiers_origin=tiers.origin if tiers is not None else "",
     )
 
 
-def badness(figures: Figures) -> float:
-    """Return the figure that ranks languages: the premium, else tokens per character; 0 where there is neither."""
-    if not math.isnan(figures.premium):
-        return figures.premium
-    return 0.0 if math.isnan(figures.tokens_per_character) else figures.tokens_per_character
+def ruler_of(total: Group) -> str:
+    """Return the name of the figure that ranks languages, the same for all: figures of two kinds cannot be compared."""
+    return "premium" if total.compared else "tokens_per_character"
+
+
+def badness(figures: Sequence[Figures], ruler: str) -> float:
+    """Return the highest of a figure over the tokenizers; -1 where there is none, below every value."""
+    values = [getattr(each, ruler) for each in figures]
+    return max((value for value in values if not math.isnan(value)), default=-1.0)
 
 
 def _groups(named: Sequence[tuple[str, Row]], count: int) -> list[Group]:
