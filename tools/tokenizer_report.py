@@ -14,7 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from megatron.corpus.measure.run import PIVOT, measure_corpora
-from megatron.evaluation.report.tokenizers.write import write_tokenizer_report
+from megatron.evaluation.report.scores.tiers import read_tiers
+from megatron.evaluation.report.tokenizers.write import check_output, write_tokenizer_report
 from megatron.tokenizer.measure.measurer import MeasureSettings
 from megatron.tokenizer.measure.source import TokenizerSource
 from megatron.utils.log import setup_logging
@@ -51,9 +52,12 @@ def arguments() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> Iterable[str]:
-    """Measure, and write the report."""
+    """Measure, and write the report; what is wrong with the tiers or the output is told before that."""
+    tokenizers = TokenizerSource.parse(args.tokenizer, fast=args.fast)
+    tiers = read_tiers(args.tiers) if args.tiers else None
+    check_output(args.output)
     measured = measure_corpora(
-        TokenizerSource.parse(args.tokenizer, fast=args.fast),
+        tokenizers,
         inputs=[Path(path) for path in args.input.split(",") if path],
         parallel=[Path(path) for path in args.parallel.split(",") if path],
         work=args.output,
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> Iterable[str]:
         workers=args.workers,
         show_progress=not args.no_progress,
     )
-    return write_tokenizer_report(measured, args.output, tiers=args.tiers, shown=args.rows)
+    return write_tokenizer_report(measured, args.output, tiers=tiers, shown=args.rows)
 
 
 def main() -> int:

@@ -9,11 +9,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from megatron.evaluation.report.data import ReportError
 from megatron.evaluation.report.scores.tiers import read_tiers
 from megatron.evaluation.report.tokenizers.console import console_lines
 from megatron.evaluation.report.tokenizers.page import render_tokenizers
 from megatron.evaluation.report.tokenizers.summary import Summary, summarise
-from megatron.evaluation.report.tokenizers.write import write_tokenizer_report
+from megatron.evaluation.report.tokenizers.write import check_output, write_tokenizer_report
 from megatron.tokenizer.measure.counts import (
     Example,
     LanguageCounts,
@@ -80,7 +81,7 @@ def test_groups_are_means_and_languages_find_their_tier_as_mala_writes_them(seve
 
 
 def test_every_number_is_in_the_table_and_in_json(several: Measured, tiers: Path, tmp_path: Path) -> None:
-    list(write_tokenizer_report(several, tmp_path, tiers=tiers))
+    list(write_tokenizer_report(several, tmp_path, tiers=read_tiers(tiers)))
     rows = list(csv.DictReader((tmp_path / "tokens.tsv").open(encoding="utf-8"), delimiter="\t"))
     assert len(rows) == 4 * 2
     lao = next(row for row in rows if row["language"] == "lao_Laoo" and row["tokenizer"] == "first")
@@ -148,6 +149,29 @@ def test_the_terminal_lists_the_worst_first_and_what_was_left_out(several: Measu
     assert "first writes in bytes: Laoo" in lines and "left out: 7 records that are blank" in lines
 
 
+def test_languages_are_ranked_by_one_figure(several: Measured) -> None:
+    summary = summarise(measured(*several.languages, language("tha_Thai", 240, 240, compared=False)))
+    # Thai's 4 tokens per character are no premium, though more than Swahili's 2.
+    codes = [row.language.code for row in summary.worst_first]
+    assert codes == ["lao_Laoo", "swh_Latn", "eng_Latn", "jpn_Jpan", "tha_Thai"]
+    assert [group.name for group in summary.scripts] == ["Laoo", "Latn", "Jpan", "Thai"]
+
+
+def test_only_reports_are_replaced(several: Measured, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = tmp_path / "out"
+    check_output(output)
+    list(write_tokenizer_report(several, output))
+    assert not caplog.records
+    (output / "notes.txt").write_text("mine")
+    check_output(output)
+    assert "the report there will be replaced" in caplog.text
+    (output / "tokens.tsv").unlink()
+    with pytest.raises(ReportError, match=r"is no report of tokenizers, it has notes\.txt"):
+        check_output(output)
+    with pytest.raises(ReportError, match="is a file"):
+        check_output(output / "notes.txt")
+
+
 def test_the_command_goes_from_files_to_the_report(tmp_path: Path) -> None:
     texts = ["all human beings are born free", "kaikki ihmiset syntyvät vapaina"]
     for name, text in zip(("eng_Latn", "fin_Latn"), texts, strict=True):
@@ -166,6 +190,9 @@ def test_the_command_goes_from_files_to_the_report(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "tokens.json", "tokens.tsv"]
     rows = list(csv.DictReader((tmp_path / "out" / "tokens.tsv").open(encoding="utf-8"), delimiter="\t"))
     assert [row["documents"] for row in rows] == ["9", "9"] and float(rows[0]["premium"]) == 1
+    late = [*command, "--tiers", tmp_path / "none.tsv"]
+    done = subprocess.run(late, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1 and "none.tsv does not exist" in done.stderr and "measure" not in done.stderr
     wrong = [*command[:2], "--output", tmp_path / "out"]
     done = subprocess.run(wrong, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 1
