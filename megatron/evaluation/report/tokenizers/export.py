@@ -57,6 +57,7 @@ def tokens_json(summary: Summary) -> bytes:
         },
         "languages": [_language(row, summary.names) for row in summary.rows],
         "left_out": dict(measured.left_out),
+        "left_out_of": {reason: dict(of) for reason, of in measured.left_out_of.items()},
     }
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 

@@ -8,6 +8,7 @@ from megatron.evaluation.report.frame import facts_list, page
 from megatron.evaluation.report.page import tier_classes
 from megatron.evaluation.report.scale import compact
 from megatron.evaluation.report.tables import section
+from megatron.evaluation.report.tokenizers.console import left_out_lines
 from megatron.evaluation.report.tokenizers.language_tables import languages_section
 from megatron.evaluation.report.tokenizers.sections import (
     bytes_section,
@@ -72,7 +73,6 @@ def _header(summary: Summary, title: str) -> str:
 
 
 def _left_out(summary: Summary) -> str:
-    counts = summary.measured.left_out
-    items = "".join(f"<li><b>{count:,}</b> {escape(reason)}</li>" for reason, count in sorted(counts.items()))
+    items = "".join(f"<li>{escape(line)}</li>" for line in left_out_lines(summary.measured))
     body = f'<ul class="runs">{items}</ul>' if items else '<p class="note">Nothing.</p>'
     return section("leftout", "Left out", "What was given and is not in the figures.", body)

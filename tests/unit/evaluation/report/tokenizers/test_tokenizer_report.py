@@ -149,6 +149,40 @@ def test_the_terminal_lists_the_worst_first_and_what_was_left_out(several: Measu
     assert "first writes in bytes: Laoo" in lines and "left out: 7 records that are blank" in lines
 
 
+def test_terminal_tables_of_three_tokenizers_fit_a_line(tiers: Path) -> None:
+    facts = [TokenizerFacts(name, "SPMTokenizer", 256_000, 256, "f" * 32) for name in ("llama2-7b", "llama3", "e" * 60)]
+    found = [
+        Language(
+            code, code.partition("_")[2], True, [code], parallel_text=counts(20, 3_000_000, 5),
+            parallel=ParallelCounts(2, 0, Side(9, 9, [20, 3_000_000, 5]), Side(9, 9, [20, 3, 5])),
+        )
+        for code in ("eng_Latn", "hau_Latn", "sag_Latn", "cmn_Hans", "srp_Cyrl")
+    ]  # fmt: skip
+    left_out = {"records that are blank": 1234}
+    of = {"records that are blank": {f"x{number}_Latn": number for number in range(1, 8)}}
+    summary = summarise(Measured(tuple(facts), tuple(found), MeasureSettings(), "eng_Latn", left_out, of))
+    text = list(console_lines(summary, shown=0))
+    assert text[-1] == (
+        "left out: 1,234 records that are blank (x7_Latn 7, x6_Latn 6, x5_Latn 5, x4_Latn 4, x3_Latn 3 and 2 more)"
+    )
+    assert all(len(line) <= 100 for line in text[:-1]), max(text[:-1], key=len)
+    heads = next(number for number, line in enumerate(text) if line.startswith("script"))
+    assert text[heads].split()[2:] == ["llama2-7b", "llama3", f"{'e' * 13}…"]
+    assert text[heads - 1].strip() == "premium"
+    with_tiers = list(console_lines(summarise(summary.measured, read_tiers(tiers)), shown=0))
+    line = next(line for line in with_tiers if line.startswith("no tier in tiers.tsv"))
+    assert "cmn_Hans, hau_Latn, sag_Latn, srp_Cyrl" in line
+
+
+def test_the_terminal_has_more_figures_where_there_is_room(several: Measured) -> None:
+    one = Measured(several.tokenizers[:1], several.languages[:1], several.settings, "eng_Latn", {})
+    for language_ in one.languages:
+        del language_.counts.tokens[1:], language_.counts.examples[1:]
+    text = list(console_lines(summarise(one), shown=0))
+    heads = next(line for line in text if "byte tokens" in line and "bytes per token" in line)
+    assert heads.split() == ["premium", "byte", "tokens", "bytes", "per", "token"]
+
+
 def test_languages_are_ranked_by_one_figure(several: Measured) -> None:
     summary = summarise(measured(*several.languages, language("tha_Thai", 240, 240, compared=False)))
     # Thai's 4 tokens per character are no premium, though more than Swahili's 2.
