@@ -12,6 +12,9 @@ from megatron.evaluation.report.scale import Bounds, Format, percent_x, percent_
 
 _COLOURS = (1, 4, 2, 5, 6, 3, 0, 7)  # neighbours among the tokenizers should be far apart in colour
 
+_LABELLED = 4  # of the languages at the far end, those whose labels do not meet
+_LABEL_HEIGHT = 6.0  # percent of the picture
+
 
 @dataclasses.dataclass(frozen=True)
 class Series:
@@ -27,13 +30,15 @@ def colour_of(number: int) -> str:
 
 
 def ranked_chart(
-    labels: Sequence[str], series: Sequence[Series], *, title: str, note: str, form: Format, line: float | None
-) -> str:
+    labels: Sequence[str], series: Sequence[Series], *, ends: Sequence[str], title: str, note: str, form: Format,
+    line: float | None,
+) -> str:  # fmt: skip
     """Draw a dot for each language and tokenizer, the languages from left to right in the order given.
 
     Args:
         labels: of the languages, for hovering.
         series: one for each tokenizer.
+        ends: other, short labels: those of a few languages at both ends are written into the picture.
         title: heading of the figure.
         note: sentence beside it.
         form: writes a value.
@@ -50,7 +55,7 @@ def ranked_chart(
         f"{legend([(each.name, colour_of(number)) for number, each in enumerate(series)])}"
         f'<div class="frame"><div class="ys">{y_labels(bounds, form)}</div>'
         f'<div class="plot" role="img" aria-label="{escape(title)}">{svg(grid(bounds) + body)}'
-        f'<div class="cross"></div><div class="tip"></div></div>'
+        f'{_end_labels(ends, series, span, bounds)}<div class="cross"></div><div class="tip"></div></div>'
         f'{json_data(_hovering(labels, series, span, bounds, form), "dots-data")}</div></figure>'
     )
 
@@ -79,6 +84,29 @@ def _hovering(
         "x": [percent_x(float(place), span) for place in range(len(labels))],
         "at": [percent_y(value, bounds) for value in first],
     }
+
+
+def _end_labels(labels: Sequence[str], series: Sequence[Series], span: Bounds, bounds: Bounds) -> str:
+    """Write the last languages beside their highest dots, those whose labels do not meet, and the first one above."""
+    html, taken = "", [math.inf]
+    for at in range(len(labels) - 1, max(0, len(labels) - 1 - _LABELLED), -1):
+        height = _height(series, at, bounds)
+        if min(abs(height - other) for other in taken) >= _LABEL_HEIGHT:
+            taken.append(height)
+            html += _end_label(labels[at], "marklabel before", percent_x(float(at), span), height)
+    if len(labels) > _LABELLED:
+        height = _height(series, 0, bounds) - _LABEL_HEIGHT
+        html += _end_label(labels[0], "marklabel", percent_x(0.0, span), height)
+    return html
+
+
+def _height(series: Sequence[Series], at: int, bounds: Bounds) -> float:
+    return percent_y(max((each.values[at] for each in series if not math.isnan(each.values[at])), default=0.0), bounds)
+
+
+def _end_label(label: str, css: str, left: float, top: float) -> str:
+    place = f"left:{left}%;top:calc({top:.4g}% - 8px)"
+    return f'<span class="{css}" style="{place}"><bdi>{escape(label)}</bdi></span>'
 
 
 def _width(value: float, largest: float) -> float:

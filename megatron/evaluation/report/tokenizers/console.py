@@ -34,7 +34,7 @@ def console_lines(summary: Summary, *, shown: int) -> Iterator[str]:
         yield ""
         yield from _groups(summary, summary.tiers, "tier")
     if unmapped := [row.language.code for row in summary.languages if row.tier == UNMAPPED]:
-        yield f"no tier in {summary.tiers_origin}: {_some(unmapped)}; codes must be the same, xxx_Ssss"
+        yield f"no tier in {summary.tiers_origin}: {_some(sorted(unmapped))}; codes must be the same, xxx_Ssss"
     yield ""
     for number, name in enumerate(summary.names):
         found = [group.name for group in summary.written_in_bytes() if group.figures[number].byte_share >= BYTES_FROM]

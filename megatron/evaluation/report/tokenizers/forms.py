@@ -7,8 +7,6 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from megatron.evaluation.report.tables import percent
-
 
 @dataclasses.dataclass(frozen=True)
 class Form:
@@ -23,7 +21,12 @@ class Form:
         """Write a value; a dash where there is none."""
         if not math.isfinite(value):
             return "–"
-        return percent(value) if self.digits is None else f"{value:,.{self.digits}f}"
+        return share(value) if self.digits is None else f"{value:,.{self.digits}f}"
+
+
+def share(value: float) -> str:
+    """Write a share with one decimal, whatever its size, so that a column of them can be compared at a glance."""
+    return f"{value:.1%}" if math.isfinite(value) else "–"
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(

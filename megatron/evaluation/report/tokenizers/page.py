@@ -27,8 +27,8 @@ _FOOTER = (
     "where there are fewer."
 )
 _STYLE = (
-    ".ranked .dots { stroke-width: 5; opacity: 0.8; } td.bars .bar { height: 6px; } "
-    ".tokens td.bars { width: 22%; } .scripts td.bars { width: 30%; }"
+    ".ranked .dots { stroke-width: 5; opacity: 0.8; } .ranked .marklabel { white-space: nowrap; } "
+    "td.bars .bar { height: 6px; } .tokens td.bars { width: 22%; } .scripts td.bars { width: 30%; }"
 )
 
 

@@ -10,9 +10,9 @@ from megatron.corpus.pairs.names import script_name
 from megatron.evaluation.report.data import language_name
 from megatron.evaluation.report.scale import compact, decimal, value_bounds
 from megatron.evaluation.report.scores.gain_charts import Lane, Spot, lane_chart
-from megatron.evaluation.report.tables import Column, cell, name_cell, note, percent, section, table, tier_cell
+from megatron.evaluation.report.tables import Column, cell, name_cell, note, section, table, tier_cell
 from megatron.evaluation.report.tokenizers.charts import Series, bars_cell, colour_of, ranked_chart
-from megatron.evaluation.report.tokenizers.forms import FORMS
+from megatron.evaluation.report.tokenizers.forms import FORMS, share
 from megatron.evaluation.report.tokenizers.summary import BYTES_FROM, Row, Summary
 from megatron.tokenizer.measure.figures import Group, mean
 
@@ -46,7 +46,7 @@ def overview_section(summary: Summary) -> str:
 
 def ranked_section(summary: Summary) -> str:
     """Return the picture of all languages, in the order of the premium, or of tokens per character without one."""
-    name = "premium" if summary.is_compared else "tokens_per_character"
+    name = summary.ruler
     form = FORMS[name]
     rows = [row for row in summary.languages if not all(math.isnan(getattr(each, name)) for each in row.figures)]
     if not rows:
@@ -58,15 +58,16 @@ def ranked_section(summary: Summary) -> str:
     ]
     lead = f"{form.title}: {meaning(summary, name)}. Every dot is a language with a tokenizer. Hover to read values."
     chart = ranked_chart(
-        [_label(row) for row in rows], series, title=f"{form.title} of {len(rows):,} languages",
-        note="in the order of the tokenizers' mean", form=decimal, line=1.0 if summary.is_compared else None,
+        [_label(row) for row in rows], series, ends=[_end(row, name) for row in rows],
+        title=f"{form.title} of {len(rows):,} languages", note="in the order of the tokenizers' mean", form=decimal,
+        line=1.0 if summary.is_compared else None,
     )  # fmt: skip
     return section("ranked", form.title, lead, chart)
 
 
 def scripts_section(summary: Summary) -> str:
     """Return a row for each script, with bars for all tokenizers."""
-    name = "premium" if summary.is_compared else "tokens_per_character"
+    name = summary.ruler
     lead = f"Means over the languages of a script; bars: {FORMS[name].title.lower()}, one for each tokenizer."
     return section("scripts", "Scripts", lead, _group_table(summary, summary.scripts, name, "Script"))
 
@@ -91,20 +92,23 @@ def bytes_section(summary: Summary) -> str:
 
 
 def tiers_section(summary: Summary, tiers: Mapping[str, str]) -> str:
-    """Return bytes per token over the tiers, a picture for each tokenizer, and a table."""
+    """Return the premium over the tiers, or bytes per token without one: a picture for each tokenizer, and a table."""
     if not summary.tiers:
         return section("tiers", "Tiers", "", note("No tiers were given: --tiers names the file that says them."))
     lead = "Every dot is a language; the shade spans the middle half of a tier, the bar is its median."
-    values = [each.bytes_per_token for row in summary.languages for each in row.figures]
+    # Bytes per token depend on the script: between tiers, which have other scripts, they compare scripts.
+    name = "premium" if summary.is_compared else "bytes_per_token"
+    form, better = FORMS[name], "more" if FORMS[name].higher_is_better else "less"
+    values = [getattr(each, name) for row in summary.languages for each in row.figures]
     bounds = value_bounds([value for value in values if not math.isnan(value)], [0.0], zero=True)
     charts = "".join(
         lane_chart(
-            _lanes(summary, number, tiers), title=name, note="bytes per token, more is better", bounds=bounds,
-            form=decimal, what="Bytes per token of languages",
+            _lanes(summary, number, tiers, name), title=tokenizer, note=f"{meaning(summary, name)}, {better} is better",
+            bounds=bounds, form=decimal, what=f"{form.title} of languages",
         )
-        for number, name in enumerate(summary.names)
+        for number, tokenizer in enumerate(summary.names)
     )  # fmt: skip
-    grouped = _group_table(summary, summary.tiers, "bytes_per_token", "Tier", tiers=tiers)
+    grouped = _group_table(summary, summary.tiers, name, "Tier", tiers=tiers)
     return section("tiers", "Tiers", lead, f'<div class="charts lanes">{charts}</div><h3>Means</h3>{grouped}')
 
 
@@ -125,8 +129,8 @@ def round_trips_section(summary: Summary) -> str:
                 cells += "".join(f'<td class="value"><bdi>{escape(text)}</bdi></td>' for text in example[1:])
                 rows.append(("", cells + name_cell(example.place)))
     checked = sum(counts.checked for row in summary.rows for counts in row.language.counts.tokens)
-    share = summary.measured.settings.round_trip_share
-    part = "all documents" if share == 1 else f"{percent(share)} of the documents, chosen by their hash,"
+    tried = summary.measured.settings.round_trip_share
+    part = "all documents" if tried == 1 else f"{share(tried)} of the documents, chosen by their hash,"
     lead = f"Decoded again with every tokenizer: {part}; {checked:,} round trips."
     body = table(columns, rows, css="long") if rows else note("Every one of them came back as it was.")
     return section("roundtrips", "Round trips", lead, body)
@@ -173,7 +177,7 @@ def _group_table(
             premium = cell(decimal_or_dash(group.byte_premium, 2), group.byte_premium)
             cells += premium.replace('class="n"', 'class="n lesser"')
         cells += bars_cell(values, largest) + "".join(cell(form.text(value), value) for value in values)
-        cells += "".join(cell(percent(each.byte_share), each.byte_share) for each in group.figures)
+        cells += "".join(cell(share(each.byte_share), each.byte_share) for each in group.figures)
         rows.append(("total" if group is summary.total else "", cells))
     return table(columns, rows, css="tight")
 
@@ -183,19 +187,25 @@ def _tokenizer_column(summary: Summary, number: int, what: str = "") -> Column:
     return Column(f"{summary.names[number]}{f', {what}' if what else ''}", "n", key=dot)
 
 
-def _marked(share: float) -> str:
-    text = cell(percent(share), share)
-    return text.replace('class="n"', 'class="n bad"') if share >= BYTES_FROM else text
+def _marked(value: float) -> str:
+    text = cell(share(value), value)
+    return text.replace('class="n"', 'class="n bad"') if value >= BYTES_FROM else text
 
 
-def _lanes(summary: Summary, number: int, tiers: Mapping[str, str]) -> list[Lane]:
+def _lanes(summary: Summary, number: int, tiers: Mapping[str, str], name: str) -> list[Lane]:
     members: dict[str, list[Spot]] = {group.name: [] for group in summary.tiers}
     for row in summary.languages:
-        value = row.figures[number].bytes_per_token
+        value = getattr(row.figures[number], name)
         if not math.isnan(value):
-            text = FORMS["bytes_per_token"].text(value)
+            text = FORMS[name].text(value)
             members[row.tier].append(Spot(_label(row), text, None, value, row.tier, tiers.get(row.tier, "t7")))
-    return [Lane(name, tiers.get(name, "t7"), spots) for name, spots in members.items() if spots]
+    return [Lane(tier, tiers.get(tier, "t7"), spots) for tier, spots in members.items() if spots]
+
+
+def _end(row: Row, name: str) -> str:
+    """Return what is written beside a dot: the language, and the highest value of the tokenizers."""
+    highest = max(value for each in row.figures if not math.isnan(value := getattr(each, name)))
+    return f"{language_name(row.language.code) or row.language.code} {FORMS[name].text(highest)}"
 
 
 def _label(row: Row) -> str:

@@ -191,6 +191,21 @@ def test_languages_are_ranked_by_one_figure(several: Measured) -> None:
     assert [group.name for group in summary.scripts] == ["Laoo", "Latn", "Jpan", "Thai"]
 
 
+def test_the_page_names_the_ends_compares_tiers_by_premium_and_writes_shares_alike(tiers: Path) -> None:
+    several = measured(
+        *(language(f"x{letter}x_Latn", 20 + number, 10) for number, letter in enumerate("abcdef")),
+        language("lao_Laoo", 200, 90, byte_tokens=1),
+        language("eng_Latn", 10, 8),
+    )
+    page = render_tokenizers(summarise(several, read_tiers(tiers)))
+    ranked = page.partition('<section id="ranked">')[2].partition("</section>")[0]
+    marks = [mark.partition("</bdi>")[0] for mark in ranked.split("<bdi>") if "</bdi></span>" in mark]
+    assert marks[0] == "Lao 10.00" and marks[-1] == "English 0.80" and 2 <= len(marks) <= 4
+    lanes = page.partition('<section id="tiers">')[2].partition("</section>")[0]
+    assert "tokens per token of eng_Latn for the same text, less is better" in lanes and "ytes per token" not in lanes
+    assert "0.5%" in page and "0.500%" not in page
+
+
 def test_only_reports_are_replaced(several: Measured, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     output = tmp_path / "out"
     check_output(output)
