@@ -95,7 +95,7 @@ def _end_labels(labels: Sequence[str], series: Sequence[Series], span: Bounds, b
             taken.append(height)
             html += _end_label(labels[at], "marklabel before", percent_x(float(at), span), height)
     if len(labels) > _LABELLED:
-        height = _height(series, 0, bounds) - _LABEL_HEIGHT
+        height = _height(series, 0, bounds) - 2 * _LABEL_HEIGHT  # its neighbours are as low
         html += _end_label(labels[0], "marklabel", percent_x(0.0, span), height)
     return html
 
