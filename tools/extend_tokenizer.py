@@ -14,7 +14,7 @@ from megatron.corpus.extension_sources import extension_sources
 from megatron.tokenizer.extend.extend import GUARDS, ExtendSettings, extend_tokenizer
 from megatron.tokenizer.extend.gates import gate_table
 from megatron.utils.log import setup_logging
-from megatron.utils.tool import factors_by_name, print_lines
+from megatron.utils.tool import factors_by_name, paths_of, print_lines
 
 
 def arguments() -> argparse.Namespace:
@@ -22,10 +22,10 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add, default = parser.add_argument, ExtendSettings()
     add("--tokenizer", required=True, type=Path, help="tokenizer.model, tokenizer.json of Llama 3's kind, or a folder")
-    add("--input", required=True, nargs="+", type=Path, help="files or folders of corpora")
+    add("--input", required=True, nargs="+", help="files or folders of corpora, with blanks or commas between")
     add("--output", required=True, type=Path, help="the folder to write; must not be there")
-    add("--pivots", nargs="+", default=[], metavar="CODE", help="corpora of the input that keep their ids")
-    add("--pivot-text", nargs="+", default=[], type=Path, metavar="FILE", help="more texts that keep their ids")
+    add("--pivots", "--pivot", nargs="+", default=[], metavar="CODE", help="corpora of the input that keep their ids")
+    add("--pivot-text", nargs="+", default=[], metavar="FILE", help="more texts that keep their ids")
     add("--guard", choices=GUARDS, default=default.guard, help="script: learn nothing in the pivots' scripts at all")
     add("--new-tokens", type=int, default=default.new_tokens, help="so many, and on to the next --size-multiple")
     add("--size-multiple", type=int, default=default.size_multiple, help="the whole vocabulary is one of it")
@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> Iterator[str]:
     """Extend; yield the report."""
     weights = factors_by_name(args.weights, option="--weights")
     sources = extension_sources(
-        args.input, pivots=args.pivots, pivot_texts=args.pivot_text, text_key=args.jsonl_key, weighted=weights,
-        max_bytes_per_corpus=args.max_bytes_per_corpus, max_pivot_bytes=args.max_pivot_bytes,
+        paths_of(args.input), pivots=args.pivots, pivot_texts=paths_of(args.pivot_text), weighted=weights,
+        text_key=args.jsonl_key, max_bytes_per_corpus=args.max_bytes_per_corpus, max_pivot_bytes=args.max_pivot_bytes,
     )  # fmt: skip
     same = {name: value for name, value in vars(args).items() if name in ExtendSettings.__dataclass_fields__}
     settings = ExtendSettings(**{**same, "weights": weights})

@@ -19,7 +19,7 @@ from megatron.evaluation.report.tokenizers.write import check_output, write_toke
 from megatron.tokenizer.measure.measurer import MeasureSettings
 from megatron.tokenizer.measure.source import TokenizerSource
 from megatron.utils.log import setup_logging
-from megatron.utils.tool import print_lines
+from megatron.utils.tool import paths_of, print_lines
 
 
 def arguments() -> argparse.Namespace:
@@ -30,19 +30,16 @@ def arguments() -> argparse.Namespace:
         "--tokenizer", action="append", default=[], metavar="NAME=PATH",
         help="once for each: a SentencePiece model, tiktoken ranks, a tokenizer.json or a folder with one of them",
     )  # fmt: skip
-    add("--input", default="", help="corpora: files or folders, separated by commas")
+    add("--input", nargs="+", default=[], help="corpora: files or folders, with commas or blanks between")
     add(
-        "--parallel", default="", help="the same text in many languages, separated by commas: folders of corpora whose "
-        "records have the same numbers, or of pairs xxx_Ssss-yyy_Ssss",
+        "--parallel", nargs="+", default=[], help="the same text in many languages, with commas or blanks between: "
+        "folders of corpora whose records have the same numbers, or of pairs xxx_Ssss-yyy_Ssss",
     )  # fmt: skip
-    add("--output", required=True, type=Path, help="the folder to write to")
-    add("--pivot", default=PIVOT, help="the language to compare with, or the name of its corpus (default %(default)s)")
+    add("--output", required=True, type=Path, help="the folder to write to: new, empty, or an earlier report")
+    add("--pivot", "--pivots", default=PIVOT, help="the language to compare with, or its corpus (%(default)s)")
     add("--tiers", type=Path, help="a table with the columns code and tier, or a run's `save` folder or mixture.json")
     add("--context", type=int, default=4096, help="tokens of a context (default %(default)s)")
-    add(
-        "--round-trip-share", type=float, default=1.0, metavar="SHARE",
-        help="decode only this part of the documents again, chosen by their hash (default: all)",
-    )  # fmt: skip
+    add("--round-trip-share", type=float, default=1.0, metavar="SHARE", help="decode this part of the documents (all)")
     add("--jsonl-key", default="text", help="the JSON field that holds the text (default %(default)s)")
     add("--workers", type=int, default=1, help="processes; a file is the unit of work")
     add("--fast", action="store_true", help="encode with gigatoken, and check samples against the tokenizer itself")
@@ -58,8 +55,8 @@ def run(args: argparse.Namespace) -> Iterable[str]:
     check_output(args.output)
     measured = measure_corpora(
         tokenizers,
-        inputs=[Path(path) for path in args.input.split(",") if path],
-        parallel=[Path(path) for path in args.parallel.split(",") if path],
+        inputs=paths_of(args.input),
+        parallel=paths_of(args.parallel),
         work=args.output,
         settings=MeasureSettings(args.context, args.round_trip_share),
         pivot=args.pivot,

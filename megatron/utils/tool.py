@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 
 def counts_by_name(arguments: Iterable[str], *, option: str) -> dict[str, int]:
@@ -43,6 +44,16 @@ def factors_by_name(arguments: Iterable[str], *, option: str) -> dict[str, float
     if wrong:
         raise ValueError(f"{option} {' '.join(wrong)}: give NAME=FACTOR, such as amh_Ethi=2")
     return factors
+
+
+def paths_of(arguments: Iterable[str]) -> list[Path]:
+    """Read paths with commas or blanks between; a path that is there may have a comma of its own."""
+    return [
+        Path(path)
+        for argument in arguments
+        for path in ([argument] if Path(argument).exists() else argument.split(","))
+        if path
+    ]
 
 
 def print_lines(answer: Callable[[], Iterable[str]]) -> int:

@@ -44,8 +44,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_extends(tmp_path: Path, files: Path) -> None:
+    inputs = sorted((files / "corpora").iterdir())
     out = extend(
-        "--tokenizer", files / "tokenizer.model", "--input", files / "corpora", "--pivots", "eng_Latn",
+        "--tokenizer", files / "tokenizer.model", "--input", ",".join(map(str, inputs)), "--pivot", "eng_Latn",
         "--pivot-text", files / "code.py", "--output", tmp_path / "out", "--new-tokens", 40, "--size-multiple", 8,
         "--parallel", "eng_Latn", "--weights", "ell_Grek=2", "--max-held-out-changed", 1,
     )  # fmt: skip

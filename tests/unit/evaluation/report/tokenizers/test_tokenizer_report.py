@@ -230,7 +230,8 @@ def test_the_command_goes_from_files_to_the_report(tmp_path: Path) -> None:
     train_sentencepiece(texts * 5, tmp_path / "tokenizer.model", vocab_size=300)
     command = [
         sys.executable, "tools/tokenizer_report.py", "--tokenizer", f"own={tmp_path / 'tokenizer.model'}", "--input",
-        tmp_path / "p", "--parallel", tmp_path / "p", "--output", tmp_path / "out", "--workers", "2", "--context", "8",
+        *(tmp_path / "p" / f"{name}.jsonl" for name in ("eng_Latn", "fin_Latn")),
+        "--parallel", tmp_path / "p", "--output", tmp_path / "out", "--workers", "2", "--context", "8",
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120)
