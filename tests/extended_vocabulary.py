@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tokenizers
 import torch
-from sentencepiece import sentencepiece_model_pb2
 
 from megatron.checkpoint.hf import save_model
 from megatron.config.architecture import Architecture
 from megatron.model.llama import Llama
 from megatron.tokenizer.base import Tokenizer
-from megatron.tokenizer.export import byte_letters
+from megatron.tokenizer.extend.byte_level_old import ByteLevelOld
 from megatron.tokenizer.extend.extension import Extension
-from megatron.tokenizer.load import load_tokenizer
+from megatron.tokenizer.extend.old import OldTokenizer, Text
+from megatron.tokenizer.extend.sentencepiece_old import SentencePieceOld
 
 SHAPE = Architecture(1, 64, 96, 2, 4, 2, 16, 128)
 PIECES = ["गग", "▁गग", "กก", "กกก", "оо"]
@@ -26,49 +24,20 @@ PIECES = ["गग", "▁गग", "กก", "กกก", "оо"]
 
 def extend_sentencepiece(old: Path, folder: Path, pieces: Sequence[str] = PIECES) -> Extension:
     """Append pieces to a model, their scores below all others, and write folder and extension.json."""
-    tokenizer = load_tokenizer("SPMTokenizer", old)
-    schema: Any = sentencepiece_model_pb2
-    proto = schema.ModelProto.FromString(old.read_bytes())
-    ids = {piece.piece: number for number, piece in enumerate(proto.pieces)}
-    lowest = min(piece.score for piece in proto.pieces)
-    spellings = []
-    for number, piece in enumerate(pieces):
-        proto.pieces.add(piece=piece, score=lowest - 1 - number)
-        # A character that is no piece is its bytes.
-        parts = [[ids[c]] if c in ids else [ids[f"<0x{byte:02X}>"] for byte in c.encode()] for c in piece]
-        spellings.append(tuple(token for part in parts for token in part))
-    folder.mkdir(parents=True)
-    (folder / "tokenizer.model").write_bytes(proto.SerializeToString())
-    new = load_tokenizer("SPMTokenizer", folder / "tokenizer.model")
-    extension = Extension(tokenizer.fingerprint, new.fingerprint, tokenizer.vocab_size, spellings)
-    extension.save(folder)
-    return extension
+    return _extended(SentencePieceOld(old, longest=16), folder, pieces)
 
 
 def extend_byte_level(old: Path, folder: Path, words: Sequence[str]) -> Extension:
     """Append whole words, with the merges that make them, to a tokenizer.json of bytes; its special tokens stay."""
-    before = load_tokenizer("HFTokenizer", old)
-    content = json.loads((old / "tokenizer.json").read_text())
-    vocab, merges = content["model"]["vocab"], content["model"]["merges"]
-    # Special tokens that are no entries would get the ids after all entries, new ones included.
-    vocab |= {token["content"]: token["id"] for token in content["added_tokens"]}
-    letters = byte_letters()
-    spellings = []
-    for word in words:
-        spelled = "".join(letters[byte] for byte in word.encode())
-        spelling = before.encode(word)
-        parts = [tokenizers.Tokenizer.from_file(str(old / "tokenizer.json")).id_to_token(token) for token in spelling]
-        assert len(parts) == 2 and "".join(parts) == spelled
-        vocab[spelled] = before.vocab_size + len(spellings)
-        merges.append(parts)
-        spellings.append(tuple(spelling))
+    return _extended(ByteLevelOld(old, longest=16), folder, [word.encode() for word in words])
+
+
+def _extended(old: OldTokenizer[Text], folder: Path, tokens: Sequence[Text]) -> Extension:
     folder.mkdir(parents=True)
-    (folder / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False))
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        (folder / name).write_bytes((old / name).read_bytes())
-    load_tokenizer("HFTokenizer", folder).save(folder, prepend_bos=False)
-    new = load_tokenizer("HFTokenizer", folder)
-    extension = Extension(before.fingerprint, new.fingerprint, before.vocab_size, spellings)
+    old.write(tokens, folder, prepend_bos=False)
+    extension = Extension(
+        old.tokenizer.fingerprint, Extension.fingerprints_in(folder), old.tokenizer.vocab_size, old.spellings(tokens)
+    )
     extension.save(folder)
     return extension
 

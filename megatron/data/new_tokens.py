@@ -47,11 +47,11 @@ def _problems(section: NewTokensConfig, extension: Extension | None, tokenizer: 
         )
     if extension is None:
         return
-    if extension.new_fingerprint != tokenizer.fingerprint:
+    if tokenizer.fingerprint not in extension.new_fingerprints:
         yield (
             f"vocab_extension = {section.vocab_extension} made a tokenizer with fingerprint "
-            f"{extension.new_fingerprint}, and that of the run has {tokenizer.fingerprint}. Name the extension of this "
-            "tokenizer, or give the extended one as vocab_file."
+            f"{' or '.join(extension.new_fingerprints)}, and that of the run has {tokenizer.fingerprint}. Name "
+            "the extension of this tokenizer, or give the extended one as vocab_file."
         )
     elif extension.new_size != size:
         yield (

@@ -50,7 +50,7 @@ class ExtendedSource(Source):
         self.architecture = dataclasses.replace(source.architecture, vocab_size=rows)
         self._source, self._extension, self._files = source, extension, dict(tokenizer_files)
         self._old_rows = source.architecture.vocab_size
-        self._identity = f"{extension.new_fingerprint} {rows} {input_method} {output_method} {seed}"
+        self._identity = f"{extension.new_fingerprints} {rows} {input_method} {output_method} {seed}"
         methods = {INPUT: input_method, OUTPUT: output_method}
         self._new = {
             name: self._new_rows(name, methods[name], (seed, number))

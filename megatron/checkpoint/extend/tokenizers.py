@@ -10,13 +10,12 @@ from pathlib import Path
 
 import tokenizers
 
-from megatron.checkpoint.convert.native import TOKENIZER_FILES
+from megatron.checkpoint.convert.native import TOKENIZER_FILES as HF_FILES
 from megatron.tokenizer.base import Tokenizer, TokenizerError
-from megatron.tokenizer.extend.extension import Extension
+from megatron.tokenizer.extend.extension import TOKENIZER_FILES, Extension
 from megatron.tokenizer.load import load_model_file, load_tokenizer
 from megatron.utils.files import fingerprint_bytes, fingerprint_file
 
-_FILES = ("tokenizer.model", "tokenizer.json")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SHOWN = 3
 
@@ -36,11 +35,11 @@ def open_extended(folder: Path, extension: Extension, *, eod_id: int) -> Tokeniz
     Raises:
         TokenizerError: neither is the one, or it cannot be read.
     """
-    there = [folder / name for name in _FILES if (folder / name).is_file()]
+    there = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not there:
-        raise TokenizerError(f"{folder} holds no tokenizer: neither {' nor '.join(_FILES)}")
+        raise TokenizerError(f"{folder} holds no tokenizer: neither {' nor '.join(TOKENIZER_FILES)}")
     for path in there:
-        if fingerprint_file(path) == extension.new_fingerprint:
+        if fingerprint_file(path) in extension.new_fingerprints:
             if path.suffix == ".json":
                 return load_tokenizer("HFTokenizer", path, eod_id=eod_id)
             kind = load_model_file(path).kind
@@ -118,7 +117,7 @@ def _shown(tokens: Mapping[int, str]) -> str:
 
 def old_tokenizer_note(old: Tokenizer, files: Mapping[str, bytes], extension: Extension) -> str:
     """Say how the model's tokenizer is known to be the one that was extended."""
-    found = {name: fingerprint_bytes(files[name]) for name in _FILES if name in files}
+    found = {name: fingerprint_bytes(files[name]) for name in TOKENIZER_FILES if name in files}
     same = [name for name, fingerprint in found.items() if fingerprint == extension.old_fingerprint]
     if not same and old.fingerprint == extension.old_fingerprint:
         same = ["it"]
@@ -139,7 +138,7 @@ def tokenizer_files(new: Tokenizer, old_files: Mapping[str, bytes], *, prepend_b
     """
     with tempfile.TemporaryDirectory() as name:
         new.save(Path(name), prepend_bos=prepend_bos)
-        files = {path.name: path.read_bytes() for path in Path(name).iterdir() if path.name in TOKENIZER_FILES}
+        files = {path.name: path.read_bytes() for path in Path(name).iterdir() if path.name in HF_FILES}
     if _TEMPLATE in old_files:
         files.setdefault(_TEMPLATE, old_files[_TEMPLATE])
     settings, before = json.loads(files[_SETTINGS]), _object(old_files.get(_SETTINGS, b"{}"))

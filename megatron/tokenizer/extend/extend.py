@@ -173,7 +173,7 @@ def _extend(old: OldTokenizer[Text], sources: Sequence[Source], output: Path, se
     with _aside(output) as folder:
         new = old.write(learnt.tokens, folder, prepend_bos=settings.prepend_bos)
         spellings = old.spellings(learnt.tokens)
-        Extension(old.tokenizer.fingerprint, new.fingerprint, size, spellings).save(folder)
+        Extension(old.tokenizer.fingerprint, Extension.fingerprints_in(folder), size, spellings).save(folder)
         report = _report(old, new, folder, learnt, sources, taught, guard, settings)
         write_text(folder / f"{_REPORT}.json", report.to_json())
         write_text(folder / f"{_REPORT}.tsv", report.to_tsv())

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from megatron.tokenizer.base import TokenizerError
-from megatron.utils.files import write_text
+from megatron.utils.files import fingerprint_file, write_text
 
 FILE_NAME = "extension.json"
-_FORMAT = 1
+TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
+"""Each of them alone may hold the extended tokenizer; the first one that is there is taken."""
+
+_FORMAT = 2
 _MAX_BYTES = 256 << 20  # a million tokens of eight old ones each take a fifth of it
 
 
@@ -26,13 +29,13 @@ class Extension:
 
     Attributes:
         old_fingerprint: of the tokenizer that was extended.
-        new_fingerprint: of the extended one.
+        new_fingerprints: of all files that hold the extended one; at least one.
         old_size: the old ``vocab_size``, and the first new id.
         spellings: of each new id, in order, the old ids whose text is its text; at least one each.
     """
 
     old_fingerprint: str
-    new_fingerprint: str
+    new_fingerprints: Sequence[str]
     old_size: int
     spellings: Sequence[tuple[int, ...]]
 
@@ -41,16 +44,25 @@ class Extension:
         """The extended ``vocab_size``."""
         return self.old_size + len(self.spellings)
 
-    def save(self, folder: Path) -> None:
-        """Write ``extension.json`` into a folder, atomically."""
+    @staticmethod
+    def fingerprints_in(folder: Path) -> list[str]:
+        """Return the fingerprints of a folder's :data:`TOKENIZER_FILES`, as far as they are there."""
+        return [fingerprint_file(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()]
+
+    def to_json(self) -> str:
+        """Return the content of ``extension.json``."""
         content = {
             "format": _FORMAT,
             "old_fingerprint": self.old_fingerprint,
-            "new_fingerprint": self.new_fingerprint,
+            "new_fingerprints": list(self.new_fingerprints),
             "old_size": self.old_size,
             "spellings": [list(spelling) for spelling in self.spellings],
         }
-        write_text(folder / FILE_NAME, json.dumps(content, separators=(",", ":")) + "\n")
+        return json.dumps(content, separators=(",", ":")) + "\n"
+
+    def save(self, folder: Path) -> None:
+        """Write ``extension.json`` into a folder, atomically."""
+        write_text(folder / FILE_NAME, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> Extension:
@@ -78,7 +90,7 @@ class Extension:
             raise TokenizerError(f"{path}: {problem}; write it again with tools/extend_tokenizer.py")
         return cls(
             old_fingerprint=content["old_fingerprint"],
-            new_fingerprint=content["new_fingerprint"],
+            new_fingerprints=content["new_fingerprints"],
             old_size=content["old_size"],
             spellings=[tuple(spelling) for spelling in content["spellings"]],
         )
@@ -88,9 +100,11 @@ def _problem(content: Any) -> str | None:
     """Return why this is no extension, or None."""
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         return f"is no extension of format {_FORMAT}"
-    for key in ("old_fingerprint", "new_fingerprint"):
-        if not isinstance(content.get(key), str):
-            return f"{key} is not a string"
+    if not isinstance(content.get("old_fingerprint"), str):
+        return "old_fingerprint is not a string"
+    fingerprints = content.get("new_fingerprints")
+    if not (isinstance(fingerprints, list) and fingerprints and all(isinstance(one, str) for one in fingerprints)):
+        return "new_fingerprints is not a list of strings"
     size, spellings = content.get("old_size"), content.get("spellings")
     if type(size) is not int or size < 1:
         return f"old_size is {size!r}, not a count"

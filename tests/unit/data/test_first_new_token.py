@@ -13,7 +13,7 @@ TOKENIZER = TokenizerInfo("HFTokenizer", "new", vocab_size=110, eod_id=2)
 
 
 def extension(folder: Path, *, made: str = "new", old_size: int = 100, added: int = 10) -> str:
-    Extension("old", made, old_size, [(1, 2)] * added).save(folder)
+    Extension("old", made.split(), old_size, [(1, 2)] * added).save(folder)
     return str(folder)
 
 
@@ -30,6 +30,11 @@ def test_the_extension_or_the_id_itself(tmp_path: Path) -> None:
     assert first_new_token(NewTokensConfig(new_tokens_from=109), TOKENIZER) == 109
 
 
+def test_whichever_of_its_files_the_run_has(tmp_path: Path) -> None:
+    section = NewTokensConfig(vocab_extension=extension(tmp_path, made="model new"))
+    assert first_new_token(section, TOKENIZER) == 100
+
+
 def test_an_id_outside_the_vocabulary() -> None:
     with pytest.raises(ValueError, match=r"new_tokens_from = 110 is no id of the tokenizer, which has 110 entries"):
         first_new_token(NewTokensConfig(new_tokens_from=110), TOKENIZER)
@@ -38,7 +43,7 @@ def test_an_id_outside_the_vocabulary() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"made": "third"}, "made a tokenizer with fingerprint third, and that of the run has new"),
+        ({"made": "third fourth"}, "made a tokenizer with fingerprint third or fourth, and that of the run has new"),
         ({"added": 9}, "has 109 entries, and the tokenizer 110"),
         ({"old_size": 99, "added": 11}, "new_tokens_from = 100 contradicts vocab_extension"),
     ],

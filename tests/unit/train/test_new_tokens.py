@@ -190,7 +190,7 @@ def test_the_extension_says_which_tokens_are_new(tiny_run: MakeRun, caplog: pyte
     run = tiny_run(vocab_extension=None, new_tokens_only_steps=None)
     size = Trainer(config_of(run), ALONE).data.manifest.tokenizer.vocab_size
     made = fingerprint_file(run.folder / "tokenizer.model")
-    Extension("old", made, size - 10, [(1, 2)] * 10).save(run.folder)
+    Extension("old", [made], size - 10, [(1, 2)] * 10).save(run.folder)
     settings = [f"vocab_extension={run.folder}", "new_tokens_only_steps=99"]
     trainer = Trainer(config_of(run, *settings), ALONE)
     assert trainer.new_tokens is not None and trainer.new_tokens.first == size - 10
@@ -201,6 +201,6 @@ def test_the_extension_says_which_tokens_are_new(tiny_run: MakeRun, caplog: pyte
         old = slice(0, size - 10) if name in MATRICES else slice(None)
         assert torch.equal(parameter[old], before[name][old]), name
         assert (name in MATRICES) != torch.equal(parameter, before[name]), name
-    Extension("old", "another", size - 10, [(1, 2)] * 10).save(run.folder)
+    Extension("old", ["another"], size - 10, [(1, 2)] * 10).save(run.folder)
     with pytest.raises(ValueError, match=r"made a tokenizer with fingerprint another, and that of the run"):
         Trainer(config_of(run, *settings), ALONE)

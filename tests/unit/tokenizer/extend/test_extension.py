@@ -11,7 +11,9 @@ import pytest
 from megatron.tokenizer.base import TokenizerError
 from megatron.tokenizer.extend.extension import Extension
 
-EXTENSION = Extension(old_fingerprint="old", new_fingerprint="new", old_size=10, spellings=[(1, 2), (9,), (0, 0, 3)])
+EXTENSION = Extension(
+    old_fingerprint="old", new_fingerprints=["new", "same"], old_size=10, spellings=[(1, 2), (9,), (0, 0, 3)]
+)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -23,8 +25,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 1"),
+        ({"format": 1}, "format 2"),
         ({"old_fingerprint": 3}, "old_fingerprint is not a string"),
+        ({"new_fingerprints": "new"}, "new_fingerprints is not a list of strings"),
+        ({"new_fingerprints": []}, "new_fingerprints is not a list of strings"),
+        ({"new_fingerprints": ["new", 3]}, "new_fingerprints is not a list of strings"),
         ({"old_size": True}, "old_size is True"),
         ({"spellings": []}, "spellings is not a list"),
         ({"spellings": [[1], []]}, "spelling 1 is not a list"),
