@@ -26,11 +26,13 @@ from megatron.checkpoint.folder import open_model
 from megatron.checkpoint.storage import LocalStorage
 from megatron.checkpoint.store import CheckpointStore
 from megatron.config.layout import Layout
+from megatron.config.schema import NewTokensConfig
 from megatron.data.manifest import TokenizerInfo
+from megatron.data.new_tokens import first_new_token
 from megatron.optim.adamw import build_adamw
 from megatron.tokenizer.extend.extension import Extension
 from megatron.tokenizer.load import load_tokenizer
-from megatron.utils.files import write_text
+from megatron.utils.files import fingerprint_file, write_text
 from tests.extended_vocabulary import PIECES, extend_byte_level, extend_sentencepiece, model_with
 from tests.foreign_checkpoints import power_cut
 from tests.unit.checkpoint.test_store import train
@@ -131,9 +133,16 @@ def test_transformers_and_this_project_open_it_alike(tmp_path: Path, model: Path
     with torch.no_grad():
         logits = theirs(torch.tensor([ids[:128]])).logits
         torch.testing.assert_close(ours.model(torch.tensor([ids[:128]])), logits, rtol=1e-4, atol=1e-4)
-    spm = load_tokenizer("SPMTokenizer", tmp_path / "out" / "tokenizer.model")
-    assert spm.fingerprint == Extension.load(extended).new_fingerprint
-    assert Extension.load(tmp_path / "out") == Extension.load(extended)
+    assert_about_its_files(tmp_path / "out", Extension.load(extended))
+
+
+def assert_about_its_files(model: Path, extension: Extension) -> None:
+    """The extension beside a model's tokenizer is the one it was made by, and is about what lies there as well."""
+    found = Extension.load(model)
+    there = [path for name in ("tokenizer.model", "tokenizer.json") if (path := model / name).exists()]
+    assert there and {fingerprint_file(path) for path in there} <= {*found.new_fingerprints}
+    assert {*extension.new_fingerprints} <= {*found.new_fingerprints}
+    assert dataclasses.replace(found, new_fingerprints=extension.new_fingerprints) == extension
 
 
 def test_methods_for_input_and_output_and_a_seed(tmp_path: Path, model: Path, extended: Path) -> None:
@@ -151,14 +160,26 @@ def test_methods_for_input_and_output_and_a_seed(tmp_path: Path, model: Path, ex
     assert not torch.allclose(one[INPUT][-1], one[OUTPUT][-1])
 
 
-def test_llama_3_has_special_tokens_before_the_new_ones(tmp_path: Path, hf_ranks_folder: Path) -> None:
-    tokenizer = load_tokenizer("HFTokenizer", hf_ranks_folder)
+@pytest.fixture
+def llama_3(tmp_path: Path, hf_ranks_folder: Path) -> Path:
+    """A tokenizer.json whose post-processor is a sequence, as in the published one."""
+    folder = shutil.copytree(hf_ranks_folder, tmp_path / "llama-3")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    bytes_first = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False, "use_regex": True}
+    content["post_processor"] = {"type": "Sequence", "processors": [bytes_first, content["post_processor"]]}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_llama_3_has_special_tokens_before_the_new_ones(tmp_path: Path, llama_3: Path) -> None:
+    tokenizer = load_tokenizer("HFTokenizer", llama_3)
     words = two_part_words(tokenizer)
-    extension = extend_byte_level(hf_ranks_folder, tmp_path / "extended", words)
+    extension = extend_byte_level(llama_3, tmp_path / "extended", words)
     source = model_with(tokenizer, tmp_path / "model", dtype=torch.bfloat16)
     notes = operate(source, tmp_path / "extended", tmp_path / "out")
-    assert f"the model's: tokenizer.json has its fingerprint, and all {tokenizer.vocab_size:,} tokens" in notes[0] or (
-        f"but all {tokenizer.vocab_size:,} tokens are the same" in notes[0]
+    assert notes[0] == (  # the model's was saved anew
+        "the tokenizer that was extended is the model's: no file of the model has its fingerprint, but all "
+        f"{tokenizer.vocab_size:,} tokens are the same"
     )
     opened = open_model(tmp_path / "out", device=CPU)
     assert opened.model.architecture.vocab_size == tokenizer.vocab_size + len(words)
@@ -168,6 +189,25 @@ def test_llama_3_has_special_tokens_before_the_new_ones(tmp_path: Path, hf_ranks
     before, after = weights(source), weights(tmp_path / "out")
     mean = before[OUTPUT][list(extension.spellings[-1])].double().mean(0).bfloat16()
     assert torch.equal(after[OUTPUT][-1], mean)
+
+
+def test_a_model_whose_tokenizer_json_was_written_anew_can_be_trained_and_extended_again(
+    tmp_path: Path, llama_3: Path
+) -> None:
+    words = two_part_words(load_tokenizer("HFTokenizer", llama_3))
+    extension = extend_byte_level(llama_3, tmp_path / "extended", words)
+    source = model_with(load_tokenizer("HFTokenizer", llama_3), tmp_path / "model")
+    shutil.copy(llama_3 / "tokenizer.json", source)
+    notes = operate(source, tmp_path / "extended", tmp_path / "out")
+    assert "the model's: tokenizer.json has its fingerprint, and all" in notes[0]
+    assert fingerprint_file(tmp_path / "out" / "tokenizer.json") not in extension.new_fingerprints
+    assert_about_its_files(tmp_path / "out", extension)
+    info = TokenizerInfo.of(load_tokenizer("HFTokenizer", tmp_path / "out"), prepend_bos=True)
+    section = NewTokensConfig(vocab_extension=str(tmp_path / "out"))
+    assert first_new_token(section, info) == extension.old_size
+    operate(source, tmp_path / "out", tmp_path / "again")  # its folder is one of an extended tokenizer
+    assert weights(tmp_path / "again")[OUTPUT].equal(weights(tmp_path / "out")[OUTPUT])
+    assert_about_its_files(tmp_path / "again", extension)
 
 
 def two_part_words(tokenizer: Any) -> list[str]:
@@ -334,10 +374,11 @@ def test_special_tokens_that_differ(tmp_path: Path, sp_model: Path, extended: Pa
 
 
 def test_an_extended_tokenizer_that_extension_json_is_not_about(tmp_path: Path, model: Path, extended: Path) -> None:
-    changed(extended, lambda content: content.update(new_fingerprint="0" * 32))
+    changed(extended, lambda content: content.update(new_fingerprints=["0" * 32]))
     [told] = refused(model, extended, tmp_path / "out")
-    assert told.startswith(f"tokenizer.model in {extended} are not what its extension.json is about")
-    (extended / "tokenizer.model").unlink()
+    assert told.startswith(f"tokenizer.model and tokenizer.json in {extended} are not what its extension.json is about")
+    for name in ("tokenizer.model", "tokenizer.json"):
+        (extended / name).unlink()
     [told] = refused(model, extended, tmp_path / "out")
     assert told == f"{extended} holds no tokenizer: neither tokenizer.model nor tokenizer.json"
     (extended / "extension.json").unlink()
