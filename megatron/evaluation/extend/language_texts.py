@@ -38,7 +38,7 @@ def read_language_texts(folder: Path, *, languages: Sequence[str] | None, most_b
             one text a line (``.txt``), also compressed (``.gz``, ``.zst``). Where a folder has ``test``, ``valid`` or
             ``dev`` files, only the first of these kinds is read.
         languages: corpus codes, or languages without a script; None for all.
-        most_bytes: texts of a language are taken until they have so many bytes; the first one always is.
+        most_bytes: text of a language, in UTF-8; the text that goes beyond is cut, and is the last.
 
     Raises:
         ValueError: there are none, a language is not there or has no text, or a file cannot be read; every one is told.
@@ -95,11 +95,13 @@ def _ending(path: Path) -> str | None:
 def _first(files: Sequence[Path], counts: ReadCounts, most_bytes: int) -> tuple[list[str], bool]:
     """Return the first texts, and whether they are all."""
     found: list[str] = []
-    size = 0
+    left = most_bytes
     for text in (text for path in files for text in _texts(path, counts)):
-        size += len(text.encode("utf-8"))
-        if found and size > most_bytes:
-            return found, False
+        data = text.encode("utf-8")
+        if len(data) > left:
+            beginning = data[:left].decode("utf-8", errors="ignore")  # up to the last whole character
+            return [*found, beginning] if beginning.strip() else found, False
+        left -= len(data)
         found.append(text)
     return found, True
 

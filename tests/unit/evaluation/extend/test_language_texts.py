@@ -42,8 +42,15 @@ def test_only_the_first_texts_are_read_and_that_is_told(tmp_path: Path) -> None:
     found = read(tmp_path, most_bytes=12)
     assert found.texts["hin_Deva"] == ["एक", "दो"]
     assert found.notes == ("of 1 languages only the first texts, up to 12 bytes of each",)
-    assert read(tmp_path, most_bytes=1).texts["hin_Deva"] == ["एक"]
     assert read(tmp_path, most_bytes=21).notes == ()
+    assert read(tmp_path, most_bytes=20).texts["hin_Deva"] == ["एक", "दो", "ती"]  # whole characters
+
+
+def test_a_long_text_after_a_short_one_is_cut_and_not_left_out(tmp_path: Path) -> None:
+    write(tmp_path / "eng_Latn.jsonl", "Title", "many words " * 10_000, "more")
+    title, long = read(tmp_path, most_bytes=50_000).texts["eng_Latn"]
+    assert title == "Title" and len(long) == 50_000 - len(title) and ("many words " * 10_000).startswith(long)
+    assert read(tmp_path, most_bytes=3).texts["eng_Latn"] == ["Tit"]
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
