@@ -21,6 +21,9 @@ from megatron.utils.table import text_table
 TSV, JSON = "bits_per_byte.tsv", "bits_per_byte.json"
 """What is written into the new model's folder."""
 
+FEW_TOKENS = 1000
+"""With fewer of them a change of a pivot by some percent is chance."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LanguageChange:
@@ -98,9 +101,19 @@ def broken_pivots(changes: Iterable[LanguageChange], *, pivots: Sequence[str], m
             )
 
 
+def scant_pivots(changes: Iterable[LanguageChange], *, pivots: Sequence[str]) -> Iterator[str]:
+    """Tell which pivots have fewer than :data:`FEW_TOKENS` tokens of text."""
+    for change in changes:
+        if change.code in pivots and change.tokens_before < FEW_TOKENS:
+            yield (
+                f"{change.code}, a pivot, was measured on {change.tokens_before:,} tokens alone, which say little: "
+                f"give text of {FEW_TOKENS:,} or more"
+            )
+
+
 def table_lines(changes: Sequence[LanguageChange], *, tiers: Sequence[str]) -> Iterator[str]:
     """Yield every language, then the macro means of tiers (where there are some), of scripts and of all."""
-    header = ("language", "before", "after", "change", "tokens before", "tokens after", "change")
+    header = ("language", "bytes", "before", "after", "change", "tokens before", "tokens after", "change")
     yield text_table([header, *(_cells(change.code, [change]) for change in changes)], ruled=True)
     groups = []
     if tiers:
@@ -116,21 +129,24 @@ def table_lines(changes: Sequence[LanguageChange], *, tiers: Sequence[str]) -> I
         yield f"lossy, so that bits per byte say little (see {TSV}): {', '.join(lossy)}"
 
 
-def write_tables(changes: Sequence[LanguageChange], folder: Path, *, about: Mapping[str, object]) -> None:
+def write_tables(
+    changes: Sequence[LanguageChange], folder: Path, *, about: Mapping[str, object], prefix: str = ""
+) -> None:
     """Write all numbers as a table and as JSON.
 
     Args:
         changes: one for each language.
         folder: where to.
         about: what else JSON says: how the rows were made, which limit there is.
+        prefix: of the names of the two files.
     """
     fields = [field.name for field in dataclasses.fields(LanguageChange)]
     rows = [{**dataclasses.asdict(change), "change_percent": change.percent} for change in changes]
     lines = ["\t".join((*fields, "change_percent"))]
     lines += ["\t".join(str(row[field]) for field in (*fields, "change_percent")) for row in rows]
-    write_text(folder / TSV, "\n".join(lines) + "\n")
-    record = {**about, "languages": rows}
-    write_bytes(folder / JSON, orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_text(folder / f"{prefix}{TSV}", "\n".join(lines) + "\n")
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    write_bytes(folder / f"{prefix}{JSON}", orjson.dumps({**about, "languages": rows}, option=options))
 
 
 def _grouped(
@@ -144,11 +160,12 @@ def _grouped(
 
 
 def _cells(name: str, changes: Sequence[LanguageChange]) -> tuple[str, ...]:
-    """Return a line of a table: bits per byte as macro means, tokens as sums."""
+    """Return a line of a table: bits per byte as macro means, bytes and tokens as sums."""
     before, after = (macro_mean(getattr(change, field) for change in changes) for field in ("before", "after"))
     tokens = [sum(getattr(change, field) for change in changes) for field in ("tokens_before", "tokens_after")]
     return (
-        name, f"{before:.4f}", f"{after:.4f}", f"{_percent(before, after):+.2f}%",
+        name, f"{sum(change.bytes for change in changes):,}",
+        f"{before:.4f}", f"{after:.4f}", f"{_percent(before, after):+.2f}%",
         f"{tokens[0]:,}", f"{tokens[1]:,}", f"{_percent(*tokens):+.1f}%",
     )  # fmt: skip
 

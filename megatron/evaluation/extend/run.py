@@ -10,15 +10,18 @@ from pathlib import Path
 
 import torch
 
-from megatron.checkpoint.extend.run import Surgery, planned
+from megatron.checkpoint.extend.run import Operation, Surgery, planned
 from megatron.checkpoint.folder import open_folder
 from megatron.checkpoint.unfinished import WrongResultError
 from megatron.config.layout import Layout
 from megatron.evaluation.engine_model import open_engine_model
 from megatron.evaluation.extend.compare import (
+    JSON,
+    TSV,
     LanguageChange,
     broken_pivots,
     compared,
+    scant_pivots,
     score_languages,
     table_lines,
     write_tables,
@@ -33,7 +36,7 @@ PIVOTS = ("eng_Latn",)
 
 
 class PivotError(WrongResultError):
-    """The vocabulary has cost a language more than it may; nothing is left of the new model."""
+    """The vocabulary has cost a language more than it may; nothing is left of the new model but its numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +71,7 @@ def extend_model(surgery: Surgery, trial: Trial | None = None) -> Iterator[str]:
             model at a time is in memory. None to compare nothing, and to need no more memory than some rows take.
 
     Raises:
-        PivotError: a pivot has lost more than it may; nothing is left.
+        PivotError: a pivot has lost more than it may; nothing is left but the tables, beside the output.
         ValueError: it cannot be done; all that is wrong is told at once, and nothing has been written.
         OSError: something cannot be read or written.
     """
@@ -101,14 +104,37 @@ def extend_model(surgery: Surgery, trial: Trial | None = None) -> Iterator[str]:
         except ValueError as error:
             raise PivotError(f"the new model cannot be scored: {error}. Nothing is left of it") from error
         changes.extend(compared(before, after, tiers=tiers))
+        about = _about(surgery, trial)
         if broken := list(broken_pivots(changes, pivots=trial.pivots, most_percent=trial.max_pivot_change)):
-            advice = "Nothing is left of the new model; try another --init-output, fewer new tokens, or a larger"
-            raise PivotError("\n".join([*broken, f"{advice} --max-pivot-change"]))
-        write_tables(changes, folder, about=_about(surgery, trial))
+            write_tables(changes, surgery.output.parent, about=about, prefix=f"{surgery.output.name}.")
+            raise PivotError("\n".join([*broken, _advice(operation, surgery)]))
+        write_tables(changes, folder, about=about)
 
-    operation.write(check)
-    yield from table_lines(changes, tiers=tiers.order if tiers else ())
+    try:
+        operation.write(check)
+    except PivotError:
+        if changes:
+            yield from _told(changes, trial, tiers)
+        raise
+    yield from _told(changes, trial, tiers)
     yield _done(surgery)
+
+
+def _told(changes: Sequence[LanguageChange], trial: Trial, tiers: Tiers | None) -> Iterator[str]:
+    yield from table_lines(changes, tiers=tiers.order if tiers else ())
+    yield from scant_pivots(changes, pivots=trial.pivots)
+
+
+def _advice(operation: Operation, surgery: Surgery) -> str:
+    """Say what can be done about a pivot that has lost too much."""
+    option = "--init" if operation.source.architecture.tie_word_embeddings else "--init-output"
+    ways = ["fewer new tokens", "a larger --max-pivot-change"]
+    if (surgery.init_output or surgery.init) != "average":
+        ways.insert(0, f"{option} average, with which pivots mostly change least")
+    return (
+        f"Nothing is left of the new model but its numbers, in {surgery.output}.{TSV} and {surgery.output}.{JSON}. "
+        f"Try {', or '.join(ways)}"
+    )
 
 
 def _inputs(trial: Trial) -> tuple[LanguageTexts, Tiers | None]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import subprocess
@@ -12,7 +13,7 @@ import torch
 
 from megatron.checkpoint.extend.run import Surgery
 from megatron.checkpoint.folder import open_model
-from megatron.evaluation.extend.compare import LanguageChange, broken_pivots, table_lines
+from megatron.evaluation.extend.compare import LanguageChange, broken_pivots, scant_pivots, table_lines
 from megatron.evaluation.extend.run import PivotError, Trial, extend_model
 from megatron.evaluation.metrics.likelihood import text_metrics
 from megatron.evaluation.texts import score_texts
@@ -76,22 +77,46 @@ def test_every_language_before_and_after_is_what_a_plain_model_finds(place: Path
     groups = ("high (1)", "low (2)", "unmapped (1)", "Deva (1)", "Latn (2)", "Thai (1)")
     places = ["\n".join(lines).index(group) for group in groups]
     assert places == sorted(places)
-    assert lines[-1] == f"{place}/model and {place}/extended -> {place}/out"
+    english = tokens["eng_Latn"][0]
+    assert lines[-2:] == [
+        f"eng_Latn, a pivot, was measured on {english} tokens alone, which say little: give text of 1,000 or more",
+        f"{place}/model and {place}/extended -> {place}/out",
+    ]
 
 
 def test_a_pivot_that_loses_too_much_keeps_the_model_from_appearing(place: Path) -> None:
     there = set(place.iterdir())
+    lines = []
     with pytest.raises(PivotError) as caught:
-        list(extend_model(surgery(place), Trial(place / "texts", pivots=["eng_Latn", "fin_Latn"], max_pivot_change=0)))
+        for line in extend_model(
+            surgery(place), Trial(place / "texts", pivots=["eng_Latn", "fin_Latn"], max_pivot_change=0)
+        ):
+            lines.append(line)
     english, finnish, advice = str(caught.value).splitlines()
     before = by_hand(place / "model")
     for line, code in ((english, "eng_Latn"), (finnish, "fin_Latn")):
         assert line.startswith(f"{code}: {before[code]['bits_per_byte']:.4f} bits per byte before, ")
         assert line.endswith("%; at most +0% is allowed")
-    assert advice.startswith("Nothing is left of the new model")
-    assert set(place.iterdir()) == there
+    tables = [place / f"out.bits_per_byte.{ending}" for ending in ("tsv", "json")]
+    told = f"Nothing is left of the new model but its numbers, in {tables[0]} and {tables[1]}. Try --init-output av"
+    assert advice.startswith(told)
+    assert set(place.iterdir()) == {*there, *tables}
+    shown = [line.split()[0] for line in "\n".join(lines).splitlines() if line[3:4] == "_"]
+    assert shown[:4] == list(LANGUAGES)
+    record = json.loads(tables[1].read_text())
+    assert [row["code"] for row in record["languages"]] == list(LANGUAGES)
+    assert len(tables[0].read_text().splitlines()) == 1 + len(LANGUAGES)
     list(extend_model(surgery(place), Trial(place / "texts", pivots=[], max_pivot_change=0)))
     assert (place / "out" / "config.json").exists()
+
+
+def test_of_tied_matrices_the_advice_names_the_only_option(place: Path, sp_model: Path) -> None:
+    model_with(load_tokenizer("SPMTokenizer", sp_model), place / "tied", tie_word_embeddings=True)
+    tied = Surgery(str(place / "tied"), place / "extended", place / "out")
+    with pytest.raises(PivotError, match=r"Try --init average, with which"):
+        list(extend_model(tied, Trial(place / "texts", max_pivot_change=0)))
+    with pytest.raises(PivotError, match=r"Try fewer new tokens"):
+        list(extend_model(dataclasses.replace(tied, init="average"), Trial(place / "texts", max_pivot_change=0)))
 
 
 def test_what_is_wrong_with_texts_and_model_is_told_together(place: Path) -> None:
@@ -134,14 +159,22 @@ def test_limits_are_of_pivots_alone_and_nothing_that_is_no_number_passes() -> No
     assert len(list(broken_pivots(changes, pivots=["eng_Latn"], most_percent=0.999))) == 1
 
 
+def test_pivots_with_little_text_are_told() -> None:
+    changes = [change("eng_Latn", 2, 2), change("fra_Latn", 2, 2), change("hin_Deva", 2, 2)]
+    changes[0] = dataclasses.replace(changes[0], tokens_before=999)
+    changes[1] = dataclasses.replace(changes[1], tokens_before=1000)
+    [told] = scant_pivots(changes, pivots=["eng_Latn", "fra_Latn"])
+    assert told.startswith("eng_Latn, a pivot, was measured on 999 tokens alone")
+
+
 def test_tables_have_macro_means_and_sums() -> None:
     changes = [change("eng_Latn", 2, 3), change("fra_Latn", 4, 5), change("hin_Deva", 1, 0.5)]
     languages, _, scripts, _, lossy = table_lines(changes, tiers=())
-    assert languages.splitlines()[2].split() == ["eng_Latn", "2.0000", "3.0000", "+50.00%", "100", "50", "-50.0%"]
+    assert languages.splitlines()[2].split() == ["eng_Latn", "10", "2.0000", "3.0000", "+50.00%", "100", "50", "-50.0%"]
     assert [line.split() for line in scripts.splitlines()[2:]] == [
-        ["Deva", "(1)", "1.0000", "0.5000", "-50.00%", "100", "50", "-50.0%"],
-        ["Latn", "(2)", "3.0000", "4.0000", "+33.33%", "200", "100", "-50.0%"],
-        ["all", "(3)", "2.3333", "2.8333", "+21.43%", "300", "150", "-50.0%"],
+        ["Deva", "(1)", "10", "1.0000", "0.5000", "-50.00%", "100", "50", "-50.0%"],
+        ["Latn", "(2)", "20", "3.0000", "4.0000", "+33.33%", "200", "100", "-50.0%"],
+        ["all", "(3)", "30", "2.3333", "2.8333", "+21.43%", "300", "150", "-50.0%"],
     ]
     assert lossy.endswith("hin_Deva")
 
