@@ -90,7 +90,7 @@ def planned(wanted: Surgery) -> Operation:
     """
     problems = list(_contradictions(wanted))
     source = _attempt(problems, lambda: _opened(wanted.model))
-    extension = _attempt(problems, lambda: Extension.load(wanted.tokenizer))
+    extension = _attempt(problems, lambda: _extension(wanted.tokenizer))
     if source is not None:
         problems += _tying_problems(source, wanted)
     if source is None or extension is None:
@@ -114,6 +114,12 @@ def planned(wanted: Surgery) -> Operation:
         else f"new rows of the embedding: {wanted.init}; of the output matrix: {output_method}",
     )
     return Operation(extended, wanted.output, notes)
+
+
+def _extension(folder: Path) -> Extension:
+    if folder.is_file():
+        raise ConversionError(f"--tokenizer {folder} is a file; give its folder, {folder.parent}")
+    return Extension.load(folder)
 
 
 class _Files(NamedTuple):

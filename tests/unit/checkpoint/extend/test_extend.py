@@ -393,6 +393,9 @@ def test_a_model_without_a_tokenizer_or_none_at_all(tmp_path: Path, model: Path,
     assert told == f"{model} has no tokenizer: nobody knows what its rows stand for"
     [told] = refused(tmp_path / "none", extended, tmp_path / "out")
     assert told == f"{tmp_path}/none is no folder"
+    for name in ("tokenizer.model", "extension.json"):
+        [told] = refused(model, extended / name, tmp_path / "out")
+        assert told == f"--tokenizer {extended / name} is a file; give its folder, {extended}"
     [told] = refused(model, extended, model / "out")[:1]
     assert told == f"{model}/out lies in {model}, which is read"
 
