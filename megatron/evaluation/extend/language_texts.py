@@ -30,7 +30,9 @@ class LanguageTexts:
     notes: tuple[str, ...]
 
 
-def read_language_texts(folder: Path, *, languages: Sequence[str] | None, most_bytes: int) -> LanguageTexts:
+def read_language_texts(
+    folder: Path, *, languages: Sequence[str] | None, always: Sequence[str] = (), most_bytes: int
+) -> LanguageTexts:
     """Read the first texts of every language.
 
     Args:
@@ -38,6 +40,7 @@ def read_language_texts(folder: Path, *, languages: Sequence[str] | None, most_b
             one text a line (``.txt``), also compressed (``.gz``, ``.zst``). Where a folder has ``test``, ``valid`` or
             ``dev`` files, only the first of these kinds is read.
         languages: corpus codes, or languages without a script; None for all.
+        always: corpus codes that are read, where they are there, whatever ``languages`` are.
         most_bytes: text of a language, in UTF-8; the text that goes beyond is cut, and is the last.
 
     Raises:
@@ -55,6 +58,7 @@ def read_language_texts(folder: Path, *, languages: Sequence[str] | None, most_b
         elif path.is_dir() or _ending(path):
             others += 1
     chosen, missing = chosen_languages(sorted(found), languages)
+    chosen = sorted({*chosen, *(code for code in always if code in found)})
     problems = [f"{folder} has no texts of {code}" for code in missing]
     if not found:
         problems = [f"{folder} holds no texts: no folder or file such as swh_Latn or swh_Latn.jsonl"]

@@ -34,6 +34,8 @@ from megatron.parallel.process import Peers, World
 
 PIVOTS = ("eng_Latn",)
 
+_LONGEST_CHARACTER = 4  # bytes in UTF-8
+
 
 class PivotError(WrongResultError):
     """The vocabulary has cost a language more than it may; nothing is left of the new model but its numbers."""
@@ -45,7 +47,7 @@ class Trial:
 
     Attributes:
         texts: folder, as :func:`megatron.evaluation.extend.language_texts.read_language_texts` takes it.
-        languages: corpus codes, or languages without a script; None for all.
+        languages: corpus codes, or languages without a script; None for all. Pivots are always among them.
         text_bytes: most text of a language.
         pivots: corpus codes whose bits per byte may rise by ``max_pivot_change`` percent and no more.
         max_pivot_change: percent.
@@ -141,9 +143,26 @@ def _inputs(trial: Trial) -> tuple[LanguageTexts, Tiers | None]:
     problems = []
     if not (math.isfinite(trial.max_pivot_change) and trial.max_pivot_change >= 0):
         problems.append(f"--max-pivot-change {trial.max_pivot_change}: give a number of percent of at least 0")
-    texts = read_language_texts(trial.texts, languages=trial.languages, most_bytes=trial.text_bytes)
     problems += [
-        f"{trial.texts} has no texts of {code}, a pivot: add them, or name other --pivots (none for no limit)"
+        f"--{name} {value}: must be at least {least}"
+        for name, value, least in (
+            ("text-bytes", trial.text_bytes, _LONGEST_CHARACTER),
+            ("batch-tokens", trial.batch_tokens, 1),
+        )
+        if value < least
+    ]
+    try:
+        texts = read_language_texts(
+            trial.texts,
+            languages=trial.languages,
+            always=trial.pivots,
+            most_bytes=max(trial.text_bytes, _LONGEST_CHARACTER),
+        )
+    except (ValueError, OSError) as error:
+        raise ValueError("\n".join([*problems, str(error)])) from error
+    problems += [
+        f"{trial.texts} has no texts of {code}, a pivot: add them, or name other languages after --pivots; "
+        "--pivots with none after it sets no limit"
         for code in trial.pivots
         if code not in texts.texts
     ]

@@ -121,15 +121,27 @@ def test_of_tied_matrices_the_advice_names_the_only_option(place: Path, sp_model
 
 def test_what_is_wrong_with_texts_and_model_is_told_together(place: Path) -> None:
     there = set(place.iterdir())
-    trial = Trial(place / "texts", pivots=["eng_Latn", "swh_Latn"], max_pivot_change=-1)
+    trial = Trial(place / "texts", pivots=["eng_Latn", "swh_Latn"], max_pivot_change=-1, text_bytes=3, batch_tokens=0)
     with pytest.raises(ValueError) as caught:
         list(extend_model(surgery(place, vocab_divisible_by=0), trial))
     assert str(caught.value).splitlines() == [
         "--max-pivot-change -1: give a number of percent of at least 0",
-        f"{place}/texts has no texts of swh_Latn, a pivot: add them, or name other --pivots (none for no limit)",
+        "--text-bytes 3: must be at least 4",
+        "--batch-tokens 0: must be at least 1",
+        f"{place}/texts has no texts of swh_Latn, a pivot: add them, or name other languages after --pivots; "
+        "--pivots with none after it sets no limit",
         "--vocab-divisible-by 0: must be at least 1",
     ]
+    with pytest.raises(ValueError, match=r"^--batch-tokens 0: must be at least 1\n.*/none is no folder of texts$"):
+        list(extend_model(surgery(place), Trial(place / "none", batch_tokens=0)))
     assert set(place.iterdir()) == there
+
+
+def test_pivots_are_scored_whatever_languages_are_named(place: Path) -> None:
+    trial = Trial(place / "texts", languages=["hin", "tha_Thai"], max_pivot_change=1000)
+    list(extend_model(surgery(place), trial))
+    record = json.loads((place / "out" / "bits_per_byte.json").read_text())
+    assert [row["code"] for row in record["languages"]] == ["eng_Latn", "hin_Deva", "tha_Thai"]
 
 
 def test_without_texts_nothing_is_scored(place: Path) -> None:
@@ -190,3 +202,16 @@ def test_the_tool(place: Path) -> None:
     assert "new rows of the embedding: average; of the output matrix: average\n" in done.stdout
     assert "error: eng_Latn: " in done.stderr and "%; at most +0.0001% is allowed" in done.stderr
     assert "tha_Thai" not in done.stdout + done.stderr
+
+
+def test_options_about_texts_without_texts_are_refused(place: Path) -> None:
+    command = [
+        sys.executable, "tools/extend_model.py", "--model", f"{place}/model", "--tokenizer", f"{place}/extended",
+        "--output", f"{place}/out",
+    ]  # fmt: skip
+    options = ["--max-pivot-change", "1", "--pivots", "--text-bytes", "9"]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and not (place / "out").exists()
+    assert "error: --text-bytes, --pivots, --max-pivot-change: nothing is scored without --texts" in done.stderr
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=200).returncode == 0
+    assert (place / "out" / "config.json").exists()
