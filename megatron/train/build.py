@@ -27,6 +27,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.parts import local_part
 from megatron.parallel.pipeline import joined
+from megatron.tokenizer.extend.extension import FILE_NAME
 from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.log import get_logger
 
@@ -140,12 +141,17 @@ def tokenizer_files(section: TokenizerConfig) -> list[Path]:
 def carried_files(config: Config) -> dict[str, Path]:
     """Return the files that go into every checkpoint as they are, by their names there.
 
-    They are what the model will need elsewhere: its tokenizer, and how the model that it began as writes text.
+    They are what the model will need elsewhere: its tokenizer, which tokens of it are new, and how the model that it
+    began as writes text.
     """
     files = {f"tokenizer/{path.name}": path for path in tokenizer_files(config.tokenizer)}
+    carried = {}
     if config.model.hf_model is not None:
-        path = Path(config.model.hf_model) / "generation_config.json"
-        files |= {f"hf/{path.name}": path} if path.is_file() else {}
+        carried = {name: Path(config.model.hf_model) / name for name in ("generation_config.json", FILE_NAME)}
+    if config.new_tokens.vocab_extension is not None:
+        named = Path(config.new_tokens.vocab_extension)
+        carried[FILE_NAME] = named / FILE_NAME if named.is_dir() else named
+    files |= {f"hf/{name}": path for name, path in carried.items() if path.is_file()}
     return files
 
 

@@ -16,9 +16,10 @@ from megatron.checkpoint.shards import Place
 from megatron.checkpoint.storage import LocalStorage
 from megatron.checkpoint.unfinished import publish, unfinished
 from megatron.config.architecture import Architecture
+from megatron.tokenizer.extend.extension import FILE_NAME
 from megatron.utils.files import fsync_folder, write_bytes
 
-_FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES)
+_FILES = ("config.json", "generation_config.json", *TOKENIZER_FILES, FILE_NAME)
 
 
 class HuggingFaceSource(Source):

@@ -25,6 +25,7 @@ from megatron.checkpoint.store import CheckpointError, find_checkpoint, read_sta
 from megatron.config.layout import Layout, stage_layers
 from megatron.data.manifest import TokenizerInfo
 from megatron.parallel.tensor import divided_dim
+from megatron.tokenizer.extend.extension import FILE_NAME, Extension
 
 _HF = "hf"
 TOKENIZER_FILES = (
@@ -90,7 +91,12 @@ class NativeSource(Source):
             ):
                 loaded.save(Path(folder), prepend_bos=bool(tokenizer["prepend_bos"]))
                 made |= {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        return made | carried
+        files = made | carried
+        if FILE_NAME in files:
+            extension = Extension.parse(files.pop(FILE_NAME), place=f"{self._checkpoint}/{_HF}/{FILE_NAME}")
+            if tokenizer and tokenizer["fingerprint"] in extension.new_fingerprints:  # else it is of another tokenizer
+                files[FILE_NAME] = extension.about(files).to_json().encode("utf-8")
+        return files
 
     def identity(self) -> str:
         """Return its marker, which holds checksums of everything else."""

@@ -20,8 +20,7 @@ from megatron.checkpoint.extend.tokenizers import (
     open_extended,
     tokenizer_files,
 )
-from megatron.tokenizer.extend.extension import FILE_NAME, TOKENIZER_FILES, Extension
-from megatron.utils.files import fingerprint_bytes
+from megatron.tokenizer.extend.extension import FILE_NAME, Extension
 
 _T = TypeVar("_T")
 
@@ -156,9 +155,7 @@ def _new_files(folder: Path, source: Source, extension: Extension) -> _Files:
     if problems or content is None:
         raise ConversionError("\n".join(problems))
     # What is written anew may differ from the extended tokenizer's own files, and shards may be made with either.
-    written = (fingerprint_bytes(content[name]) for name in TOKENIZER_FILES if name in content)
-    fingerprints = list(dict.fromkeys((*extension.new_fingerprints, *written)))
-    content[FILE_NAME] = dataclasses.replace(extension, new_fingerprints=fingerprints).to_json().encode("utf-8")
+    content[FILE_NAME] = extension.about(content).to_json().encode("utf-8")
     return _Files(content, old_tokenizer_note(old, old_files, extension))
 
 

@@ -7,13 +7,13 @@ old tokens, from whose rows of the embedding its own begin.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from megatron.tokenizer.base import TokenizerError
-from megatron.utils.files import fingerprint_file, write_text
+from megatron.utils.files import fingerprint_bytes, fingerprint_file, write_text
 
 FILE_NAME = "extension.json"
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
@@ -49,6 +49,15 @@ class Extension:
         """Return the fingerprints of a folder's :data:`TOKENIZER_FILES`, as far as they are there."""
         return [fingerprint_file(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()]
 
+    def about(self, files: Mapping[str, bytes]) -> Extension:
+        """Return the same, about those of a folder's files as well that hold the extended tokenizer.
+
+        Args:
+            files: by name; the caller knows that theirs is the extended tokenizer.
+        """
+        more = (fingerprint_bytes(files[name]) for name in TOKENIZER_FILES if name in files)
+        return replace(self, new_fingerprints=list(dict.fromkeys((*self.new_fingerprints, *more))))
+
     def to_json(self) -> str:
         """Return the content of ``extension.json``."""
         content = {
@@ -76,18 +85,25 @@ class Extension:
         """
         path = path / FILE_NAME if path.is_dir() else path
         try:
-            is_large = path.stat().st_size > _MAX_BYTES
-            content: Any = None if is_large else json.loads(path.read_text(encoding="utf-8"))
+            with path.open("rb") as file:
+                data = file.read(_MAX_BYTES + 1)
         except OSError as error:
             raise TokenizerError(
                 f"{path}: cannot be read ({error.strerror}); it is written by tools/extend_tokenizer.py"
             ) from error
+        return cls.parse(data, place=str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, *, place: str) -> Extension:
+        """Read the content of ``extension.json``; errors as of :meth:`load`, which name the place."""
+        if len(data) > _MAX_BYTES:
+            raise TokenizerError(f"{place}: has more than {_MAX_BYTES >> 20} MiB; it is no {FILE_NAME}")
+        try:
+            content: Any = json.loads(data)
         except ValueError as error:
-            raise TokenizerError(f"{path}: is not JSON ({error})") from error
-        if is_large:
-            raise TokenizerError(f"{path}: has more than {_MAX_BYTES >> 20} MiB; it is no {FILE_NAME}")
+            raise TokenizerError(f"{place}: is not JSON ({error})") from error
         if problem := _problem(content):
-            raise TokenizerError(f"{path}: {problem}; write it again with tools/extend_tokenizer.py")
+            raise TokenizerError(f"{place}: {problem}; write it again with tools/extend_tokenizer.py")
         return cls(
             old_fingerprint=content["old_fingerprint"],
             new_fingerprints=content["new_fingerprints"],

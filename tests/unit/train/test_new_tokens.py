@@ -201,6 +201,8 @@ def test_the_extension_says_which_tokens_are_new(tiny_run: MakeRun, caplog: pyte
         old = slice(0, size - 10) if name in MATRICES else slice(None)
         assert torch.equal(parameter[old], before[name][old]), name
         assert (name in MATRICES) != torch.equal(parameter, before[name]), name
+    carried = {path.read_bytes() for path in run.save.glob("global_step*/hf/extension.json")}
+    assert carried == {(run.folder / "extension.json").read_bytes()}
     Extension("old", ["another"], size - 10, [(1, 2)] * 10).save(run.folder)
     with pytest.raises(ValueError, match=r"made a tokenizer with fingerprint another, and that of the run"):
         Trainer(config_of(run, *settings), ALONE)

@@ -29,6 +29,7 @@ from megatron.config.layout import Layout
 from megatron.config.schema import NewTokensConfig
 from megatron.data.manifest import TokenizerInfo
 from megatron.data.new_tokens import first_new_token
+from megatron.model.llama import Llama
 from megatron.optim.adamw import build_adamw
 from megatron.tokenizer.extend.extension import Extension
 from megatron.tokenizer.load import load_tokenizer
@@ -245,8 +246,19 @@ def test_a_checkpoint_of_ours_gives_what_its_folder_gives(
     for name, source in (("a", model), ("b", tmp_path / "run" / "global_step7"), ("c", tmp_path / "run")):
         operate(source, extended, tmp_path / name, vocab_divisible_by=2)
     first = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    assert Extension.load(tmp_path / "a").new_size == Extension.load(extended).new_size
+    list(convert(Conversion("hf", str(tmp_path / "a"), "native", str(tmp_path / "global_step1"), checked=False)))
+    list(convert(Conversion("native", str(tmp_path / "global_step1"), "hf", str(tmp_path / "back"), checked=False)))
+    assert (tmp_path / "back" / "extension.json").read_bytes() == first["extension.json"]
     for name in "bc":
         assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == first
+
+
+def test_an_extension_of_another_tokenizer_is_not_exported(tmp_path: Path, model: Path, extended: Path) -> None:
+    shutil.copy(extended / "extension.json", model)
+    list(convert(Conversion("hf", str(model), "native", str(tmp_path / "global_step1"), checked=False)))
+    list(convert(Conversion("native", str(tmp_path / "global_step1"), "hf", str(tmp_path / "back"), checked=False)))
+    assert (tmp_path / "back" / "tokenizer.json").exists() and not (tmp_path / "back" / "extension.json").exists()
 
 
 def test_a_box_is_a_part_of_the_whole(model: Path, extended: Path, tmp_path: Path) -> None:
@@ -262,8 +274,9 @@ def test_a_box_is_a_part_of_the_whole(model: Path, extended: Path, tmp_path: Pat
             assert torch.equal(source.read(OUTPUT, place), whole[place])
 
 
-def test_the_optimizer_of_a_run_is_left_out_and_that_is_told(tmp_path: Path, model: Path, extended: Path) -> None:
-    tokenizer = load_tokenizer("SPMTokenizer", extended.parent / "model" / "tokenizer.model")
+def trained_run(save: Path, model: Path, **copies: Path) -> Llama:
+    """Train a model a little and save what a run with its tokenizer.model saves, and copies in the folder ``hf``."""
+    tokenizer = load_tokenizer("SPMTokenizer", model / "tokenizer.model")
     trained = open_model(model, device=CPU).model.train()
     optimizer = build_adamw(trained, learning_rate=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
     train(trained, optimizer)
@@ -271,10 +284,24 @@ def test_the_optimizer_of_a_run_is_left_out_and_that_is_told(tmp_path: Path, mod
         "architecture": dataclasses.asdict(trained.architecture), "tokenizer_file": "tokenizer/tokenizer.model",
         "tokenizer": dataclasses.asdict(TokenizerInfo.of(tokenizer, prepend_bos=True)), "samples": 1, "tokens": 1,
     }  # fmt: skip
-    store = CheckpointStore(LocalStorage(tmp_path / "run"))
-    copies = {"tokenizer/tokenizer.model": model / "tokenizer.model"}
-    store.save(step=1, model=trained, optimizer=optimizer, state=state, copies=copies)
+    store = CheckpointStore(LocalStorage(save))
+    files = {f"hf/{path.name}": path for path in copies.values()}
+    files["tokenizer/tokenizer.model"] = model / "tokenizer.model"
+    store.save(step=1, model=trained, optimizer=optimizer, state=state, copies=files)
     store.wait()
+    return trained
+
+
+def test_a_run_with_new_tokens_is_exported_with_its_extension(tmp_path: Path, model: Path, extended: Path) -> None:
+    operate(model, extended, tmp_path / "out")
+    trained_run(tmp_path / "run", tmp_path / "out", extension=extended / "extension.json")
+    list(convert(Conversion("native", str(tmp_path / "run"), "hf", str(tmp_path / "exported"), checked=False)))
+    assert (tmp_path / "exported" / "tokenizer.json").read_bytes() != (extended / "tokenizer.json").read_bytes()
+    assert_about_its_files(tmp_path / "exported", Extension.load(extended))
+
+
+def test_the_optimizer_of_a_run_is_left_out_and_that_is_told(tmp_path: Path, model: Path, extended: Path) -> None:
+    trained = trained_run(tmp_path / "run", model)
     notes = operate(tmp_path / "run", extended, tmp_path / "out", init="first")
     number = len(list(trained.parameters()))
     assert notes[0].startswith(f"the optimizer is left out: {3 * number} tensors with ")
