@@ -153,6 +153,7 @@ class Trainer:
         )
         self.watchdog = Watchdog(self.folder / "stacks", rank=world.rank, minutes=config.survival.hang_minutes)
         self.step, self.samples = 0, 0
+        self._told_at: int | None = None  # the step of the last `new_tokens` event
         self.resumed_from = self._load()
         self.validation = Validation(
             config.evaluation, self.data.held_out, self.data.mixture, earlier=self._earlier_validations(),
@@ -169,9 +170,20 @@ class Trainer:
         if other is not None and other != self.store.folder:
             place = self.peers.from_main(lambda: str(find_checkpoint(other)))
             self._load_from(open_storage(place), weights_only=section.finetune)
+            self._warn_of_steps_alone()
         elif section.checkpoint_url is not None:
             self.peers.from_main(self._check_nothing_is_left_behind)
         return None
+
+    def _warn_of_steps_alone(self) -> None:
+        """Say that another run's steps take the place of those that train the rows of new tokens alone."""
+        alone = 0 if self.new_tokens is None else self.new_tokens.rates.only_steps
+        if self.world.is_main and 0 < alone <= self.step:
+            logger.warning(
+                "the checkpoint that load names is at step %d, and new_tokens_only_steps is %d: the rows of the new "
+                "tokens are never trained alone. To begin at step 0 with its weights, add `finetune: true`",
+                self.step, alone,
+            )  # fmt: skip
 
     def _load_newest(self) -> bool:
         """Take up this run's newest checkpoint that is whole, if there is one."""
@@ -331,7 +343,7 @@ class Trainer:
 
     def _one_step(self, batches: Batches) -> str:
         """Train on the next samples; return :data:`REWIND` if that turns out to have been a mistake."""
-        if self.new_tokens is not None and self.resumed_from != self.step == self.new_tokens.rates.only_steps > 0:
+        if self.new_tokens is not None and self._told_at != self.step == self.new_tokens.rates.only_steps > 0:
             self._write_new_tokens()
         self.profiler.before(self.step + 1)
         started, waited = time.perf_counter(), batches.waited_seconds
@@ -422,6 +434,7 @@ class Trainer:
         if self.new_tokens is not None:
             size = self.data.manifest.tokenizer.vocab_size
             self._write("new_tokens", **self.new_tokens.told(self.step, num_tokens=size))
+        self._told_at = self.step
 
     @functools.cached_property
     def _phase_starts(self) -> list[int]:

@@ -186,6 +186,20 @@ def test_a_run_resumes_bit_for_bit_in_the_middle_and_says_what_it_trains(
     assert told == [(0, 7), (4, 7), (7, None), (9, None)]
 
 
+@pytest.mark.parametrize(("settings", "warned"), [((), True), (("finetune=true",), False)])
+def test_a_checkpoint_of_another_run_past_the_steps_alone(
+    tiny_run: MakeRun, settings: tuple[str, ...], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = tiny_run(**SETTINGS)
+    Trainer(config_of(run, "exit_interval=7"), ALONE).run()
+    trainer = Trainer(config_of(run, f"load={run.save}", f"save={run.folder / 'other'}", *settings), ALONE)
+    assert ("step 7, and new_tokens_only_steps is 7: the rows of the new tokens are never" in caplog.text) == warned
+    trainer.run()
+    events = read_metrics(run.folder / "other" / "metrics.jsonl")
+    told = [(e["step"], e["until"]) for e in events if e["event"] == "new_tokens"]
+    assert told == ([(7, None)] if warned else [(0, 7), (7, None)])
+
+
 def test_the_extension_says_which_tokens_are_new(tiny_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
     run = tiny_run(vocab_extension=None, new_tokens_only_steps=None)
     size = Trainer(config_of(run), ALONE).data.manifest.tokenizer.vocab_size
