@@ -39,6 +39,7 @@ def parse() -> argparse.Namespace:
     add("--jsonl-keys", nargs="+", default=["text"], help="the JSON field that holds the text")
     add("--dataset-impl", default="mmap", choices=["mmap"])
     add("--ftfy", action="store_true", help="mend every text with ftfy")
+    add("--replace-other-tokenizer", action="store_true", help="write over shards that another tokenizer has made")
     add("--workers", type=int, default=1, help="processes; a file is the unit of work")
     add("--fast", action="store_true", help="encode with gigatoken, and check samples against the tokenizer itself")
     add("--num-docs", type=int, help="accepted; progress is counted in bytes, which are known")
@@ -65,7 +66,7 @@ def main() -> int:
                 args.jsonl_keys[0], args.prepend_bos, args.valid_bytes, args.valid_fraction, args.ftfy
             ),
             valid_bytes_for=counts_by_name(args.valid_bytes_for, option="--valid-bytes-for"),
-            workers=args.workers,
+            replace_other_tokenizer=args.replace_other_tokenizer, workers=args.workers,
             show_progress=args.log_interval > 0,
         )
     except ValueError as error:  # the user's mistakes; anything else is ours and shows its trace

@@ -155,6 +155,7 @@ def tokenise_corpora(
     tokenizer: TokenizerFile,
     options: TokeniseOptions | None = None,
     valid_bytes_for: Mapping[str, int] = MappingProxyType({}),
+    replace_other_tokenizer: bool = False,
     workers: int = 1,
     show_progress: bool = True,
 ) -> Manifest:
@@ -171,6 +172,7 @@ def tokenise_corpora(
         options: what else decides the shards; None for the defaults.
         valid_bytes_for: other ``valid_bytes`` for corpora of these names, codes or sources (see
             :func:`megatron.corpus.held_out.bytes_for`).
+        replace_other_tokenizer: write over shards of these corpora that another tokenizer has made.
         workers: processes; a file is the unit of work.
         show_progress: draw a progress bar on standard error.
 
@@ -187,7 +189,7 @@ def tokenise_corpora(
         raise TokeniseError(f"--workers {workers}: must be at least 1")
     info = TokenizerInfo.of(tokenizer.plain(), prepend_bos=options.prepend_bos)
     folder, corpora, problems = _plan(inputs, output_prefix, options, valid_bytes_for)
-    _refuse_other_tokenizers(folder, corpora, options, info)
+    _refuse_other_tokenizers(folder, corpora, options, info, may_replace=replace_other_tokenizer)
     if corpora:
         # Runs of several files, side by side, may write into one folder.
         work = folder / (f"{_WORK}-{output_prefix.name}" if folder != output_prefix else _WORK)
@@ -333,7 +335,7 @@ def _plan(
 
 
 def _refuse_other_tokenizers(
-    folder: Path, corpora: Sequence[_Corpus], options: TokeniseOptions, info: TokenizerInfo
+    folder: Path, corpora: Sequence[_Corpus], options: TokeniseOptions, info: TokenizerInfo, *, may_replace: bool
 ) -> None:
     """Find out before the work, not after it, that the folder's manifest could not be written."""
     replaced = {
@@ -353,10 +355,12 @@ def _refuse_other_tokenizers(
                 f"{path}: is a shard of {sidecar.shard.name}, and one of {name} would have the same name; rename the "
                 "corpus, or choose another --output-prefix"
             )
-        if path.stem not in replaced and sidecar.tokenizer != info:
+        is_replaced = path.stem in replaced
+        if sidecar.tokenizer != info and not (is_replaced and may_replace):
             raise ManifestError(
                 f"{path}: this shard was made by another tokenizer or with another prepend_bos; one folder holds "
                 "shards of one tokenizer. Choose another --output-prefix or delete the old shards"
+                + ("; --replace-other-tokenizer writes over them" if is_replaced else "")
             )
 
 

@@ -476,8 +476,15 @@ def test_another_tokenizer_needs_another_folder(tmp_path: Path, tokenizer: Token
     with pytest.raises(ManifestError, match="another tokenizer or with another prepend_bos"):
         run(other, tmp_path / "out" / "y", tokenizer, prepend_bos=True)
     assert not list((tmp_path / "out").glob("y*"))
-    # The same corpus with another tokenizer replaces its shards.
-    manifest = run(tmp_path / "fin_Latn.jsonl", tmp_path / "out" / "x", tokenizer, prepend_bos=True)
+    # The same corpus with another tokenizer replaces its shards where that is asked for.
+    before = snapshot(tmp_path / "out")
+    with pytest.raises(ManifestError, match="--replace-other-tokenizer writes over them"):
+        run(tmp_path / "fin_Latn.jsonl", tmp_path / "out" / "x", tokenizer, prepend_bos=True)
+    assert snapshot(tmp_path / "out") == before
+    manifest = tokenise_corpora(
+        [tmp_path / "fin_Latn.jsonl"], tmp_path / "out" / "x", tokenizer=tokenizer,
+        options=TokeniseOptions(prepend_bos=True), replace_other_tokenizer=True, show_progress=False,
+    )  # fmt: skip
     assert manifest.tokenizer.prepend_bos
     manifest.tokenizer.require_same(tokenizer.load(), where=tmp_path)
     with pytest.raises(ManifestError, match="vocab_size 420, not 70000"):
