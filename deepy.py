@@ -22,6 +22,7 @@ from megatron.config.layout import Layout
 from megatron.config.load import resolved_name, write_resolved
 from megatron.config.schema import Config
 from megatron.data.check import check_data
+from megatron.data.new_tokens import new_tokens_line
 from megatron.data.planning.plan import run_size
 from megatron.launch.local import this_machine
 from megatron.launch.plan import Program, machine_problems, num_processes
@@ -71,10 +72,14 @@ def check(config: Config) -> int:
         size = run_size(config.data, config.batch, config.train, processes=data_parallel_size)
     except ValueError:
         pass  # check_run has said why
-    problems += check_data(config.data, config.tokenizer, run=size, new_tokens=config.new_tokens)
+    problems += check_data(
+        config.data, config.tokenizer, run=size, model=config.model, new_tokens=config.new_tokens
+    )
     problems += machine_problems(config.launch, config.parallel, machine)
     new_tokens = new_token_rates(config.new_tokens, rate)
     text = describe(config, learning_rate=rate, data_parallel_size=data_parallel_size, new_tokens=new_tokens)
+    if line := new_tokens_line(config.new_tokens, config.tokenizer):
+        text += f"\n\n{line}"
     lines = ["problems:", *(f"  - {problem}" for problem in problems)] if problems else ["no problems"]
     sys.stdout.write("\n".join([text, "", *lines, ""]))
     return EXIT_MISTAKE if problems else 0

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from megatron.data.indexed import ShardError
-from megatron.data.manifest import Manifest, ManifestError
+from megatron.data.manifest import Manifest, ManifestError, TokenizerInfo
 from megatron.data.mixture import MixtureError, RunSize, plan_mixture
 from megatron.data.neox.paths import mixture_section, open_corpora, path_problems
-from megatron.data.new_tokens import first_new_token
+from megatron.data.new_tokens import extension_folders, first_new_token
 from megatron.data.parts import Parts
+from megatron.data.same_ids import other_ids_problem
+from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.files import fingerprint_file
 
 if TYPE_CHECKING:
-    from megatron.config.schema import DataConfig, NewTokensConfig, TokenizerConfig
+    from megatron.config.schema import DataConfig, ModelConfig, NewTokensConfig, TokenizerConfig
 
 _LISTED = 20
 
@@ -25,6 +27,7 @@ def check_data(
     tokenizer: TokenizerConfig,
     *,
     run: RunSize | None = None,
+    model: ModelConfig | None = None,
     new_tokens: NewTokensConfig | None = None,
 ) -> list[str]:
     """Return every reason why a run could not read its data: manifest or paths, tokenizer, mixture, each shard's index.
@@ -36,6 +39,7 @@ def check_data(
         data: names the shards in one of three ways.
         tokenizer: the run's tokenizer.
         run: its size, which limits on epochs depend on; None when it is not known, then these are not checked.
+        model: the run's, whose weights know the ids of one tokenizer; None to leave that out.
         new_tokens: what is said of those of an extended vocabulary.
 
     Returns:
@@ -54,19 +58,36 @@ def check_data(
     except ManifestError as error:
         what = "shards" if data.data_manifest is None else "manifest"
         return _bounded(str(error).splitlines(), f"problems of the {what}")
-    problems = []
-    if has_tokenizer and (problem := tokenizer_problem(tokenizer, manifest)):
-        problems.append(problem)
-    try:
-        if new_tokens is not None:
-            first_new_token(new_tokens, manifest.tokenizer)
-    except ValueError as error:
-        problems += str(error).splitlines()
+    problems = list(_tokenizer_problems(tokenizer, manifest, model, new_tokens))
     try:
         plan_mixture(manifest, mixture_section(data, manifest), run=run or RunSize(data.seq_length, 1, 1))
     except (ManifestError, MixtureError) as error:
         problems += str(error).splitlines()
     return problems + _bounded(list(_shard_problems(manifest)), "shards")
+
+
+def _tokenizer_problems(
+    tokenizer: TokenizerConfig, manifest: Manifest, model: ModelConfig | None, new_tokens: NewTokensConfig | None
+) -> Iterator[str]:
+    """Compare the run's tokenizer with the shards, the model's weights and what is said of new tokens."""
+    info, is_there = manifest.tokenizer, Path(tokenizer.vocab_file).is_file()
+    are_named = new_tokens is not None and new_tokens.are_named
+    try:
+        if is_there and (problem := tokenizer_problem(tokenizer, manifest)):
+            yield problem
+            if are_named:  # they are tokens of the run's tokenizer, whatever made the shards
+                loaded = load_tokenizer(tokenizer.tokenizer_type, tokenizer.vocab_file, eod_id=info.eod_id)
+                info = TokenizerInfo.of(loaded, prepend_bos=info.prepend_bos)
+        if new_tokens is not None:
+            first_new_token(new_tokens, info, beside=extension_folders(tokenizer, model))
+    except ValueError as error:
+        yield from str(error).splitlines()
+    try:
+        if is_there and model is not None:
+            problem = other_ids_problem(tokenizer, model, eod_id=manifest.tokenizer.eod_id)
+            yield from [problem] if problem else []
+    except ValueError as error:
+        yield from str(error).splitlines()
 
 
 def tokenizer_problem(section: TokenizerConfig, manifest: Manifest) -> str | None:

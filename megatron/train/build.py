@@ -16,6 +16,7 @@ from megatron.data.manifest import Manifest
 from megatron.data.mixture import Mixture, RunSize, plan_mixture
 from megatron.data.neox.paths import mixture_section, open_corpora
 from megatron.data.order import SampleOrder
+from megatron.data.same_ids import other_ids_problem
 from megatron.evaluation.bits_per_byte import HeldOutSet
 from megatron.model.llama import Llama
 from megatron.monitor.console import Console
@@ -28,7 +29,6 @@ from megatron.parallel.parallelize import Execution
 from megatron.parallel.parts import local_part
 from megatron.parallel.pipeline import joined
 from megatron.tokenizer.extend.extension import FILE_NAME
-from megatron.tokenizer.load import load_tokenizer
 from megatron.utils.log import get_logger
 
 logger = get_logger(__name__)
@@ -101,9 +101,6 @@ def build_data(
     return Data(manifest=manifest, mixture=mixture, order=order, loader=loader, held_out=held_out)
 
 
-_PROBE = "The quick fox; Ärger, ñandú, Їжак, ελιά, שלום, سلام, नमस्ते, ประเทศ, 日本語, 한국어, ሰላም, 12,345.67\n\t</s> x"
-
-
 def check_tokenizer(section: TokenizerConfig, model: ModelConfig, manifest: Manifest) -> None:
     """Refuse data that another tokenizer made, and a pretrained model whose own tokenizer gives other ids.
 
@@ -112,23 +109,8 @@ def check_tokenizer(section: TokenizerConfig, model: ModelConfig, manifest: Mani
     """
     if problem := tokenizer_problem(section, manifest):
         raise ValueError(problem)
-    if model.hf_model is not None and model.load_weights:
-        _check_same_ids(section, Path(model.hf_model), eod_id=manifest.tokenizer.eod_id)
-
-
-def _check_same_ids(section: TokenizerConfig, folder: Path, *, eod_id: int) -> None:
-    """Compare the ids of a text in many scripts: the formats may differ, the ids may not."""
-    kinds = {"tokenizer.json": "HFTokenizer", "tokenizer.model": "SPMTokenizer"}
-    beside = next((name for name in kinds if (folder / name).exists()), None)
-    if beside is None:
-        return  # the model came without one: nothing to compare with
-    ours = load_tokenizer(section.tokenizer_type, section.vocab_file, eod_id=eod_id)
-    theirs = load_tokenizer(kinds[beside], folder / beside, eod_id=eod_id)
-    if ours.encode(_PROBE) != theirs.encode(_PROBE):
-        raise ValueError(
-            f"vocab_file {section.vocab_file} gives other ids than {folder / beside}, the tokenizer of hf_model: its "
-            "weights would be of no use. Tokenise with the model's own tokenizer, or set load_weights: false"
-        )
+    if problem := other_ids_problem(section, model, eod_id=manifest.tokenizer.eod_id):
+        raise ValueError(problem)
 
 
 def tokenizer_files(section: TokenizerConfig) -> list[Path]:

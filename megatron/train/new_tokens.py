@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -125,6 +126,8 @@ def build_new_tokens(
     engine: Engine,
     optimizer: torch.optim.AdamW,
     schedule: Schedule,
+    *,
+    beside: Sequence[Path] = (),
 ) -> NewTokens | None:
     """Return what trains the rows of new tokens as a configuration says, or None where it says nothing of them.
 
@@ -134,11 +137,12 @@ def build_new_tokens(
         engine: of the model.
         optimizer: of all its parameters.
         schedule: the run's learning rate.
+        beside: as :func:`megatron.data.new_tokens.first_new_token`.
 
     Raises:
         ValueError: as :func:`megatron.data.new_tokens.first_new_token`.
     """
-    first, rates = first_new_token(section, tokenizer), new_token_rates(section, schedule)
+    first, rates = first_new_token(section, tokenizer, beside=beside), new_token_rates(section, schedule)
     return None if first is None or rates is None else NewTokens(engine, optimizer, first=first, rates=rates)
 
 

@@ -24,6 +24,7 @@ from megatron.config.layout import Layout
 from megatron.config.load import dump, resolved_name
 from megatron.config.schema import Config
 from megatron.data.mixture import Row, RunSize
+from megatron.data.new_tokens import extension_folders
 from megatron.data.planning.plan_groups import source_phases
 from megatron.monitor.record import MetricsWriter, read_metrics
 from megatron.optim.adamw import build_adamw
@@ -116,8 +117,9 @@ class Trainer:
             config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters
         )
         self.new_tokens = build_new_tokens(
-            config.new_tokens, self.data.manifest.tokenizer, self.engine, self.optimizer, schedule
-        )
+            config.new_tokens, self.data.manifest.tokenizer, self.engine, self.optimizer, schedule,
+            beside=extension_folders(config.tokenizer, config.model),
+        )  # fmt: skip
         self.train_step = TrainStep(
             engine=self.engine,
             optimizer=self.optimizer,

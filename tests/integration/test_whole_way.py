@@ -167,6 +167,7 @@ def test_a_pretrained_model_with_another_tokenizer_is_refused(whole_way: Path, t
         "--tokenizer-type", "SPMTokenizer", "--vocab-file", other)  # fmt: skip
     again = whole_way / "again.yml"
     assert again.exists(), "made by the test before"
-    said = run("train.py", again, f"vocab_file={other}", f"data_manifest={tmp_path / 'shards' / 'manifest.json'}",
-               f"save={tmp_path / 'refused'}", expect=2)  # fmt: skip
-    assert "gives other ids than" in said and "Traceback" not in said
+    settings = (f"vocab_file={other}", f"data_manifest={tmp_path / 'shards' / 'manifest.json'}")
+    for command in ("train.py", again), ("deepy.py", "--check", again):
+        said = run(*command, *settings, f"save={tmp_path / 'refused'}", expect=2)
+        assert "gives other ids than" in said and "Traceback" not in said

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from megatron.config.schema import DataConfig, NewTokensConfig, TokenizerConfig
+from megatron.config.schema import DataConfig, ModelConfig, NewTokensConfig, TokenizerConfig
 from megatron.data.check import check_data, tokenizer_problem
 from megatron.data.indexed import ShardWriter
 from megatron.data.manifest import (
@@ -21,7 +21,10 @@ from megatron.data.manifest import (
     save_sidecar,
 )
 from megatron.data.mixture import RunSize
+from megatron.tokenizer.load import load_tokenizer
+from megatron.tokenizer.train import train_sentencepiece
 from megatron.utils.files import fingerprint_bytes
+from tests.extended_vocabulary import extend_sentencepiece
 
 NAMES = [f"corpus{i:02}" for i in range(25)]
 
@@ -167,3 +170,35 @@ def test_what_is_said_of_new_tokens_is_checked(folder: Path) -> None:
     assert check_data(data, tokenizer, new_tokens=NewTokensConfig(new_tokens_from=99)) == []
     [told] = check_data(data, tokenizer, new_tokens=NewTokensConfig(new_tokens_from=100))
     assert told.startswith("new_tokens_from = 100 is no id of the tokenizer, which has 100 entries")
+
+
+def test_new_tokens_are_those_of_the_vocab_file_whatever_made_the_shards(folder: Path, sp_model: Path) -> None:
+    extension = extend_sentencepiece(sp_model, folder / "extended")
+    data = DataConfig(data_manifest=str(folder / "manifest.json"), seq_length=16)
+    tokenizer = TokenizerConfig(tokenizer_type="SPMTokenizer", vocab_file=str(folder / "extended" / "tokenizer.model"))
+    [told] = check_data(data, tokenizer, new_tokens=NewTokensConfig(vocab_extension=str(folder / "extended")))
+    assert told.startswith("the shards were made by")
+    told, of_new = check_data(data, tokenizer, new_tokens=NewTokensConfig(new_tokens_from=extension.old_size - 1))
+    assert of_new.startswith(f"new_tokens_from = {extension.old_size - 1}, but the first new id is")
+
+
+def test_the_ids_of_the_weights_are_checked(folder: Path, sp_model: Path) -> None:
+    extend_sentencepiece(sp_model, folder / "extended")
+    file = folder / "extended" / "tokenizer.model"
+    manifest = load_manifest(folder)
+    info = TokenizerInfo.of(load_tokenizer("SPMTokenizer", file), prepend_bos=False)
+    save_manifest(replace(manifest, tokenizer=info), folder)
+    data = DataConfig(data_manifest=str(folder / "manifest.json"), seq_length=16)
+    tokenizer = TokenizerConfig(tokenizer_type="SPMTokenizer", vocab_file=str(file))
+    model = folder / "model"
+    model.mkdir()
+    assert check_data(data, tokenizer, model=ModelConfig(hf_model=str(model))) == []  # it came without a tokenizer
+    (model / "tokenizer.model").write_bytes(file.read_bytes())
+    assert check_data(data, tokenizer, model=ModelConfig(hf_model=str(model))) == []
+    train_sentencepiece(["Aller Anfang ist schwer.", "Ende gut."] * 9, model / "tokenizer.model", vocab_size=290)
+    [told] = check_data(data, tokenizer, model=ModelConfig(hf_model=str(model)))
+    assert "gives other ids than" in told and "load_weights: false" in told
+    assert check_data(data, tokenizer, model=ModelConfig(hf_model=str(model), load_weights=False)) == []
+    (model / "tokenizer.model").write_bytes(b"nothing")
+    [told] = check_data(data, tokenizer, model=ModelConfig(hf_model=str(model)))
+    assert "is no SentencePiece model" in told

@@ -14,6 +14,7 @@ import yaml
 from megatron.config.load import load
 from megatron.data.indexed import ShardWriter, dtype_for
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo, save_manifest
+from megatron.tokenizer.extend.extension import Extension
 from megatron.utils.files import fingerprint_bytes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,6 +93,18 @@ def test_check_of_a_good_run(run_folder):
     for text in ("in all", "tokens per step", "learning rate", "no problems"):
         assert text in result.stdout
     assert not list(run_folder.glob("resolved*"))
+
+
+def test_check_says_how_many_tokens_are_new_and_looks_at_the_extension_of_the_model(run_folder):
+    (run_folder / "extended").mkdir()
+    Extension("old", fingerprint_bytes(b""), 90, [(1, 2)] * 10).save(run_folder / "extended")
+    settings = ("configs/a", "new_tokens_only_steps=5")
+    result = deepy("--check", *settings, "vocab_extension=extended", cwd=run_folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "\nnew tokens: 10, the ids 90 to 99\n" in result.stdout
+    result = deepy("--check", *settings, "new_tokens_from=9", "hf_model=extended", cwd=run_folder)
+    assert result.returncode == 2
+    assert "new_tokens_from = 9, but the first new id is 90, says extended/extension.json" in result.stdout
 
 
 def test_check_prints_the_run_and_every_problem(run_folder):
