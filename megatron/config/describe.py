@@ -107,6 +107,9 @@ def _curve(
         yield f"  {step + 1:>{width},}  {'  '.join(f'{rate:.4e}' for rate in rates)}"
     if new_tokens and alone >= iters:
         yield f"  new_tokens_only_steps = {alone:,}: the run ends before anything but the new tokens is trained"
+    rate, highest = config.new_tokens.new_tokens_lr, config.optimizer.learning_rate
+    if new_tokens and rate is not None and rate < highest:
+        yield f"  new_tokens_lr = {rate:g} is below lr = {highest:g}: the new tokens learn slower than everything else"
 
 
 def _aligned(rows: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> Iterator[str]:

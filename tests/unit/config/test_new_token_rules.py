@@ -62,3 +62,9 @@ def test_a_run_that_ends_before_the_switch_is_told(minimal):
     assert "the run ends before anything but the new tokens is trained" in last
     last = rates_shown({**minimal, "new_tokens_from": 5, "new_tokens_only_steps": 99})[0][-1]
     assert "ends before" not in last
+
+
+@pytest.mark.parametrize(("rate", "is_told"), [(9e-4, True), (1e-3, False), (2e-3, False)])
+def test_new_tokens_that_are_slower_than_the_run_are_told(rate, is_told, minimal):
+    last = rates_shown({**minimal, "new_tokens_from": 5, "new_tokens_only_steps": 10, "new_tokens_lr": rate})[0][-1]
+    assert ("new_tokens_lr = 0.0009 is below lr = 0.001: the new tokens learn slower" in last) == is_told
