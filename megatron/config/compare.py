@@ -40,6 +40,15 @@ def settings_side_by_side(texts: Sequence[str]) -> dict[str, list[str]]:
     return {name: [repr(settings[name]) if name in settings else _NOT_SET for settings in flat] for name in names}
 
 
+def top_setting(text: str, key: str) -> object:
+    """Return one setting of a resolved configuration, None where it is not there.
+
+    Raises:
+        ValueError: the text is no resolved configuration.
+    """
+    return _settings(text).get(key)
+
+
 def _leaves(settings: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what lies inside nested settings; an empty group is a value itself."""
     for key, value in settings.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from megatron.evaluation.report.before_extension import TITLE, before_extension_section
 from megatron.evaluation.report.charts import curve_chart
 from megatron.evaluation.report.curve import SMOOTHING, curve
 from megatron.evaluation.report.data import Run, Sample
@@ -13,6 +14,7 @@ from megatron.evaluation.report.frame import facts_list, page
 from megatron.evaluation.report.incidents import incidents_section, loss_marks
 from megatron.evaluation.report.languages import languages_section
 from megatron.evaluation.report.mixture import mixture_section
+from megatron.evaluation.report.rates import rates_chart, tells_new_tokens_apart
 from megatron.evaluation.report.samples import samples_section
 from megatron.evaluation.report.scale import compact, decimal, small
 from megatron.evaluation.report.tables import note, section, signed_percent
@@ -24,6 +26,7 @@ _TIER_CLASSES = 8
 def render(run: Run, samples: Sequence[Sample]) -> str:
     """Return the whole page."""
     tiers = tier_classes(run.tiers())
+    extension = before_extension_section(run)
     return page(
         title=f"{run.name}: training report",
         header=_header(run),
@@ -31,6 +34,7 @@ def render(run: Run, samples: Sequence[Sample]) -> str:
             ("training", "Training", _training(run)),
             ("incidents", "Incidents", incidents_section(run)),
             ("languages", "Bits per byte", languages_section(run, tiers)),
+            *([("extension", TITLE, extension)] if extension else []),
             ("mixture", "Mixture", mixture_section(run, tiers)),
             ("samples", "Samples", samples_section(samples)),
         ],
@@ -109,6 +113,9 @@ def _training(run: Run) -> str:
         ("Speed", "tokens_per_second", compact, "tokens per second", SMOOTHING),
     )
     for title, name, form, caption, smoothing in panels:
+        if name == "learning_rate" and tells_new_tokens_apart(run):
+            charts.append(rates_chart(run))
+            continue
         data = curve(steps, [event[name] for event in run.train], smoothing=smoothing)
         charts.append(curve_chart(data, title=title, name=title.lower(), form=form, zero=True, note=caption))
     lead = "Thin: every step. Thick: the median of the steps around. Hover to read values."

@@ -52,6 +52,16 @@ class Runs:
         places = [self.validations(run).keys() for run in runs]
         return max(set(places[0]).intersection(*places[1:]), default=None) if places else None
 
+    @functools.cached_property
+    def tokenizers_differ(self) -> bool:
+        """Whether the same held-out text is other numbers of tokens in some of the runs, so that losses do not compare.
+
+        A corpus counts as the same text where it has as many bytes.
+        """
+        tokens: dict[tuple[str, int], int] = {}
+        rows = [row for run in self.runs for event in run.validations[-1:] for row in event["rows"]]
+        return any(tokens.setdefault((row["corpus"], row["bytes"]), row["tokens"]) != row["tokens"] for row in rows)
+
     def place_text(self, place: int) -> str:
         """Name a place on the axis: ``step 2,000`` or ``1.2B tokens``."""
         return f"step {place:,}" if self.axis is STEPS else f"{self.axis.form(place)} tokens"

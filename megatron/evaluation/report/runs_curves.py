@@ -11,11 +11,18 @@ from megatron.evaluation.report.curve import SMOOTHING, Curve, curve, notes_on
 from megatron.evaluation.report.data import Run
 from megatron.evaluation.report.drawing import dots_path, line_legend, path, tick_path
 from megatron.evaluation.report.incidents import happenings
+from megatron.evaluation.report.rates import tells_new_tokens_apart
 from megatron.evaluation.report.runs import Runs, join, mean_over
 from megatron.evaluation.report.scale import Format, compact, decimal, small, span_of, value_bounds
 from megatron.evaluation.report.tables import note, section
 
 _FEW, _SHORT = 3, 32  # runs, and characters of a name, that the legend of a small chart has room for
+
+
+_OTHER_TOKENS = (
+    "The runs write the same held-out text in other numbers of tokens: their tokenizers differ. Loss per token cannot "
+    "be compared between them; bits per byte can."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +49,10 @@ def curves_section(runs: Runs, colours: Sequence[str]) -> str:
     trained = [(run, css) for run, css in zip(runs.runs, colours, strict=True) if run.train]
     notes = [note(f"{run.name}: no training step has been recorded yet.") for run in runs.runs if not run.train]
     charts = [_panel(panel, runs, trained) for panel in _PANELS] if trained else []
-    charts.append(_validation_chart(runs, colours))
+    # What compares comes first.
+    charts.insert(0 if runs.tokenizers_differ else len(charts), _validation_chart(runs, colours))
+    if runs.tokenizers_differ:
+        notes.append(note(_OTHER_TOKENS))
     lead = (
         f"Over {runs.axis.plural}. Faint: every step. Thick: the median of the steps around. Short lines at the top "
         "of the loss are incidents, a row for each run in the order of the legend. Hover to read values."
@@ -72,6 +82,10 @@ def _panel(panel: _Panel, runs: Runs, trained: Sequence[tuple[Run, str]]) -> str
             edges = (lane * height, (lane + 0.8) * height)
             ticks += tick_path(_wrong_places(runs, run), span, css, lane=edges)
     notes = [panel.note] if panel.note else []
+    if panel.field == "loss" and runs.tokenizers_differ:
+        notes.append("of other tokens in each tokenizer: not comparable")
+    if panel.field == "learning_rate":
+        notes += [f"{run.name}: its new tokens have another" for run, _ in trained if tells_new_tokens_apart(run)]
     for data, (run, _) in zip(curves, trained, strict=True):
         found = notes_on(data, top=bounds[1], form=panel.form, place_text=runs.place_text)
         notes += [f"{run.name}: {text}" for text in found]

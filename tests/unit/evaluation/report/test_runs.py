@@ -115,6 +115,30 @@ def test_runs_of_other_batches_are_compared_over_tokens(tmp_path: Path) -> None:
     ]
 
 
+def test_runs_of_other_tokenizers_are_told(tmp_path: Path) -> None:
+    folders = []
+    for name, tokens in (("one", 300), ("two", 200), ("three", 200)):
+        folders.append(write_small(tmp_path / name, {0: {"a": 4.0}}))
+        with MetricsWriter(tmp_path / name / "metrics.jsonl") as writer:
+            writer.write("validation", 40, rows=[{**row("a", 2.0), "tokens": tokens}], seconds=1.0)
+    page = compare(*folders[:2])
+    assert "their tokenizers differ. Loss per token cannot be compared" in page.words
+    loss = page.words.index("Loss nats per token; of other tokens in each tokenizer: not comparable")
+    assert page.words.index("Validation, bits per byte") < loss
+    page = compare(*folders[1:])
+    assert "tokenizers differ" not in page.words and "not comparable" not in page.words
+    assert page.words.index("Validation, bits per byte") > page.words.index("Loss nats per token")
+
+
+def test_rates_of_new_tokens_are_mentioned(tmp_path: Path) -> None:
+    folders = [write_small(tmp_path / name, {0: {"a": 4.0}}) for name in ("one", "two")]
+    assert "its new tokens have another" not in compare(*folders).words
+    with MetricsWriter(folders[1] / "metrics.jsonl") as writer:
+        writer.write("train", 41, loss=2.0, learning_rate=0.0, new_tokens_learning_rate=1e-4, gradient_norm=1.0,
+                     seconds=1.0, mfu=None, tokens=328, tokens_per_second=100.0)  # fmt: skip
+    assert "two: its new tokens have another" in compare(*folders).words
+
+
 def test_settings_that_differ_are_side_by_side(tmp_path: Path) -> None:
     scores = {0: {"a": 4.0}, 40: {"a": 2.0}}
     one = write_small(tmp_path / "one", scores, settings="save: one\nlr: 0.1\nmixture: {tiers: {low: {rate: 1}}}\n")

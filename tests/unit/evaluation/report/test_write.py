@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from iso639 import ALL_LANGUAGES
 
+from megatron.evaluation.extend.compare import LanguageChange, write_tables
 from megatron.evaluation.report.data import ReportError, language_name, language_tag, load_run, load_samples
 from megatron.evaluation.report.write import before_after_table, write_report
 from megatron.monitor.record import MetricsError, MetricsWriter
@@ -177,6 +178,47 @@ def test_a_whole_run_is_on_the_page(tmp_path: Path) -> None:
     assert ("p", "lang", "ar-Arab") in page.attributes or ("p", "lang", "arb-Arab") in page.attributes
     assert page.tags.count("article") == 11
     assert all(value == "auto" for tag, name, value in page.attributes if name == "dir")
+
+
+def small_run(folder: Path, rates: list[dict[str, float]]) -> None:
+    with MetricsWriter(folder / "metrics.jsonl") as writer:
+        writer.write("start", 0, parameters=10, world_size=1, tokens_per_step=8, train_iters=4, device="cpu",
+                     precision="fp32", resumed_from=None)  # fmt: skip
+        for step, rate in enumerate(rates, start=1):
+            writer.write("train", step, loss=2.0, gradient_norm=1.0, seconds=1.0, mfu=None, tokens=step * 8,
+                         tokens_per_second=8.0, **rate)  # fmt: skip
+
+
+def test_new_tokens_have_a_line_of_their_own(tmp_path: Path) -> None:
+    new = [{"learning_rate": rate, "new_tokens_learning_rate": 3e-4} for rate in (0.0, 0.0, 1e-4)]
+    small_run(tmp_path, new)
+    page = Page(write_report(tmp_path, samples=None, output=tmp_path / "r.html"))
+    assert "new tokens' rows are trained alone until step 2 new tokens everything else" in page.words
+    data = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert '{"name":"new tokens","css":"t4","y":["3e-4","3e-4","3e-4"]}' in data
+    assert '{"name":"everything else","css":"t0","y":["0","0","1e-4"]}' in data
+    other = tmp_path / "other"
+    small_run(other, [{"learning_rate": rate} for rate in (0.0, 0.0, 1e-4)])
+    assert "new tokens" not in Page(write_report(other, samples=None, output=tmp_path / "r.html")).words
+
+
+def test_what_the_extension_cost_is_on_the_page(tmp_path: Path) -> None:
+    small_run(tmp_path, [{"learning_rate": 1e-4}])
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "resolved-1.yml").write_text(f"hf_model: {tmp_path / 'model'}\n")
+
+    def words() -> str:
+        return Page(write_report(tmp_path, samples=None, output=tmp_path / "r.html")).words
+
+    assert "Before the extension" not in words()
+    (tmp_path / "model").mkdir()
+    changes = [LanguageChange(code, code[4:], "low", 100, 2.0, after, 50, 40, 0.0, 0.0)
+               for code, after in (("eng_Latn", 2.2), ("swh_Latn", 1.4))]  # fmt: skip
+    write_tables(changes, tmp_path / "model", about={"pivots": ["eng_Latn"]})
+    assert "English eng_Latn 2.0000 2.2000 +10.0% – all 2 2.0000 1.8000 −10.0%" in words()
+    for wrong in ("{", "[]", '{"pivots": []}', '{"pivots": [], "languages": [{"code": 1, "before": "x"}]}', "null"):
+        (tmp_path / "model" / "bits_per_byte.json").write_text(wrong)
+        assert "bits_per_byte.json is not what tools/extend_model.py writes" in words(), wrong
 
 
 def test_numbers_are_those_of_the_latest_attempt_and_of_the_summary(tmp_path: Path) -> None:
