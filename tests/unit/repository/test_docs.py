@@ -26,7 +26,7 @@ from megatron.config.schema import SECTION_OF_KEY, SHAPE_KEYS
 ROOT = Path(__file__).resolve().parents[3]
 README = ROOT / "README.md"
 GUIDES = (README, ROOT / "docs" / "quick-start.md")
-_COMMAND_PAGES = (*GUIDES, ROOT / "docs" / "corpus.md", ROOT / "docs" / "evaluation.md")
+_COMMAND_PAGES = (*GUIDES, ROOT / "docs" / "corpus.md", ROOT / "docs" / "evaluation.md", ROOT / "docs" / "tokenizers.md")
 
 # What a part of a configuration needs around it to be one.
 COMPLEMENT = {
@@ -233,7 +233,7 @@ def test_demo_configuration_is_whole() -> None:
     assert load([ROOT / "configs" / "demo.yml"]).checkpoint.save == "demo/run"
 
 
-@pytest.mark.parametrize("page", GUIDES, ids=name_of)
+@pytest.mark.parametrize("page", (*GUIDES, ROOT / "docs" / "tokenizers.md"), ids=name_of)
 def test_configurations_in_the_guides_load(page: Path, tmp_path: Path) -> None:
     blocks = [text for kind, text in _FENCE.findall(page.read_text(encoding="utf-8")) if kind == "yaml"]
     assert blocks
