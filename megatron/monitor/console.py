@@ -37,6 +37,7 @@ class Console:
         self._tiers: Sequence[str] = ()
         self._pending: list[Event] = []
         self._started = False
+        self._told_slow = False
 
     def __call__(self, event: Event) -> None:
         """Show one event; kinds that need no line are ignored."""
@@ -53,7 +54,8 @@ class Console:
             logger.info("step %s: %s", f"{event['step']:,}", new_tokens_text(event))
             if (event["until"] or 0) >= self._train_iters:
                 logger.warning("the run ends before it trains anything else: lower new_tokens_only_steps")
-            if event["factor"] < 1:
+            if event["factor"] < 1 and not self._told_slow:
+                self._told_slow = True
                 logger.warning("new_tokens_lr is below lr: what has seen no text learns slower than everything else")
         elif kind == "checkpoint":
             logger.info("step %s: saved %s in %.1f s", f"{event['step']:,}", event["path"], event["seconds"])
