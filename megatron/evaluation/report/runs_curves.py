@@ -85,7 +85,8 @@ def _panel(panel: _Panel, runs: Runs, trained: Sequence[tuple[Run, str]]) -> str
     if panel.field == "loss" and runs.tokenizers_differ:
         notes.append("of other tokens in each tokenizer: not comparable")
     if panel.field == "learning_rate":
-        notes += [f"{run.name}: its new tokens have another rate" for run, _ in trained if tells_new_tokens_apart(run)]
+        apart = [run.name for run, _ in trained if tells_new_tokens_apart(run)]
+        notes += [f"{name}: its new tokens have another rate" for name in apart]
     for data, (run, _) in zip(curves, trained, strict=True):
         found = notes_on(data, top=bounds[1], form=panel.form, place_text=runs.place_text)
         notes += [f"{run.name}: {text}" for text in found]

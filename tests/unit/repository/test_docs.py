@@ -26,7 +26,7 @@ from megatron.config.schema import SECTION_OF_KEY, SHAPE_KEYS
 ROOT = Path(__file__).resolve().parents[3]
 README = ROOT / "README.md"
 GUIDES = (README, ROOT / "docs" / "quick-start.md")
-_COMMAND_PAGES = (*GUIDES, ROOT / "docs" / "corpus.md", ROOT / "docs" / "evaluation.md", ROOT / "docs" / "tokenizers.md")
+_COMMAND_PAGES = (*GUIDES, *(ROOT / "docs" / f"{name}.md" for name in ("corpus", "evaluation", "tokenizers")))
 
 # What a part of a configuration needs around it to be one.
 COMPLEMENT = {
