@@ -24,7 +24,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_namespace_packages(include=["megatron.*"]),
-    package_data={"megatron.evaluation.report": ["*.html", "*.css", "*.js"], "megatron.corpus": ["tables/*.tsv"]},
+    package_data={"megatron.evaluation.report": ["*.html", "*.css", "*.js"], "megatron.languages": ["data/*.tsv"]},
     install_requires=pinned("requirements.txt"),
     extras_require={
         "mpi": ["mpi4py==4.1.2"],

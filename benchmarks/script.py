@@ -19,7 +19,7 @@ from common import Comparison, alternate, parse_arguments, show
 
 from megatron.corpus.read import find_corpora, read_documents
 from megatron.corpus.sample import build_sample_corpus
-from megatron.corpus.script import script_counts, script_profile
+from megatron.languages.script import script_counts, script_profile
 
 DECLARATIONS = Path(__file__).resolve().parents[2] / "shared" / "data" / "udhr" / "raw"
 PAGE_CHARACTERS = 1500

@@ -30,12 +30,12 @@ from megatron.config.corpus_schema import CleanConfig
 from megatron.corpus.cleaning.cleaner import Cleaner
 from megatron.corpus.engine.backend import Here
 from megatron.corpus.engine.run import Runner
-from megatron.corpus.language_tables import known_scripts
 from megatron.corpus.languages import to_iso639_3
 from megatron.corpus.pipeline import Pipeline
 from megatron.corpus.read import read_documents
 from megatron.corpus.reading.compressed import zstd_chunks
-from megatron.corpus.script import main_script
+from megatron.languages.script import main_script
+from megatron.languages.tables import known_scripts
 
 MAX_DOCUMENT_BYTES = 200_000
 _DOCUMENT_BYTES = 1000

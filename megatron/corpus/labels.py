@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from megatron.config.corpus_schema import LanguagesConfig, ScriptConfig
 from megatron.corpus.document import Dropped
-from megatron.corpus.language_tables import known_scripts
 from megatron.corpus.languages import MAX_CODE_CHARACTERS, UNDETERMINED, Label, LanguageResolver, Resolution
-from megatron.corpus.script import NO_SCRIPT, NO_SCRIPTS, ScriptProfile, script_profile
+from megatron.languages.script import NO_SCRIPT, NO_SCRIPTS, ScriptProfile, script_profile
+from megatron.languages.tables import known_scripts
 
 _MAX_CACHED_CLAIMS = 1 << 16
 

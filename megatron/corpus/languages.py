@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from megatron.config.corpus_schema import LanguagesConfig
 from megatron.corpus.document import CorpusError
-from megatron.corpus.language_tables import Kind, codes, macrolanguages, names, sign_languages, tags
-from megatron.corpus.script import OTHER_SCRIPTS, UNICODE_SCRIPTS
+from megatron.languages.script import OTHER_SCRIPTS, UNICODE_SCRIPTS
+from megatron.languages.tables import Kind, codes, macrolanguages, names, sign_languages, tags
 
 #: ISO 639-3 for "undetermined": what every code gets that maps to no single language.
 UNDETERMINED = "und"

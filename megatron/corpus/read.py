@@ -21,7 +21,7 @@ from megatron.corpus.reading.folders import meaning_of, search, summary
 from megatron.corpus.reading.formats import JSON_LINES_ENDINGS, stem
 from megatron.corpus.reading.jsonl import jsonl_documents
 from megatron.corpus.reading.problems import Problems, ReadCounts
-from megatron.corpus.script import NO_SCRIPT, main_script
+from megatron.languages.script import NO_SCRIPT, main_script
 from megatron.utils.log import get_logger
 
 __all__ = ["CorpusError", "CorpusFiles", "Document", "ReadCounts", "find_corpora", "read_documents"]

@@ -26,7 +26,7 @@ from babel.localedata import locale_identifiers
 
 from megatron.corpus.languages import UNDETERMINED, Label, script_subtag, to_iso639_3
 from megatron.corpus.sample_pairs import Group, Row, Words, group_of, load_words, themes_of
-from megatron.corpus.script import main_script
+from megatron.languages.script import main_script
 from megatron.utils.files import atomic_write
 from megatron.utils.log import progress
 

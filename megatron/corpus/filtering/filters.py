@@ -14,7 +14,7 @@ from megatron.corpus.filtering.measures import DIGIT, PUNCTUATION, Measures
 from megatron.corpus.filtering.perplexity import find_model
 from megatron.corpus.filtering.word_lists import find_word_list
 from megatron.corpus.languages import parse_label, to_iso639_3
-from megatron.corpus.script import NO_SCRIPTS, looks_like
+from megatron.languages.script import NO_SCRIPTS, looks_like
 
 #: Name of each rule and what it drops, in the order in which they are checked.
 RULES: Mapping[str, str] = MappingProxyType(

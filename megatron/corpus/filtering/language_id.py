@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from megatron.corpus.document import CorpusError
-from megatron.corpus.language_tables import macrolanguages
 from megatron.corpus.languages import UNDETERMINED, parse_label, script_subtag
-from megatron.corpus.script import NO_SCRIPTS, looks_like
+from megatron.languages.script import NO_SCRIPTS, looks_like
+from megatron.languages.tables import macrolanguages
 
 #: Longer texts are judged by so many characters from their beginning.
 MAX_CHARACTERS = 2000

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from megatron.config.corpus_schema import FiltersConfig, Thresholds
 from megatron.corpus.document import CorpusError
 from megatron.corpus.languages import parse_label
-from megatron.corpus.script import OTHER_SCRIPTS, UNICODE_SCRIPTS, looks_like
+from megatron.languages.script import OTHER_SCRIPTS, UNICODE_SCRIPTS, looks_like
 
 #: Limits of all text but code. They are far from what good text measures; only the user can know how much quality is
 #: worth how many words of a small language.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import regex
 
 from megatron.corpus.dedup.ngrams import rolling_sums
-from megatron.corpus.script import script_profile
+from megatron.languages.script import script_profile
 
 #: Classes of characters. Punctuation and symbols of one script alone (Tibetan's mark between syllables, Braille) are
 #: ``OTHER``, as are format characters and what Unicode does not know.

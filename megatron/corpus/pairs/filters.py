@@ -16,7 +16,7 @@ from megatron.config.corpus_schema import ParallelConfig
 from megatron.corpus.document import Dropped
 from megatron.corpus.languages import Label
 from megatron.corpus.pairs.lengths import length, length_ratio
-from megatron.corpus.script import NO_SCRIPTS, looks_like, script_profile
+from megatron.languages.script import NO_SCRIPTS, looks_like, script_profile
 
 #: Every rule, in the order in which they are asked, and what it means.
 RULES: Mapping[str, str] = MappingProxyType(

@@ -12,13 +12,13 @@ from megatron.corpus.cleaning.mojibake import mend
 from megatron.corpus.document import Document, Dropped
 from megatron.corpus.engine.task import Outputs, Report, Task, fingerprint_of
 from megatron.corpus.labels import Labelled, Labeller
-from megatron.corpus.language_tables import known_scripts
 from megatron.corpus.languages import Label
 from megatron.corpus.passes.files import HashWork
 from megatron.corpus.pieces import CorpusName, PieceWriter
 from megatron.corpus.reading.find import InputFile
 from megatron.corpus.reading.read import ReadCounts, read_input
 from megatron.corpus.tally import Key, Tally
+from megatron.languages.tables import known_scripts
 from megatron.utils.files import fingerprint_bytes
 
 _RECIPE = 2  # raise it when the same input gives another result, so that it is made again

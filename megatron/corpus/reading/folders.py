@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from megatron.corpus.languages import Label, parse_label, parse_pair
 from megatron.corpus.reading.formats import stem
-from megatron.corpus.script import NO_SCRIPT
+from megatron.languages.script import NO_SCRIPT
 
 #: The label of what is in no language, such as code.
 NO_LANGUAGE = Label("zxx", NO_SCRIPT)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from megatron.config.benchmark_schema import DEFAULT, BenchmarkConfig
 from megatron.config.templates import fill_template
-from megatron.corpus.language_tables import macrolanguages
 from megatron.corpus.languages import Label, parse_label
 from megatron.corpus.pairs.names import language_name, name_in_script, names_of_both
 from megatron.evaluation.benchmarks.fields import plain_fields
 from megatron.evaluation.benchmarks.shots import ShotChoice
+from megatron.languages.tables import macrolanguages
 from megatron.tokenizer.base import Tokenizer
 
 

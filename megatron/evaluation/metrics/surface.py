@@ -7,8 +7,8 @@ import math
 
 import regex
 
-from megatron.corpus.script import NO_SCRIPTS, script_profile
 from megatron.evaluation.metrics.texts import Texts
+from megatron.languages.script import NO_SCRIPTS, script_profile
 
 
 def empty_rate(texts: Texts) -> float:
@@ -27,7 +27,7 @@ def off_target_rate(texts: Texts) -> float:
     """Return the share of outputs whose main script is not that of the language, 0..1.
 
     Outputs without letters do not count; not a number when there are no others, or the code names no script. Japanese
-    and Korean may be in Han characters alone when they are as short as a title (:class:`corpus.script.ScriptProfile`).
+    and Korean may be in Han characters alone when they are as short as a title (:class:`.ScriptProfile`).
     A wrong language in the right script is not seen.
     """
     if texts.script in NO_SCRIPTS:

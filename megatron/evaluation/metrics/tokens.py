@@ -7,7 +7,7 @@ import unicodedata
 
 import regex
 
-from megatron.utils.scripts import UNSPACED_UNICODE_SCRIPTS
+from megatron.languages.spacing import UNSPACED_UNICODE_SCRIPTS
 
 
 def tokenise(text: str) -> list[str]:

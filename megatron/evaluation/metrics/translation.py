@@ -12,7 +12,7 @@ import sentencepiece
 from sacrebleu import BLEU, CHRF
 
 from megatron.evaluation.metrics.texts import MetricError, MetricSettings, Texts, answered, warn_once
-from megatron.utils.scripts import UNSPACED_SCRIPTS
+from megatron.languages.spacing import UNSPACED_SCRIPTS
 
 # The published SPM-200 model, which is also the sentencepiece.bpe.model of NLLB-200.
 _FLORES200_BYTES = 4_852_054

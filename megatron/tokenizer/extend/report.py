@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from megatron.corpus.script import NO_SCRIPT, main_script
+from megatron.languages.script import NO_SCRIPT, main_script
 from megatron.tokenizer.extend.gates import Gate, Measured
 from megatron.tokenizer.extend.source import Source
 

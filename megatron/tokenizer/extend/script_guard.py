@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
-from megatron.corpus.script import NO_SCRIPT, script_counts
+from megatron.languages.script import NO_SCRIPT, script_counts
 from megatron.tokenizer.extend.words import script_of
 
 # A quotation in another script makes no pivot of it.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from megatron.corpus.script import NO_SCRIPT, script_counts
+from megatron.languages.script import NO_SCRIPT, script_counts
 
 SPACE = "▁"  # how SentencePiece writes a space, U+2581
 _LONGEST_WORD = 200  # characters; clauses of scripts without spaces are cut

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from megatron.languages.spacing import UNSPACED_SCRIPTS
 from megatron.tokenizer.measure.measured import Language, Measured
-from megatron.utils.scripts import UNSPACED_SCRIPTS
 
 NAN = math.nan
 

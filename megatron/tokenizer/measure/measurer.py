@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from megatron.languages.spacing import UNSPACED_SCRIPTS
 from megatron.tokenizer.base import Ids, TokenizerError
 from megatron.tokenizer.measure.counts import Example, LanguageCounts, keep_example
 from megatron.tokenizer.measure.source import Loaded
 from megatron.tokenizer.measure.words import WordCollector, words_of
-from megatron.utils.scripts import UNSPACED_SCRIPTS
 
 _KEY = 0x74726970
 _SHOWN_CHARACTERS = 60

@@ -9,7 +9,7 @@ from megatron.config.corpus_schema import LanguagesConfig, ScriptConfig
 from megatron.corpus.document import CorpusError, Dropped
 from megatron.corpus.labels import Labelled, Labeller
 from megatron.corpus.languages import Label, parse_label
-from megatron.corpus.script import main_script
+from megatron.languages.script import main_script
 
 ENGLISH = "All human beings are born free and equal in dignity and rights."
 RUSSIAN = "Все люди рождаются свободными и равными в своём достоинстве и правах."

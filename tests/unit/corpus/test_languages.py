@@ -5,7 +5,6 @@ from iso639 import ALL_LANGUAGES
 from pydantic import ValidationError
 
 from megatron.config.corpus_schema import LanguagesConfig
-from megatron.corpus import language_tables
 from megatron.corpus.document import CorpusError
 from megatron.corpus.languages import (
     Label,
@@ -17,7 +16,8 @@ from megatron.corpus.languages import (
     script_subtag,
     to_iso639_3,
 )
-from megatron.corpus.script import OTHER_SCRIPTS, UNICODE_SCRIPTS
+from megatron.languages import tables as language_tables
+from megatron.languages.script import OTHER_SCRIPTS, UNICODE_SCRIPTS
 
 ACTIVE = sorted(language.part3 for language in ALL_LANGUAGES if language.status == "A")
 

@@ -12,7 +12,7 @@ from megatron.corpus.languages import parse_label, to_iso639_3
 from megatron.corpus.read import find_corpora, read_documents
 from megatron.corpus.sample import CODE_CORPUS, PAIRED_LANGUAGES, build_sample_corpus, find_locales
 from megatron.corpus.sample_pairs import Words, group_of, load_words, themes_of
-from megatron.corpus.script import main_script
+from megatron.languages.script import main_script
 from megatron.utils.files import fingerprint_file
 
 SEVERAL = ("amh_Ethi", "ara_Arab", "eng_Latn", "hin_Deva", "jpn_Jpan", "sag_Latn", "swa_Latn", "tha_Thai", "zgh_Tfng")

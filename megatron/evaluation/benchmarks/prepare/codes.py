@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from megatron.config.corpus_schema import LanguagesConfig
-from megatron.corpus.language_tables import known_scripts, tags
 from megatron.corpus.languages import UNDETERMINED, Label, LanguageResolver, Resolution, script_subtag
-from megatron.corpus.script import NO_SCRIPT, script_profile
 from megatron.evaluation.benchmarks.prepare.varieties import variety
+from megatron.languages.script import NO_SCRIPT, script_profile
+from megatron.languages.tables import known_scripts, tags
 
 # As the corpus pipeline names them. Simplified and traditional Chinese stay apart: benchmarks have both.
 _SCRIPTS = {"Hang": "Kore", "Hira": "Jpan", "Hrkt": "Jpan", "Kana": "Jpan", "Jamo": "Kore"}

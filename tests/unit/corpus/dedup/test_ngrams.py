@@ -7,7 +7,7 @@ from megatron.config.corpus_schema import DedupConfig
 from megatron.corpus.dedup import ngrams
 from megatron.corpus.dedup.characters import fold
 from megatron.corpus.dedup.ngrams import NGRAM_CHARACTERS, ngram_characters, ngram_counts, ngram_hashes
-from megatron.corpus.script import OTHER_SCRIPTS, UNICODE_SCRIPTS
+from megatron.languages.script import OTHER_SCRIPTS, UNICODE_SCRIPTS
 
 MODULUS = 1 << 64
 

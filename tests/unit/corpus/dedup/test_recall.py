@@ -13,7 +13,7 @@ from megatron.corpus.dedup.closeness import HeldOutGuard
 from megatron.corpus.dedup.keys import DocumentKeys
 from megatron.corpus.dedup.ngrams import ngram_characters
 from megatron.corpus.sample import build_sample_corpus
-from megatron.corpus.script import main_script
+from megatron.languages.script import main_script
 
 SETTINGS = DedupConfig()
 COPIES = 150

@@ -18,7 +18,7 @@ from megatron.corpus.filtering.filters import RULES, Filters
 from megatron.corpus.filtering.limits import DEFAULTS, limits_of
 from megatron.corpus.filtering.measures import Measures
 from megatron.corpus.languages import to_iso639_3
-from megatron.corpus.script import main_script
+from megatron.languages.script import main_script
 
 GOOD = "All human beings are born free and equal in dignity and rights, and should act in brotherhood."
 

@@ -2,7 +2,7 @@ import orjson
 import pytest
 
 from megatron.corpus.pairs.lengths import length, length_ratio
-from megatron.corpus.script import main_script
+from megatron.languages.script import main_script
 
 
 def test_lengths_are_in_characters_of_english():

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron.config.benchmark_load import load_benchmark
-from megatron.corpus.language_tables import macrolanguages
 from megatron.evaluation.benchmarks.manifest import BenchmarkDataError, load_manifest
 from megatron.evaluation.benchmarks.prepare import run as preparing
 from megatron.evaluation.benchmarks.prepare.codes import CodeMap
@@ -20,6 +19,7 @@ from megatron.evaluation.benchmarks.prepare.run import prepare, with_languages
 from megatron.evaluation.benchmarks.prepare.sources import find_sources
 from megatron.evaluation.benchmarks.prepare.varieties import VARIETIES
 from megatron.evaluation.harness.benchmarks import BENCHMARKS
+from megatron.languages.tables import macrolanguages
 
 from .upstream import flores200, jsonl, sib200, write
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from megatron.evaluation.metrics.rouge import f_measure, longest_common_subsequence, rouge_l
 from megatron.evaluation.metrics.texts import Texts
 from megatron.evaluation.metrics.tokens import tokenise
-from megatron.utils.scripts import UNSPACED_SCRIPTS
+from megatron.languages.spacing import UNSPACED_SCRIPTS
 
 # The first article of the Universal Declaration of Human Rights, or some words of it.
 SENTENCES = {

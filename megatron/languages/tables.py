@@ -1,7 +1,7 @@
 """Facts about language codes: what each code stands for, tags out of the ordinary, names, and usual scripts.
 
 ISO 639-1, -2 and -3 come from the ``python-iso639`` package, English names and likely scripts from the Unicode CLDR as
-Babel carries it, the rest from the files in ``tables/``, which name their sources.
+Babel carries it, the rest from the files in ``data/``, which name their sources.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from megatron.corpus.script import NO_SCRIPTS, looks_like
+from megatron.languages.script import NO_SCRIPTS, looks_like
 
-_FOLDER = Path(__file__).parent / "tables"
+_FOLDER = Path(__file__).parent / "data"
 _QUALIFIER = re.compile(r"\s*\([^()]*\)$")
 
 Kind = Literal["language", "macrolanguage", "collective", "special", "private", "retired", "unknown"]

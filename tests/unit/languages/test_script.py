@@ -5,7 +5,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron.corpus.script import (
+from megatron.languages.script import (
     NO_SCRIPTS,
     OTHER_SCRIPTS,
     UNICODE_SCRIPTS,
@@ -82,7 +82,7 @@ def test_counts_agree_with_a_regex_for_each_script(text):
 def test_counting_in_pieces_changes_nothing(texts, size):
     text = "".join(texts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("megatron.corpus.script._PIECE_CHARACTERS", size)
+        patch.setattr("megatron.languages.script._PIECE_CHARACTERS", size)
         in_pieces = script_counts(text)
     assert in_pieces == script_counts(text)
 
