@@ -51,7 +51,11 @@ def parity_scores(benchmark: BenchmarkConfig, scores: Sequence[Score], folder: P
                 higher_is_better=True,
                 items=len(shared),
                 flags=score.flags,
-                settings={"reference": settings[benchmark.parity_with], "texts": score.settings},
+                settings={
+                    "parity_with": benchmark.parity_with,
+                    "reference": settings[benchmark.parity_with],
+                    "texts": score.settings,
+                },
             )
         )
     if alone:

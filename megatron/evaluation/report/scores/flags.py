@@ -45,8 +45,8 @@ def flag_notes(columns: Sequence[Mapping[str, Score]], names: Sequence[str]) -> 
 def parity_notes(columns: Sequence[Mapping[str, Score]]) -> list[str]:
     """Say how information parity is to be read, where a benchmark is of that."""
     scores = [score for column in columns for score in column.values() if score.main == "information_parity"]
-    found = {score.settings.get("reference") for score in scores}
-    references = sorted(reference for reference in found if isinstance(reference, str))
+    found = {str(score.settings.get("parity_with", "")) for score in scores}
+    references = sorted(found - {""})
     if not references:
         return []
     told = " or ".join(references)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from megatron.config.benchmark_schema import BenchmarkConfig
+from megatron.evaluation.benchmarks.parity import keep_parity
 from megatron.evaluation.report.scores.flags import flag_notes, parity_notes
 from megatron.evaluation.report.scores.write import write_scores_report
-from megatron.evaluation.results import Score
+from megatron.evaluation.results import ResultsFolder, Score
 from tests.unit.evaluation.report.scores.test_write import accuracy, write_results
 from tests.unit.evaluation.report.test_write import Page
 
@@ -35,16 +37,27 @@ def test_flags_without_end_are_cut_and_counted() -> None:
     assert found[-1] == "480 more flags are in the table of all languages."
 
 
-def test_a_parity_says_what_it_is_compared_with(tmp_path: Path) -> None:
-    def parity(code: str, value: float) -> Score:
-        metrics, settings = {"information_parity": value}, {"reference": "eng_Latn", "texts": {"limit": None}}
-        return Score("udhr-parity", code, metrics, "information_parity", True, 7, ("contaminated",), settings)
+def write_parity(folder: Path) -> list[Score]:
+    kind = {"format": "texts", "kind": "text", "metrics": ["bits_per_byte"]}
+    benchmark = BenchmarkConfig.model_validate({"name": "udhr", "data": "udhr", "parity_with": "eng_Latn", **kind})
+    results = ResultsFolder(folder, model={"name": folder.name})
+    texts = [
+        results.add(
+            Score("udhr", code, {"bits_per_byte": 1.0}, "bits_per_byte", False, 1, ("contaminated",), {"limit": None}),
+            [{"id": "1", "nats": nats}],
+        )
+        for code, nats in (("eng_Latn", 5.0), ("swh_Latn", 10.0))
+    ]
+    return keep_parity(benchmark, results, texts)
 
-    columns = [{code: parity(code, 0.5) for code in ("eng_Latn", "swh_Latn")}]
+
+def test_a_parity_says_what_it_is_compared_with(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("base", "ours")]
+    columns = [{score.language: score for score in write_parity(folder)} for folder in folders]
+    assert columns[0]["swh_Latn"].metrics == {"information_parity": 0.5}
     (told,) = parity_notes(columns)
     assert told.startswith("Information parity: nats of the texts in eng_Latn over nats of the same texts")
     assert parity_notes([column(())]) == []
-    folders = [write_results(tmp_path / name, list(columns[0].values())) for name in ("base", "ours")]
     write_scores_report(folders, output=tmp_path / "r.html", markdown=tmp_path / "r.md")
     for text in (Page(tmp_path / "r.html").words, (tmp_path / "r.md").read_text(encoding="utf-8").replace("\\", "")):
         assert told in text
