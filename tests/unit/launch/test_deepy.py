@@ -97,7 +97,7 @@ def test_check_of_a_good_run(run_folder):
 
 def test_check_says_how_many_tokens_are_new_and_looks_at_the_extension_of_the_model(run_folder):
     (run_folder / "extended").mkdir()
-    Extension("old", fingerprint_bytes(b""), 90, [(1, 2)] * 10).save(run_folder / "extended")
+    Extension("old", [fingerprint_bytes(b"")], 90, [(1, 2)] * 10).save(run_folder / "extended")
     settings = ("configs/a", "new_tokens_only_steps=5")
     result = deepy("--check", *settings, "vocab_extension=extended", cwd=run_folder)
     assert result.returncode == 0, result.stdout + result.stderr
