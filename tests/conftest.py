@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 from megatron.data.indexed import ShardWriter
 from megatron.data.manifest import Manifest, ShardInfo, TokenizerInfo, save_manifest
@@ -18,6 +19,11 @@ from megatron.utils.files import fingerprint_file
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 VOCABULARY, EOD, BOS = 120, 2, 1
+
+# What is tested is what comes out, not how fast: on a busy machine any example may take longer than the 200 ms that
+# hypothesis allows.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session", autouse=True)
