@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from megatron.tokenizer.load import load_tokenizer
+from megatron.tokenizer.load import TOKENIZER_FILES, load_tokenizer, tokenizer_type_of
 
 if TYPE_CHECKING:
     from megatron.config.schema import ModelConfig, TokenizerConfig
@@ -28,15 +28,15 @@ def other_ids_problem(section: TokenizerConfig, model: ModelConfig, *, eod_id: i
     """
     if model.hf_model is None or not model.load_weights:
         return None
-    kinds, folder = {"tokenizer.json": "HFTokenizer", "tokenizer.model": "SPMTokenizer"}, Path(model.hf_model)
-    beside = next((name for name in kinds if (folder / name).exists()), None)
-    if beside is None:
+    folder = Path(model.hf_model)
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return None
+    kind, file = tokenizer_type_of(folder)
     ours = load_tokenizer(section.tokenizer_type, section.vocab_file, eod_id=eod_id)
-    theirs = load_tokenizer(kinds[beside], folder / beside, eod_id=eod_id)
+    theirs = load_tokenizer(kind, file, eod_id=eod_id)
     if ours.encode(_PROBE) == theirs.encode(_PROBE):
         return None
     return (
-        f"vocab_file {section.vocab_file} gives other ids than {folder / beside}, the tokenizer of hf_model: its "
+        f"vocab_file {section.vocab_file} gives other ids than {file}, the tokenizer of hf_model: its "
         "weights would be of no use. Tokenise with the model's own tokenizer, or set load_weights: false"
     )

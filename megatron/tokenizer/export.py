@@ -18,7 +18,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from megatron.tokenizer.base import TokenizerError
 from megatron.utils.files import write_text
 
-_SPACE = "▁"  # how SentencePiece writes a space, U+2581
+#: How SentencePiece writes a space, U+2581.
+SPACE = "▁"
 Text = TypeVar("Text", str, bytes)
 
 
@@ -87,9 +88,9 @@ def sentencepiece_json(model: bytes, *, tokens: SpecialTokens) -> str:
     byte_fallback = any(piece.type == kinds.BYTE for piece in proto.pieces)
     tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token=tokens.unk, fuse_unk=True, byte_fallback=byte_fallback))
     prefix = proto.normalizer_spec.add_dummy_prefix
-    replace = normalizers.Replace(" ", _SPACE)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(_SPACE), replace]) if prefix else replace
-    parts: list[Any] = [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    replace = normalizers.Replace(" ", SPACE)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), replace]) if prefix else replace
+    parts: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     tokenizer.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)] if prefix else parts)
     special = [piece.piece for piece in proto.pieces if piece.type in (kinds.CONTROL, kinds.UNKNOWN)]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from megatron.tokenizer.base import Tokenizer, TokenizerError
+from megatron.tokenizer.base import NoEndTokenError, Tokenizer, TokenizerError
 
 #: The values of ``tokenizer_type``.
 TOKENIZER_TYPES = ("SPMTokenizer", "HFTokenizer", "TiktokenTokenizer")
+
+#: What the files are called that hold a tokenizer, in a model's folder; of both, Hugging Face loads the first.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 _RANKS_LINE = re.compile(rb"[A-Za-z0-9+/]+=* [0-9]+\r?\n")
 
@@ -54,9 +58,7 @@ def load_model_file(path: Path) -> Tokenizer:
     Raises:
         TokenizerError: it is neither.
     """
-    with path.open("rb") as file:
-        first = file.readline(1000)
-    return load_tokenizer("TiktokenTokenizer" if _RANKS_LINE.fullmatch(first) else "SPMTokenizer", path)
+    return load_tokenizer(*tokenizer_type_of(path))
 
 
 def tokenizer_type_of(path: Path) -> tuple[str, Path]:
@@ -70,7 +72,7 @@ def tokenizer_type_of(path: Path) -> tuple[str, Path]:
         TokenizerError: there is no such file, or the folder holds neither.
     """
     if path.is_dir():
-        found = [path / name for name in ("tokenizer.json", "tokenizer.model") if (path / name).is_file()]
+        found = [path / name for name in TOKENIZER_FILES if (path / name).is_file()]
         if not found:
             raise TokenizerError(f"{path}: holds neither tokenizer.json nor tokenizer.model; name the file itself")
         path = found[0]
@@ -82,6 +84,23 @@ def tokenizer_type_of(path: Path) -> tuple[str, Path]:
     if path.suffix == ".json" or first.startswith(b"{"):
         return "HFTokenizer", path
     return "TiktokenTokenizer" if _RANKS_LINE.fullmatch(first) else "SPMTokenizer", path
+
+
+def load_for_text(tokenizer_type: str, vocab_file: Path) -> Tokenizer:
+    """Load a tokenizer that ends no documents: where its file names no token for that, any stands in.
+
+    Args:
+        tokenizer_type: see :func:`load_tokenizer`.
+        vocab_file: see :func:`load_tokenizer`.
+
+    Raises:
+        TokenizerError: the file is not of that type.
+    """
+    for eod_id in (None, 0):
+        with suppress(NoEndTokenError):
+            return load_tokenizer(tokenizer_type, vocab_file, eod_id=eod_id)
+    # Every vocabulary has tokens 0 and 1, and one of them is not the unknown token.
+    return load_tokenizer(tokenizer_type, vocab_file, eod_id=1)
 
 
 @dataclass(frozen=True)

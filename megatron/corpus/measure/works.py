@@ -56,8 +56,8 @@ class TextWork:
     def __call__(self, outputs: Outputs, report: Report) -> Mapping[str, Any]:
         """See :class:`megatron.corpus.engine.task.Work`."""
         measurer, reader = self.how.measurer(self.script), _Reader(self.path, report)
-        for batch in reader.batches(partial(text_only, text_key=self.how.text_key, kinds=reader.counts.kinds)):
-            measurer.add([texts[0] for _, texts in batch])
+        for _, texts in reader.texts(self.how.text_key):
+            measurer.add(texts)
         return {"counts": measurer.counts().to_json(), **reader.left_out()}
 
 
@@ -75,14 +75,13 @@ class PivotWork:
         measurer, reader = self.how.measurer(self.script), _Reader(self.path, report)
         written, records = 0, 0
         own = Side.empty(len(self.how.tokenizers))
-        for batch in reader.batches(partial(text_only, text_key=self.how.text_key, kinds=reader.counts.kinds)):
-            numbers = _numbers([texts[0] for _, texts in batch], measurer)
-            places = np.array([line - 1 for line, _ in batch])
+        for places, texts in reader.texts(self.how.text_key):
+            numbers = _numbers(texts, measurer)
             # Records that the pivot does not have are rows of zeros.
             rows = np.zeros((int(places[-1]) + 1 - written, numbers.shape[1]), dtype="<i8")
             rows[places - written] = numbers
             outputs.append(f"{self.name}.bin", rows.tobytes())
-            written, records = int(places[-1]) + 1, records + len(batch)
+            written, records = int(places[-1]) + 1, records + len(texts)
             _add(own, numbers)
         if not written:
             outputs.append(f"{self.name}.bin", b"")
@@ -120,9 +119,8 @@ class AlignedWork:
         pivot = read_numbers(self.pivot.path, tokenizers)
         found = ParallelCounts.empty(tokenizers)
         records = 0
-        for batch in reader.batches(partial(text_only, text_key=self.how.text_key, kinds=reader.counts.kinds)):
-            numbers = _numbers([texts[0] for _, texts in batch], measurer)
-            places = np.array([line - 1 for line, _ in batch])
+        for places, texts in reader.texts(self.how.text_key):
+            numbers = _numbers(texts, measurer)
             known = places < len(pivot)
             theirs = np.zeros_like(numbers)
             theirs[known] = pivot[places[known]]
@@ -130,7 +128,7 @@ class AlignedWork:
             found.records += int(both.sum())
             _add(found.own, numbers[both])
             _add(found.pivot, theirs[both])
-            records += len(batch)
+            records += len(texts)
         found.unmatched = records + self.pivot.records - 2 * found.records
         found.uneven = reader.lines != self.pivot.lines
         return {
@@ -189,6 +187,11 @@ class _Reader:
         """Return the records that were left out: how many by reason, and where a few of the broken ones are."""
         broken = [place for reason, place in self.counts.examples if reason != "blank"]
         return {"dropped": dict(self.counts.dropped), "broken": broken}
+
+    def texts(self, text_key: str) -> Iterator[tuple[Numbers, list[Text]]]:
+        """Yield the places of records, their lines from 0 on, and the one text of each, in batches."""
+        for batch in self.batches(partial(text_only, text_key=text_key, kinds=self.counts.kinds)):
+            yield np.array([line - 1 for line, _ in batch]), [texts[0] for _, texts in batch]
 
     def batches(self, to_document: Any) -> Iterator[list[tuple[int, tuple[Text, ...]]]]:
         """Yield lists of (line, texts of the document); blank and broken records are counted and left out."""

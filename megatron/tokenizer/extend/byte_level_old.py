@@ -9,13 +9,12 @@ from typing import Any
 import tiktoken
 import tokenizers
 
-from megatron.tokenizer.base import NoEndTokenError, Tokenizer, TokenizerError, read_model_file
+from megatron.tokenizer.base import Tokenizer, TokenizerError, read_model_file
 from megatron.tokenizer.export import SpecialTokens, merges_of, write_hf_files
 from megatron.tokenizer.extend.byte_level_content import bytes_of, read_content, spelled
 from megatron.tokenizer.extend.old import Encode, all_joined, transformers_encode
 from megatron.tokenizer.extend.words import has_letter
-from megatron.tokenizer.hf_tokenizer import HFTokenizer
-from megatron.tokenizer.tiktoken_tokenizer import TiktokenTokenizer
+from megatron.tokenizer.load import load_for_text, tokenizer_type_of
 from megatron.utils.files import write_bytes, write_text
 
 _BYTES_OF_A_LETTER = 3
@@ -38,7 +37,7 @@ class ByteLevelOld:
         path = path / "tokenizer.json" if path.is_dir() else path
         self._path = path
         self._is_json = path.name.endswith(".json")
-        self.tokenizer: Tokenizer = tokenizer or (_load_json(path) if self._is_json else TiktokenTokenizer(path))
+        self.tokenizer: Tokenizer = tokenizer or load_for_text(*tokenizer_type_of(path))
         data = read_model_file(path) if self._is_json else self.tokenizer.tokenizer_json().encode()
         self._content = read_content(data, path)
         self.longest = _BYTES_OF_A_LETTER * longest
@@ -139,7 +138,7 @@ class ByteLevelOld:
             bos = None if self.tokenizer.bos_id is None else names[self.tokenizer.bos_id]
             special = SpecialTokens(bos=bos, eod=names[self.tokenizer.eod_id], unk=None)
             write_hf_files(folder, self._content.extended(tokens), tokens=special, prepend_bos=prepend_bos)
-        return _load_json(folder / "tokenizer.json")
+        return load_for_text("HFTokenizer", folder / "tokenizer.json")
 
     def libraries(self, folder: Path, tokens: Sequence[bytes]) -> Mapping[str, Encode]:
         """Return tiktoken (its ranks leave out the special ids), tokenizers and, if it is installed, transformers."""
@@ -175,11 +174,3 @@ class ByteLevelOld:
     def _cut(self, text: str) -> list[tuple[str, tuple[int, int]]]:
         cut: list[tuple[str, tuple[int, int]]] = self._tokenizer.pre_tokenizer.pre_tokenize_str(text)
         return cut
-
-
-def _load_json(path: Path) -> HFTokenizer:
-    """Load a ``tokenizer.json``; where nothing says which token ends documents, any will do: no text has one."""
-    try:
-        return HFTokenizer(path)
-    except NoEndTokenError:
-        return HFTokenizer(path, eod_id=0)

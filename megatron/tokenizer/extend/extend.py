@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -286,20 +285,9 @@ def _report(
 def _aside(output: Path) -> Iterator[Path]:
     """Give a folder beside ``output`` that gets its name at the end, and goes away after an error."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.tmp", dir=output.parent))
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.tmp", dir=output.parent) as aside:
+        folder = Path(aside) / output.name
+        folder.mkdir()  # with the rights of any new folder, which a temporary one has not
         yield folder
-        folder.chmod(0o777 & ~_umask(folder))
         folder.rename(output)
-        fsync_folder(output.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _umask(folder: Path) -> int:
-    """Return what other new folders lack; mkdtemp's is for its owner alone."""
-    probe = folder / "probe"
-    probe.mkdir()
-    mode = probe.stat().st_mode & 0o777
-    probe.rmdir()
-    return 0o777 & ~mode
+    fsync_folder(output.parent)

@@ -13,8 +13,9 @@ import sentencepiece
 import tokenizers
 
 from megatron.tokenizer.base import Tokenizer, TokenizerError, read_model_file
+from megatron.tokenizer.export import SPACE
 from megatron.tokenizer.extend.old import Encode, all_joined, transformers_encode
-from megatron.tokenizer.extend.words import SPACE, words_of_one_script
+from megatron.tokenizer.extend.words import words_of_one_script
 from megatron.tokenizer.sentencepiece_tokenizer import SentencePieceTokenizer
 from megatron.utils.files import write_bytes
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import regex
 
 from megatron.languages.script import NO_SCRIPT, script_counts
+from megatron.tokenizer.export import SPACE
 
-SPACE = "▁"  # how SentencePiece writes a space, U+2581
 _LONGEST_WORD = 200  # characters; clauses of scripts without spaces are cut
 # Letters and marks, joiners and apostrophes inside; at most one space before them.
 _RUN = regex.compile(rf"{SPACE}?[\p{{L}}\p{{M}}](?:[\p{{L}}\p{{M}}\u200c\u200d]|['’](?=\p{{L}})){{0,{_LONGEST_WORD}}}")

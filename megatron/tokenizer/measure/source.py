@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from megatron.tokenizer.base import NoEndTokenError, Tokenizer, TokenizerError
-from megatron.tokenizer.load import load_tokenizer, tokenizer_type_of
+from megatron.tokenizer.base import Tokenizer, TokenizerError
+from megatron.tokenizer.load import load_for_text, tokenizer_type_of
 
-# Whatever it is called, a vocabulary has tokens of these ids, and one of them is not the unknown token.
-_ANY_TOKENS = (0, 1)
 _NAME = re.compile(r"[^\s=\x00-\x1f\x7f]+")
 _MAX_NAME_CHARACTERS = 60
 
@@ -65,17 +63,7 @@ class TokenizerSource:
         Raises:
             TokenizerError: the file is of no kind that is known.
         """
-        kind, file = tokenizer_type_of(self.path)
-        tokenizer: Tokenizer | None = None
-        for eod_id in (None, *_ANY_TOKENS):
-            try:
-                tokenizer = load_tokenizer(kind, file, eod_id=eod_id)
-                break
-            except NoEndTokenError:
-                if eod_id == _ANY_TOKENS[-1]:
-                    raise
-        if tokenizer is None:
-            raise AssertionError("the loop ends with a tokenizer or an error")
+        tokenizer = load_for_text(*tokenizer_type_of(self.path))
         if not self.fast:
             return tokenizer
         from megatron.tokenizer.fast import FastTokenizer
