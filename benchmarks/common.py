@@ -20,7 +20,7 @@ class Comparison:
         case: what was measured.
         ours: rates of this project, one for each repetition, in ``unit``; higher is better.
         peer: rates of the peer on the same work; empty when the peer is not installed.
-        peer_name: the peer and its version.
+        peer_name: the peer and its version; empty where there is none.
         unit: what is counted per second.
         more: further columns of this project, by heading.
     """
@@ -53,15 +53,17 @@ def small_llama(*, vocab_size: int, positions: int) -> Architecture:
 
 
 def parse_arguments(
-    description: str, add: Callable[[argparse.ArgumentParser], None] | None = None
+    description: str,
+    add: Callable[[argparse.ArgumentParser], None] | None = None,
+    argv: Sequence[str] | None = None,
 ) -> argparse.Namespace:
-    """Read ``--quick`` and ``--json``, and what ``add`` adds."""
+    """Read ``--quick`` and ``--json``, and what ``add`` adds, from the command line or ``argv``."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: under a minute")
     parser.add_argument("--json", action="store_true", help="make the last line one JSON object")
     if add is not None:
         add(parser)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def alternate(
@@ -95,7 +97,8 @@ def show(comparisons: Sequence[Comparison], *, as_json: bool) -> None:
     for line in comparisons:
         ratio = "-" if line.ratio is None else f"{line.ratio:.2f}"
         more = "".join(f"{_number(line.more.get(name)):>{_width(name)}}" for name in columns)
-        peer = f"{line.unit}, {line.peer_name}" if line.peer else f"{line.unit}, {line.peer_name} is NOT INSTALLED"
+        missing = "" if line.peer or not line.peer_name else " is NOT INSTALLED"
+        peer = f"{line.unit}, {line.peer_name}{missing}" if line.peer_name else line.unit
         print(f"{line.case:<32}{_range(line.ours):>28}{_range(line.peer):>28}{ratio:>8}{more}  {peer}")
     if as_json:
         print(

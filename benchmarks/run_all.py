@@ -13,7 +13,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
-NOT_BENCHMARKS = {"common.py", "gptdata.py", "messages.py", "run_all.py", "scaling_steps.py"}
+NOT_BENCHMARKS = {"common.py", "gptdata.py", "messages.py", "run_all.py", "scaling_steps.py", "train_step_sides.py"}
 
 Results = Mapping[str, Mapping[str, Any]]
 

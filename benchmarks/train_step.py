@@ -1,107 +1,183 @@
 #!/usr/bin/env python3
-"""Tokens per second of one training step: this project against transformers' Llama with fused AdamW.
+"""One training step: this project against transformers' Llama with fused AdamW, and torchtitan where it is installed.
 
-Same shape, batch, precision and random data; forward, backward, clipping at 1.0 and the update; the two sides take
-turns in one process.
+Same shape, batch, precision, recomputation and random data; forward, backward, clipping at 1.0 and the update. Each
+side has a process of its own; small shapes take turns step by step, others follow one another. Operations are counted
+as megatron/monitor/throughput.py says (recomputed ones are not), and set against the fastest matrix product of the same
+run and, if it is known, the datasheet.
+
+On an 80 GB or larger GPU: ``--shape llama2-7b --micro-batches 4``, ``--shape llama3-8b --length 8192 --recompute
+selective``, and the same with ``--fp8 rowwise``.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from common import Comparison, alternate, parse_arguments, show, small_llama
+from common import Comparison, parse_arguments, show, small_llama
+from train_step_sides import SIDES, Measured, Task, matmul_rate, measure
 
-from megatron.model.llama import Llama
-from megatron.model.micro_batch import MicroBatch
-from megatron.optim.adamw import build_adamw
-from megatron.parallel.engine import Engine
-from megatron.parallel.precision import compute_dtype
-from megatron.train.step import TrainStep
+from megatron.config.architecture import Architecture
+from megatron.monitor.throughput import training_flops_per_token
 
-SHAPE = small_llama(vocab_size=32_000, positions=512)
-BATCH, LENGTH, LEARNING_RATE = 4, 512, 1e-4
+SMALL_BATCH, SMALL_LENGTH = 4, 512
+DATASHEET = {"H200": 989, "H100": 989, "A100": 312, "B200": 2_250, "L40S": 362, "MI300X": 1_307, "MI250X": 383}
+"""TFLOP/s in bfloat16 without sparsity, by what a device's name holds; of MI250X both of its parts."""
 
 
-def our_step(precision: str, device: torch.device) -> Callable[[torch.Tensor], object]:
-    """Return a function that trains our model on int64 ``[batch, length + 1]``."""
-    model = Llama(SHAPE).to(device)
-    model.init_weights(seed=0)
-    optimizer = build_adamw(model, learning_rate=LEARNING_RATE, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
-    step = TrainStep(
-        engine=Engine.alone(model, dtype=compute_dtype(precision)),
-        optimizer=optimizer,
-        learning_rate=lambda _: LEARNING_RATE,
-        max_gradient_norm=1.0,
-    )
-
-    def run(tokens: torch.Tensor) -> object:
-        return step([MicroBatch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())], step=0)
-
-    return run
+def llama(
+    hidden: int, width: int, layers: int, heads: int, key_heads: int, vocabulary: int, theta: float
+) -> Architecture:
+    """Return a Llama with heads of ``hidden / heads``."""
+    return Architecture(
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=width, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=key_heads, head_dim=hidden // heads,
+        max_position_embeddings=8_192, rope_theta=theta,
+    )  # fmt: skip
 
 
-def peer_step(precision: str, device: torch.device, *, autocast: bool) -> Callable[[torch.Tensor], object] | None:
-    """Return the same for transformers, or None where it is not installed.
+SHAPES = {
+    "small": small_llama(vocab_size=32_000, positions=SMALL_LENGTH),
+    "1b": llama(2_048, 8_192, 16, 32, 8, 128_256, 5e5),
+    "llama2-7b": llama(4_096, 11_008, 32, 32, 32, 32_000, 1e4),
+    "llama3-8b": llama(4_096, 14_336, 32, 32, 8, 128_256, 5e5),
+}
 
-    bfloat16 is computed through autocast over float32 weights, or with the weights themselves in bfloat16.
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Sides that do the same.
+
+    Attributes:
+        name: of the case.
+        task: what they do.
+        peers: names of the peers' lines, each with its side and what it does otherwise.
     """
-    try:
-        from transformers import LlamaConfig, LlamaForCausalLM
-    except ImportError:
+
+    name: str
+    task: Task
+    peers: Mapping[str, tuple[str, Task]]
+
+
+def cases(arguments: argparse.Namespace, cuda: bool) -> Iterator[Case]:
+    """Return what is measured: by default, on a CPU, the small shape in all ways, then with a large vocabulary."""
+    large = arguments.shape != "small"
+    task = Task(
+        dataclasses.replace(SHAPES[arguments.shape], max_position_embeddings=arguments.length),
+        batch=arguments.batch, length=arguments.length, micro_batches=arguments.micro_batches,
+        recompute=arguments.recompute, threads=arguments.threads, cuda=cuda,
+    )  # fmt: skip
+    precisions = ["bf16"] if large else ["fp32", "bf16"]
+    for precision in arguments.precision or precisions:
+        for compiled in (True,) if large else (False, True):
+            way = "compiled" if compiled else "eager"
+            both = dataclasses.replace(task, precision=precision, compiled=compiled)
+            yield Case(f"{precision}, {way}", dataclasses.replace(both, fp8=arguments.fp8), peers(both))
+    if not large and not arguments.precision:
+        wide = dataclasses.replace(task, shape=dataclasses.replace(task.shape, vocab_size=128_256))
+        for precision in precisions:
+            both = dataclasses.replace(wide, precision=precision)
+            yield Case(f"{precision}, 128,256 entries", both, {"transformers": ("transformers", both)})
+
+
+def peers(task: Task) -> dict[str, tuple[str, Task]]:
+    """Return the peers of a task; they know full recomputation only."""
+    known = dataclasses.replace(task, recompute="full" if task.recompute else None)
+    found = {"transformers": ("transformers", known), "torchtitan": ("torchtitan", known)}
+    if task.precision == "bf16":
+        found["transformers, bf16 weights"] = ("transformers", dataclasses.replace(known, bf16_weights=True))
+    return found
+
+
+def lines(case: Case, measured: Mapping[str, Measured], ceiling: float, datasheet: float | None) -> list[Comparison]:
+    """Return a line for each peer that was measured, or one without a peer."""
+    mine, task = measured["ours"], case.task
+    operations = training_flops_per_token(task.shape, seq_length=task.length) * task.tokens
+
+    def line(peer: str | None) -> Comparison:
+        theirs = None if peer is None else measured[peer]
+        more: dict[str, float | None] = {
+            "TFLOP/s": operations / mine.median / 1e12,
+            "of products": operations / mine.median / ceiling,
+            "first s": mine.first_seconds,
+            "peer first s": None if theirs is None else theirs.first_seconds,
+            "MB": mine.peak_bytes / 1e6,
+            "peer MB": None if theirs is None else theirs.peak_bytes / 1e6,
+            "memory": None if theirs is None else mine.peak_bytes / theirs.peak_bytes,
+        }
+        if datasheet is not None:
+            more["MFU"] = operations / mine.median / datasheet
+        rates = [task.tokens / seconds for seconds in mine.seconds]
+        against = [] if theirs is None else [task.tokens / seconds for seconds in theirs.seconds]
+        name = case.name if peer in (None, "transformers") else f"{case.name}; {peer}"
+        return Comparison(name, rates, against, peer or "any peer", "tokens/s", more)
+
+    return [line(peer) for peer in case.peers if peer in measured] or [line(None)]
+
+
+def datasheet_of(device: torch.device, given: float | None) -> float | None:
+    """Return the datasheet's FLOP/s in bfloat16, if they are given or known."""
+    if given is not None:
+        return given * 1e12
+    if device.type != "cuda":
         return None
-    entries = {key: value for key, value in SHAPE.to_hf().items() if key not in ("architectures", "model_type")}
-    weights = torch.float32 if autocast else compute_dtype(precision)
-    model = LlamaForCausalLM(LlamaConfig(**entries)).to(device, weights)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    name = torch.cuda.get_device_name(device)
+    return next((tflops * 1e12 for part, tflops in DATASHEET.items() if part in name), None)
 
-    def step(tokens: torch.Tensor) -> float:
-        optimizer.zero_grad(set_to_none=True)
-        inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast and precision == "bfloat16"):
-            loss = model(input_ids=inputs, labels=inputs, shift_labels=targets).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return float(loss.detach())
 
-    return step
+def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--shape", choices=SHAPES, default="small", help="of the model (default small)")
+        parser.add_argument("--precision", action="append", choices=["fp32", "bf16"], help="only this one")
+        parser.add_argument("--batch", type=int, help="rows of a micro-batch (default: small 4, others 1)")
+        parser.add_argument("--length", type=int, help="tokens of a row (default: small 512, others 4,096)")
+        parser.add_argument("--micro-batches", type=int, default=1, help="of a step (default 1)")
+        parser.add_argument("--recompute", choices=["full", "selective"], help="peers have `full` for both")
+        parser.add_argument("--fp8", help="ours: recipe of 8-bit products (needs torchao and an H100 or newer)")
+        parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="which (default all)")
+        parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+        parser.add_argument("--datasheet", type=float, help="TFLOP/s of the device in bfloat16, if it is not known")
+        parser.add_argument("--cpu", action="store_true", help="although there is a GPU")
+
+    arguments = parse_arguments(__doc__ or "", add, argv)
+    small = arguments.shape == "small"
+    arguments.batch = arguments.batch or (SMALL_BATCH if small else 1)
+    arguments.length = arguments.length or (SMALL_LENGTH if small else 4_096)
+    return arguments
 
 
 def main() -> None:
-    """Measure fp32, and bf16 in the two ways of the peer; ours keeps float32 weights in both."""
-
-    def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-
-    arguments = parse_arguments(__doc__ or "", add)
+    """Measure case after case; the ceiling is measured before each of them, and the best counts."""
+    arguments = _arguments()
+    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     torch.set_num_threads(arguments.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        import transformers
-
-        peer_name = f"transformers {transformers.__version__}"
-    except ImportError:
-        peer_name = "transformers"
-    repetitions = 3 if arguments.quick else 11
-    batches = torch.randint(0, SHAPE.vocab_size, (repetitions + 1, BATCH, LENGTH + 1), device=device)
-    lines = []
-    cases = {
-        "train step fp32": ("fp32", False),
-        "train step bf16, autocast": ("bfloat16", True),
-        "train step bf16, bf16 weights": ("bfloat16", False),
-    }
-    for case, (precision, autocast) in cases.items():
-        ours, peer = our_step(precision, device), peer_step(precision, device, autocast=autocast)
-        rates = alternate(
-            lambda i, run=ours: run(batches[i]),
-            None if peer is None else lambda i, run=peer: run(batches[i]),
-            repetitions=repetitions,
-            amount=BATCH * LENGTH,
-        )
-        lines.append(Comparison(case, *rates, peer_name, "tokens/s"))
-    show(lines, as_json=arguments.json)
+    datasheet = datasheet_of(device, arguments.datasheet)
+    found: list[tuple[Case, dict[str, Measured]]] = []
+    ceilings: dict[str, list[float]] = {}
+    for case in cases(arguments, cuda=device.type == "cuda"):
+        dtype = torch.bfloat16 if case.task.precision == "bf16" else torch.float32
+        ceilings.setdefault(case.task.precision, []).append(matmul_rate(dtype, device))
+        sides = {name: side for name, side in case.peers.items() if side[0] in arguments.sides}
+        if "ours" in arguments.sides:
+            sides = {"ours": ("ours", case.task), **sides}
+        repetitions = 3 if arguments.quick else 11
+        together = device.type == "cpu" or arguments.shape == "small"
+        measured = dict(measure(sides, repetitions=repetitions, together=together))
+        for name, side in measured.items():
+            print(f"{case.name}: {name}: {case.task.tokens / side.median:,.0f} tokens/s", flush=True)
+        found.append((case, measured))
+    print()
+    result = [
+        Comparison(f"products, {precision}", [rate / 1e9 for rate in rates], [], "", "GFLOP/s")
+        for precision, rates in ceilings.items()
+    ]
+    for case, measured in found:
+        if "ours" in measured:
+            result += lines(case, measured, max(ceilings[case.task.precision]), datasheet)
+    show(result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

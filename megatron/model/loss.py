@@ -7,6 +7,7 @@ computed twice: three matrix products, as in the plain form.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,10 +16,16 @@ from torch import Tensor
 IGNORE = -100
 """Target id of positions that have no loss (PyTorch's convention)."""
 
-# Elements of one piece's logits. A CPU wants them in its cache (measured: docs/performance.md). A GPU reads the whole
+# Elements of one piece's logits. A CPU wants them near its cache (measured: docs/performance.md). A GPU reads the whole
 # output matrix once for every piece, so pieces there are as large as memory allows without being noticed.
-_CHUNK_ELEMENTS_CPU = 1 << 23
+_CHUNK_ELEMENTS_CPU = 1 << 24
 _CHUNK_ELEMENTS_GPU = 1 << 27
+# Elements of a product that is added to a float32 sum: what stays in the cache on its way.
+_PRODUCT_ELEMENTS_CPU = 1 << 20
+_PRODUCT_ELEMENTS_GPU = 1 << 25
+
+Turn = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+"""Called as :func:`turn_into_gradient` is."""
 
 
 def chunk_rows(vocabulary: int, device: torch.device) -> int:
@@ -26,38 +33,91 @@ def chunk_rows(vocabulary: int, device: torch.device) -> int:
     return max(16, (_CHUNK_ELEMENTS_CPU if device.type == "cpu" else _CHUNK_ELEMENTS_GPU) // vocabulary)
 
 
+def pieces(tokens: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
+    """Divide tokens into pieces of at most :func:`chunk_rows`, nearly equal, so that compiled code fits all of them."""
+    count = -(-tokens // chunk_rows(vocabulary, device))
+    rows = -(-tokens // count) if count else 1
+    return (slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows))
+
+
+def turn_into_gradient(logits: Tensor, index: Tensor, wide: Tensor | None) -> Tensor:
+    """Return the cross-entropy of every row, and replace its logits by their gradient, softmax - one_hot.
+
+    Args:
+        logits: ``[tokens, vocabulary]``; changed in place.
+        index: int64 ``[tokens, 1]``, the targets.
+        wide: float32 room like ``logits``, where these have another dtype.
+
+    Returns:
+        Nats, float32 ``[tokens]``; computed in float32 whatever the logits' dtype.
+    """
+    values = logits
+    if logits.dtype != torch.float32:
+        values = logits.float() if wide is None else wide.copy_(logits)
+    torch.log_softmax(values, dim=1, out=values)
+    losses = -values.gather(1, index).squeeze(1)
+    values.exp_().scatter_add_(1, index, values.new_full((1, 1), -1).expand_as(index))
+    if values is not logits:
+        logits.copy_(values)
+    return losses
+
+
+def fused_turn(logits: Tensor, index: Tensor, wide: Tensor | None) -> Tensor:
+    """Do what :func:`turn_into_gradient` does, in a form of which ``torch.compile`` makes two loops over the logits."""
+    values = logits.float()
+    normaliser = torch.logsumexp(values, dim=1, keepdim=True)
+    losses = (normaliser - values.gather(1, index)).squeeze(1)
+    hit = torch.arange(logits.shape[1], device=logits.device) == index
+    logits.copy_((values - normaliser).exp() - hit)
+    return losses
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``left.T @ right`` to ``total``, in place.
+
+    Args:
+        total: ``[vocabulary, hidden]``, float32.
+        left: ``[tokens, vocabulary]``, in the dtype of the product.
+        right: ``[tokens, hidden]``, as ``left``.
+    """
+    if total.dtype == left.dtype:
+        total.addmm_(left.t(), right)
+        return
+    # A product in another dtype is made before it is added: in blocks that have not left the cache by then.
+    elements = _PRODUCT_ELEMENTS_CPU if total.device.type == "cpu" else _PRODUCT_ELEMENTS_GPU
+    rows = max(1, elements // total.shape[1])
+    for block, columns in zip(total.split(rows), left.split(rows, dim=1), strict=True):
+        block += columns.t() @ right
+
+
 class _LinearCrossEntropySum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, turn: Turn
+    ) -> tuple[Tensor, Tensor]:
         need_hidden, need_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         cast = weight.to(hidden.dtype)
         hidden_gradient = torch.empty_like(hidden) if need_hidden else None
         # Summed over the pieces in float32, whatever the weight's dtype.
         weight_gradient = torch.zeros_like(weight, dtype=torch.float32) if need_weight else None
         each = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
-        rows = chunk_rows(weight.shape[0], hidden.device)
-        for start in range(0, hidden.shape[0], rows):
-            piece, wanted = hidden[start : start + rows], targets[start : start + rows]
-            valid = wanted != IGNORE
-            index = wanted.clamp(min=0).unsqueeze(1)
-            logits = (piece @ cast.t()).float()
-            normaliser = torch.logsumexp(logits, dim=1, keepdim=True)
-            losses = (normaliser - logits.gather(1, index)).squeeze(1)
-            each[start : start + rows] = torch.where(valid, losses, 0.0)
-            if hidden_gradient is None and weight_gradient is None:
-                continue
-            # d loss / d logits = softmax - one_hot, and nothing where the target is ignored.
-            delta = logits.sub_(normaliser).exp_()
-            delta.scatter_add_(1, index, torch.full_like(index, -1, dtype=delta.dtype))
-            delta.mul_(valid.unsqueeze(1))
-            delta = delta.to(hidden.dtype)
+        valid = targets != IGNORE
+        index = targets.clamp(min=0).unsqueeze(1)
+        # Where a target is ignored its gradient is nothing: taken away from narrow tensors, not from the logits.
+        weights = valid.unsqueeze(1).to(hidden.dtype)
+        room = _Room(cast, hidden.device, wide=turn is turn_into_gradient)
+        for piece in pieces(len(hidden), len(weight), hidden.device):
+            states = hidden[piece]
+            logits, wide = room.of(len(states))
+            torch.mm(states, cast.t(), out=logits)
+            each[piece] = turn(logits, index[piece], wide)
             if hidden_gradient is not None:
-                torch.mm(delta, cast, out=hidden_gradient[start : start + rows])
+                torch.mm(logits, cast, out=hidden_gradient[piece])
             if weight_gradient is not None:
-                if weight_gradient.dtype == delta.dtype:
-                    weight_gradient.addmm_(delta.t(), piece)
-                else:
-                    weight_gradient += delta.t() @ piece
+                add_product(weight_gradient, logits, states * weights[piece])
+        each = torch.where(valid, each, 0.0)
+        if hidden_gradient is not None:
+            hidden_gradient *= weights
         if weight_gradient is not None:
             weight_gradient = weight_gradient.to(weight.dtype)
         ctx.save_for_backward(hidden_gradient, weight_gradient)
@@ -66,7 +126,25 @@ class _LinearCrossEntropySum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (*scaled_gradients(ctx, gradients[0]), None)
+        return (*scaled_gradients(ctx, gradients[0]), None, None)
+
+
+class _Room:
+    """Memory for the logits of a piece, which all pieces use in turn: getting it anew costs a CPU as much as a pass."""
+
+    def __init__(self, weight: Tensor, device: torch.device, *, wide: bool) -> None:
+        self._vocabulary, self._dtype, self._device = weight.shape[0], weight.dtype, device
+        self._wide = wide and weight.dtype != torch.float32
+        self._logits: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def of(self, rows: int) -> tuple[Tensor, Tensor | None]:
+        """Return room for as many rows, no more than at first: in the dtype of the products, and in float32."""
+        if self._logits is None:
+            shape = (rows, self._vocabulary)
+            self._logits = torch.empty(shape, dtype=self._dtype, device=self._device)
+            self._values = torch.empty(shape, device=self._device) if self._wide else None
+        return self._logits[:rows], None if self._values is None else self._values[:rows]
 
 
 def scaled_gradients(ctx: Any, scale: Tensor) -> list[Tensor | None]:
@@ -92,12 +170,12 @@ def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) ->
     Returns:
         A float32 scalar. Gradients are computed together with it, and have none of their own.
     """
-    total: Tensor = _LinearCrossEntropySum.apply(hidden, weight, targets)[0]
+    total: Tensor = _LinearCrossEntropySum.apply(hidden, weight, targets, turn_into_gradient)[0]
     return total
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, each: bool
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, each: bool, turn: Turn = turn_into_gradient
 ) -> tuple[Tensor | None, Tensor]:
     """Return the loss of a batch; what :class:`megatron.model.llama.Llama` calls unless it is given another function.
 
@@ -106,6 +184,7 @@ def linear_cross_entropy(
         weight: ``[vocabulary, hidden]``.
         targets: int64 ``[batch, sequence]``.
         each: only every position's loss is wanted.
+        turn: makes losses and gradients of a piece's logits.
 
     Returns:
         The sum, a float32 scalar, and every position's loss, float32 ``[batch, sequence]``, 0 where the target is
@@ -115,7 +194,7 @@ def linear_cross_entropy(
     flat, wanted = hidden.flatten(0, 1), targets.flatten()
     if each:
         return None, linear_cross_entropy_each(flat, weight, wanted).view(*targets.shape, 2)
-    total, losses = _LinearCrossEntropySum.apply(flat, weight, wanted)
+    total, losses = _LinearCrossEntropySum.apply(flat, weight, wanted, turn)
     return total, losses.view(targets.shape)
 
 

@@ -1,15 +1,18 @@
-"""Compiles blocks with ``torch.compile``: each by itself, so that all of them share one compilation."""
+"""Compiles with ``torch.compile``: blocks, each by itself, so that all of them share one compilation, and the loss."""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 
 from megatron.model.layers import Block
 from megatron.model.llama import Llama
+from megatron.model.loss import fused_turn, linear_cross_entropy
 
 
 def compile_blocks(model: Llama, *, recomputation: str | None) -> None:
-    """Compile every block when it is first called; the first step takes long.
+    """Compile every block, and what the loss does to logits, when it is first called; the first step takes long.
 
     Args:
         model: changed in place.
@@ -22,3 +25,6 @@ def compile_blocks(model: Llama, *, recomputation: str | None) -> None:
             block.compile(dynamic=False)
         else:
             block.compute = torch.compile(block.compute, dynamic=False)  # type: ignore[method-assign]
+    if model.loss is linear_cross_entropy:
+        # The function alone, for all stages and models: it would be compiled for each wrapper that is made of it.
+        model.loss = functools.partial(linear_cross_entropy, turn=torch.compile(fused_turn, dynamic=False))

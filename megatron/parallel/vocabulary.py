@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from megatron.model.llama import linear_logits
-from megatron.model.loss import IGNORE, chunk_rows, scaled_gradients
+from megatron.model.loss import IGNORE, add_product, pieces, scaled_gradients
 from megatron.parallel.mesh import Axis
 
 
@@ -84,9 +84,9 @@ class VocabularyLoss:
         with torch.no_grad():
             flat = (self._axis.gather(hidden, 1) if self._sequence else hidden).flatten(0, 1)
             cast, wanted, losses = rows.to(flat.dtype), targets.flatten(), []
-            for states, ids in zip(*_pieces(flat, wanted, rows), strict=True):
-                piece = _Piece(states, cast, ids, self._axis)
-                losses.append(torch.stack((torch.where(ids == IGNORE, 0.0, piece.losses), piece.least), dim=1))
+            for at in pieces(len(flat), len(rows), flat.device):
+                piece = _Piece(flat[at], cast, wanted[at], self._axis)
+                losses.append(torch.stack((torch.where(wanted[at] == IGNORE, 0.0, piece.losses), piece.least), dim=1))
             return None, torch.cat(losses).view(*targets.shape, 2)
 
 
@@ -108,11 +108,6 @@ class VocabularyLogits:
         return self._axis.gather(linear_logits(whole, weight.to_local(), at), 2)
 
 
-def _pieces(hidden: Tensor, targets: Tensor, rows: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    length = chunk_rows(rows.shape[0], hidden.device)
-    return hidden.split(length), targets.split(length)
-
-
 class _Piece:
     """The losses of some tokens, and what their gradients need.
 
@@ -124,21 +119,18 @@ class _Piece:
     def __init__(self, hidden: Tensor, rows: Tensor, targets: Tensor, axis: Axis) -> None:
         index, self._here = _own_rows(targets, rows, axis)
         self._index = index.unsqueeze(1)
-        self._valid = targets != IGNORE
-        self._logits = (hidden @ rows.t()).float()
-        largest = axis.max(self._logits.max(dim=1, keepdim=True).values)
-        sums = self._logits.sub(largest).exp_().sum(dim=1)
-        wanted = torch.where(self._here, self._logits.gather(1, self._index).squeeze(1), 0.0)
-        both = axis.sum(torch.stack((sums, wanted)))
-        self._normaliser = largest + both[0].log().unsqueeze(1)
-        self.losses = self._normaliser.squeeze(1) - both[1]
-        self.least = (self._normaliser - largest).squeeze(1)
+        logits = (hidden @ rows.t()).float()
+        logits -= axis.max(logits.amax(dim=1, keepdim=True))
+        wanted = torch.where(self._here, logits.gather(1, self._index).squeeze(1), 0.0)
+        self._exponentials = logits.exp_()
+        self._sums, found = axis.sum(torch.stack((self._exponentials.sum(dim=1), wanted)))
+        self.least = self._sums.log()
+        self.losses = self.least - found
 
-    def delta(self) -> Tensor:
-        """Return the gradient of the sum of losses for this process's logits: softmax - one_hot; 0 if ignored."""
-        delta = self._logits.sub_(self._normaliser).exp_()
-        delta.scatter_add_(1, self._index, -self._here.to(delta.dtype).unsqueeze(1))
-        return delta.mul_(self._valid.unsqueeze(1))
+    def gradient(self) -> Tensor:
+        """Return the gradient of the sum of losses for this process's logits: softmax - one_hot, ignored or not."""
+        gradient = self._exponentials.div_(self._sums.unsqueeze(1))
+        return gradient.scatter_add_(1, self._index, -self._here.to(gradient.dtype).unsqueeze(1))
 
 
 class _VocabularyCrossEntropySum(torch.autograd.Function):
@@ -152,15 +144,14 @@ class _VocabularyCrossEntropySum(torch.autograd.Function):
         hidden_gradient = torch.empty_like(flat) if need_gradients else None
         rows_gradient = torch.zeros_like(rows, dtype=torch.float32) if need_gradients else None
         losses = []
-        start = 0
-        for states, ids in zip(*_pieces(flat, wanted, rows), strict=True):
-            piece = _Piece(states, cast, ids, axis)
-            losses.append(torch.where(ids == IGNORE, 0.0, piece.losses))
+        weights = (wanted != IGNORE).unsqueeze(1).to(flat.dtype)
+        for at in pieces(len(flat), len(rows), flat.device):
+            piece = _Piece(flat[at], cast, wanted[at], axis)
+            losses.append(torch.where(wanted[at] == IGNORE, 0.0, piece.losses))
             if hidden_gradient is not None and rows_gradient is not None:
-                delta = piece.delta().to(hidden.dtype)
-                torch.mm(delta, cast, out=hidden_gradient[start : start + len(states)])
-                rows_gradient += delta.t() @ states
-                start += len(states)
+                gradient = piece.gradient().to(hidden.dtype)
+                torch.mm(gradient, cast, out=hidden_gradient[at]).mul_(weights[at])
+                add_product(rows_gradient, gradient, flat[at] * weights[at])
         if hidden_gradient is not None and rows_gradient is not None:
             # Every process has the share of its entries of the vocabulary.
             summed = hidden_gradient.view_as(whole)
