@@ -44,6 +44,8 @@ setup(
             'transformers==5.23.0; python_version >= "3.11"',
         ],
         "harness": ["lm_eval==0.4.13"],
+        # From torch 2.11 on, the first whose interface for compiled extensions it is built against.
+        "fp8": ["torchao==0.18.0"],
         "test": pinned("requirements-test.txt"),
     },
 )

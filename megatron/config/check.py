@@ -19,6 +19,7 @@ from megatron.config.derive import (
     known_vocab_size,
     vocab_size_is_known,
 )
+from megatron.config.float8_rules import FLOAT8_RULES, package_problems, side_problems
 from megatron.config.layout import Layout, pipeline_problems, shape_problems
 from megatron.config.mixture_rules import MIXTURE_RULES
 from megatron.config.new_token_rules import NEW_TOKEN_RULES, NEW_TOKEN_RULES_OF_ABSENCE
@@ -227,6 +228,7 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     *DATA_RULES,
     *MIXTURE_RULES,
     *NEW_TOKEN_RULES,
+    *FLOAT8_RULES,
 )
 # Broken because a key is not there, although they blame another.
 _RULES_OF_ABSENCE = (
@@ -252,7 +254,8 @@ def check_run(config: Config, *, processes: int) -> list[str]:
         steps = derive_batch(config.batch, data_parallel_size=layout.data).accumulation_steps
     except ValueError as error:
         problems.append(str(error))
-    return [*problems, *pipeline_problems(config.parallel, accumulation_steps=steps)]
+    problems += pipeline_problems(config.parallel, accumulation_steps=steps)
+    return problems if config.train.fp8 is None else [*problems, *package_problems()]
 
 
 def check_files(config: Config) -> list[str]:
@@ -300,3 +303,5 @@ def _model_problems(config: Config) -> Iterator[str]:
         longest = f"max_position_embeddings = {shape.max_position_embeddings}"
         yield f"seq_length = {config.data.seq_length} exceeds {longest} of {folder}. Shorten seq_length."
     yield from shape_problems(config.parallel, shape, seq_length=config.data.seq_length)
+    if config.train.fp8 is not None:
+        yield from side_problems(shape)

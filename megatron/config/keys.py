@@ -81,6 +81,7 @@ _NO_TEST = "there is no test split: score held-out text with valid_data_paths"
 _COMET = "Comet is not supported; metrics are in <save>/metrics.jsonl"
 _MUP = "muP needs training from scratch, this project continues trained models"
 _TE = "Transformer Engine is not used; PyTorch computes the same layers"
+_TE_FP8 = "Transformer Engine is not used; fp8: rowwise multiplies in 8 bits, with scales made anew for each product"
 _MOE = "says something about mixtures of experts only"
 _MAMBA = "says something about Mamba layers only"
 
@@ -216,12 +217,12 @@ _MODEL = (
     _ignored("te_rowparallel", False, _TE),
     _ignored("te_layernorm_mlp", False, _TE),
     _ignored("te_mha", False, _TE),
-    _ignored("te_fp8_format", "hybrid", _TE),
-    _ignored("te_fp8_wgrad", True, _TE),
-    _ignored("te_fp8_amax_history_len", 1, _TE),
-    _ignored("te_fp8_amax_compute_algo", "most_recent", _TE),
-    _ignored("te_fp8_margin", 0, _TE),
-    _rejected("te_fp8_mha", False, "fp8 is not supported: use precision: bfloat16"),
+    _ignored("te_fp8_format", "hybrid", _TE_FP8),
+    _ignored("te_fp8_wgrad", True, _TE_FP8),
+    _ignored("te_fp8_amax_history_len", 1, _TE_FP8),
+    _ignored("te_fp8_amax_compute_algo", "most_recent", _TE_FP8),
+    _ignored("te_fp8_margin", 0, _TE_FP8),
+    _rejected("te_fp8_mha", False, "attention is computed in bfloat16; fp8: rowwise multiplies the matrices in 8 bits"),
     _rejected("dim_att", None, "a width of RWKV; " + _LLAMA),
     _rejected("head_size", None, "a width of RWKV; head_dim is the width of a head here"),
     _rejected("ffn_dim", None, "a width of RWKV; intermediate_size is the feed-forward width here"),

@@ -254,6 +254,11 @@ class TrainConfig(Section):
     matrix products and of attention, so that only what is cheap is computed again."""
     compile: Switch = False
     """Compile every block with `torch.compile`: the first step takes longer, the others less."""
+    fp8: Annotated[Literal["tensorwise", "rowwise", "rowwise_with_gw_hp"], AnyCase()] | None = None
+    """Multiply the matrices of the blocks in 8-bit floating point, by a recipe of torchao's: one scale for each matrix
+    (`tensorwise`, the fastest), for each row (`rowwise`), or so with the products that give the weights' gradients left
+    in bfloat16 (`rowwise_with_gw_hp`, the most exact). Needs torchao, `precision: bfloat16` and an H100, an MI300 or
+    newer; wants `compile: true`."""
     exit_interval: Count | None = None
     """Stop, after saving, when the step is a multiple of this."""
 

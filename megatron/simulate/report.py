@@ -67,6 +67,8 @@ def _heading(run: Run) -> Iterator[str]:
         f"{'bfloat16' if run.element_bytes == 2 else 'fp32'}, "
         f"recomputation {run.recompute or 'none'}{', compiled' if run.compiled else ''}"
     )
+    if run.float8 is not None:
+        yield f"fp8: {run.float8} is not reckoned with: memory and speed are those of products in bfloat16"
     if layout.pipeline > 1:
         share = bubble(layout, micro_batches=run.accumulation_steps)
         yield f"pipeline bubble: {share:.1%} of a step ({layout.schedule}); blocks: {_cut(run)}"

@@ -25,6 +25,7 @@ class Run:
         element_bytes: of what is computed: 2 in bfloat16, 4 in float32.
         recompute: ``full``, ``selective`` or None.
         compiled: whether blocks are compiled.
+        float8: how matrices are multiplied in 8 bits, which nothing is reckoned with.
     """
 
     shape: Architecture
@@ -36,6 +37,7 @@ class Run:
     element_bytes: int = 2
     recompute: str | None = None
     compiled: bool = False
+    float8: str | None = None
 
     @classmethod
     def of(cls, config: Config, *, processes: int) -> Run:
@@ -73,6 +75,7 @@ class Run:
             element_bytes=2 if train.precision == "bfloat16" else 4,
             recompute=train.checkpoint_mode if train.checkpoint_activations else None,
             compiled=train.compile,
+            float8=train.fp8,
         )
 
     @property

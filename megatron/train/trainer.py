@@ -30,6 +30,7 @@ from megatron.monitor.record import MetricsWriter, read_metrics
 from megatron.optim.adamw import build_adamw
 from megatron.optim.schedule import schedule_from
 from megatron.parallel.engine import Engine
+from megatron.parallel.float8 import check_float8
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.precision import compute_dtype
@@ -71,6 +72,8 @@ class Trainer:
         self, config: Config, world: World, *, peers: Peers | None = None, requests: StopRequests | None = None
     ) -> None:
         self.config, self.world = config, world
+        if config.train.fp8 is not None:
+            check_float8(world.device)
         self.folder = Path(config.checkpoint.save or ".")
         layout = Layout.of(config.parallel, processes=world.size)
         self.batch = derive_batch(config.batch, data_parallel_size=layout.data)
@@ -87,6 +90,7 @@ class Trainer:
             dtype=compute_dtype(config.train.precision),
             recomputation=config.train.checkpoint_mode if config.train.checkpoint_activations else None,
             compiled=config.train.compile,
+            float8=config.train.fp8,
         )
         self.mesh = Mesh(layout, world)
         stages = build_model(

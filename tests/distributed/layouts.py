@@ -77,6 +77,7 @@ class Case:
     documents: bool = False
     precision: torch.dtype = torch.float32
     recomputation: str | None = None
+    float8: str | None = None
     new_tokens: int | None = None
     """The first of them, when their rows are trained alone in the first half and faster in the second."""
 
@@ -144,7 +145,7 @@ def trained(case: Case, world: World) -> dict[str, Any]:
     """Train, and return losses, gradient norms, and the weights and moments at the end."""
     section = ModelConfig(**case.shape, no_weight_tying=not case.tied)
     mesh = Mesh(case.layout, world)
-    execution = Execution(case.precision, case.recomputation, case.compiled)
+    execution = Execution(case.precision, case.recomputation, case.compiled, case.float8)
     stages = build_model(
         section, vocab_size=VOCABULARY, seed=3, mesh=mesh, execution=execution, seq_length=WIDTH
     )
@@ -154,6 +155,8 @@ def trained(case: Case, world: World) -> dict[str, Any]:
         micro_batches=micro_batches,
     )  # fmt: skip
     model = engine.model
+    in_8_bits = [name for name, module in model.named_modules() if type(module).__name__ == "Float8Matrix"]
+    assert len(in_8_bits) == (7 * sum(len(stage.model.layers) for stage in stages) if case.float8 else 0)
     optimizer = build_adamw(model, learning_rate=3e-3, betas=(0.9, 0.95), eps=1e-5, weight_decay=0.1)
     new_tokens = None
     if case.new_tokens is not None:

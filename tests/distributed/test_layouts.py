@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from test_kill import finish, losses, num_starts
 
 from megatron.checkpoint.hf import save_model
 from megatron.config.derive import architecture_of
+from megatron.config.float8_rules import TORCHAO
 from megatron.config.layout import Layout
 from megatron.config.schema import ModelConfig
 from megatron.model.llama import Llama
@@ -114,6 +116,12 @@ EIGHT = {
     ),
     "hybrid-context2-tensor2": even(Layout(2, shards=1, replicas=2, context=2, tensor=2), documents=True),
 }  # fmt: skip
+# Apart from the others, since their processes need torchao.
+FLOAT8_CASES = {
+    "zero1-float8": even(Layout(1, shards=2), precision=torch.bfloat16, float8="tensorwise", micro=2),
+    "zero3-float8": even(Layout(3, shards=2), precision=torch.bfloat16, float8="rowwise", recomputation="selective"),
+    "pipeline2-float8": even(Layout(pipeline=2), precision=torch.bfloat16, float8="rowwise_with_gw_hp"),
+}
 # More layouts that train the rows of new tokens alone at first; one of each kind is above.
 SLOW_CASES = {
     "replicas-new-tokens": Case(Layout(replicas=4), new_tokens=FIRST_NEW),
@@ -132,11 +140,17 @@ SLOW_EIGHT = {
         Layout(1, shards=2, tensor=2, sequence=True, pipeline=2), tied=True, new_tokens=FIRST_NEW
     ),
 }
-FAMILIES = (DATA_CASES, TENSOR_CASES, CONTEXT_CASES, PIPELINE_CASES, COMPILED_CASES, EIGHT, SLOW_CASES, SLOW_EIGHT)
+FAMILIES = (
+    DATA_CASES, TENSOR_CASES, CONTEXT_CASES, PIPELINE_CASES, COMPILED_CASES, EIGHT, FLOAT8_CASES, SLOW_CASES,
+    SLOW_EIGHT,
+)  # fmt: skip
 CASES = {name: case for family in FAMILIES for name, case in family.items()}
-NAMES = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in {*SLOW_CASES, *SLOW_EIGHT} else []) for name in CASES
-]
+WITHOUT_TORCHAO = pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason=f"needs torchao: {TORCHAO}")
+MARKS = {
+    **dict.fromkeys((*SLOW_CASES, *SLOW_EIGHT), pytest.mark.slow),
+    **dict.fromkeys(FLOAT8_CASES, WITHOUT_TORCHAO),
+}
+NAMES = [pytest.param(name, marks=[MARKS[name]] if name in MARKS else []) for name in CASES]
 
 pytestmark = pytest.mark.timeout(900)  # the first test of a family waits until all of its cases have been trained
 
