@@ -60,7 +60,7 @@ def _layouts(run: Run, per_node: int) -> Iterator[tuple[ParallelConfig, Layout]]
 
 def _model_axes(run: Run, processes: int, per_node: int) -> Iterator[dict[str, Any]]:
     """Yield the axes that divide the model and its sequences, as settings; those at their defaults are left out."""
-    tensors = [size for size in range(1, per_node + 1) if per_node % size == 0]
+    tensors = [size for size in range(1, per_node + 1) if per_node % size == 0 and (size == 1 or not run.float8)]
     pipelines = [size for size in range(1, run.shape.num_hidden_layers + 1) if size & (size - 1) == 0]
     contexts = [size for size in _CONTEXTS if size == 1 or run.seq_length // size >= _SHORTEST_PART]
     for tensor, context, pipeline in itertools.product(tensors, contexts, pipelines):
@@ -75,6 +75,8 @@ def _model_axes(run: Run, processes: int, per_node: int) -> Iterator[dict[str, A
                 yield within
                 continue
             for schedule, chunks in _SCHEDULES:
+                if run.float8 and schedule == "zero_bubble":
+                    continue
                 stages = {"pipe_parallel_size": pipeline, "pipe_schedule": schedule, "pipe_chunks": chunks}
                 yield {**within, **stages}
 

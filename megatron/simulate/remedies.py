@@ -38,7 +38,7 @@ def _changes(run: Run) -> Iterator[tuple[str, Run]]:
         whole = " without data_parallel_shard_size" if partly else ""
         yield f"zero_optimization: {{stage: {highest}}}{whole}", dataclasses.replace(run, layout=divided)
     for factor in (2, 4, 8):
-        if layout.tensor == 1 and _divides_matrices(run, factor) and layout.data % factor == 0:
+        if layout.tensor == 1 and not run.float8 and _divides_matrices(run, factor) and layout.data % factor == 0:
             yield from _with_tensor(run, factor)
 
 

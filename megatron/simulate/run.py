@@ -25,7 +25,7 @@ class Run:
         element_bytes: of what is computed: 2 in bfloat16, 4 in float32.
         recompute: ``full``, ``selective`` or None.
         compiled: whether blocks are compiled.
-        float8: how matrices are multiplied in 8 bits, which nothing is reckoned with.
+        float8: how matrices are multiplied in 8 bits, or None; only which layouts go with it is known, not its speed.
     """
 
     shape: Architecture

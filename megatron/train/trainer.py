@@ -419,6 +419,7 @@ class Trainer:
             self.metrics.write("checkpoint", step, **fields)
 
     def _write_start(self) -> None:
+        section = self.config.train
         self._write(
             "start",
             parameters=self.model.architecture.num_parameters(),
@@ -426,7 +427,7 @@ class Trainer:
             tokens_per_step=self.batch.global_size * self.config.data.seq_length,
             train_iters=self.config.train.train_iters,
             device=str(self.world.device.type),
-            precision=self.config.train.precision,
+            precision=section.precision if section.fp8 is None else f"{section.precision}, fp8 {section.fp8}",
             resumed_from=self.resumed_from,
             samples=self.samples,
             configuration=resolved_name(self.config),

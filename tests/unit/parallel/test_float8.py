@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +11,11 @@ from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from megatron.config.architecture import Architecture
-from megatron.config.float8_rules import TORCHAO, side_problems
+from megatron.config.float8_rules import TORCHAO
 from megatron.config.layout import Layout
 from megatron.model.llama import Llama
 from megatron.parallel.engine import Engine
-from megatron.parallel.float8 import check_float8, has_float8, use_float8
+from megatron.parallel.float8 import use_float8
 from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution, parallelize
 from megatron.parallel.precision import call_in
@@ -93,7 +91,7 @@ def test_results_are_near_those_of_float32_though_bfloat16_is_nearer(recipe: str
         error, of_bfloat16 = relative(narrower[name], wanted), relative(narrow[name], wanted)
         assert error < 0.15, f"{name}: {error}"  # 3 or 2 bits behind the point, two blocks deep
         if name not in ("model.embed_tokens.weight", "lm_head.weight", "output") and not name.endswith("norm.weight"):
-            assert error > 2 * of_bfloat16, f"{name}: {error}, and {of_bfloat16} in bfloat16"
+            assert error > 3 * of_bfloat16, f"{name}: {error}, and {of_bfloat16} in bfloat16"
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -137,7 +135,7 @@ def test_ten_steps_learn_what_bfloat16_learns(recipe: str) -> None:
     assert wanted[-1] < 0.8 * wanted[0]
     assert found != wanted
     for ours, theirs in zip(found, wanted, strict=True):
-        assert abs(ours - theirs) < 0.02 * theirs
+        assert abs(ours - theirs) < 0.01 * theirs
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -203,55 +201,3 @@ def test_emulation_rounds_as_the_products_do(recipe: str) -> None:
             results[-1].backward()
         assert products.float8 == (0 if emulate else PRODUCTS[recipe])
     assert abs(results[0].item() - results[1].item()) < 1e-3 * results[0].item()
-
-
-ODD = Architecture(64, 72, 104, 2, 9, 3, 8, 64)
-
-
-def test_sides_that_do_not_fit_are_listed_together() -> None:
-    with pytest.raises(ValueError, match="multiples of 16") as error:
-        use_float8(Llama(ODD), "rowwise")
-    for size in ("hidden_size = 72 (all)", "x head_dim = 72 (q_", "x head_dim = 24 (k_", "intermediate_size = 104 (g"):
-        assert size in str(error.value)
-    assert list(side_problems(ODD)) == [str(error.value)] and not list(side_problems(SHAPE))
-
-
-@pytest.fixture
-def without_torchao(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    plain = builtins.__import__
-
-    def absent(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("torchao"):
-            raise ImportError(f"No module named {name!r}")
-        return plain(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    yield
-
-
-@pytest.mark.usefixtures("without_torchao")
-def test_without_the_package_the_install_line_is_named() -> None:
-    with pytest.raises(ValueError, match=r"pip install torchao==\d"):
-        use_float8(Llama(SHAPE), "rowwise")
-
-
-def test_a_device_without_such_products_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"the CPU has no matrix products in 8 bits.*H100.*Remove `fp8`"):
-        check_float8(CPU)
-
-
-@pytest.mark.parametrize(
-    ("capability", "architecture", "able"),
-    [
-        ((8, 0), None, False),  # A100
-        ((8, 6), None, False),
-        ((8, 9), None, True),  # L40
-        ((9, 0), None, True),  # H100
-        ((10, 0), None, True),  # B200
-        ((9, 0), "gfx90a:sramecc+:xnack-", False),  # MI250, whose capability looks like an H100's
-        ((9, 4), "gfx942:sramecc+:xnack-", True),  # MI300
-        ((9, 5), "gfx950", True),  # MI350
-    ],
-)
-def test_which_gpus_have_them(capability: tuple[int, int], architecture: str | None, able: bool) -> None:
-    assert has_float8(capability, architecture) is able

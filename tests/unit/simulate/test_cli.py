@@ -77,6 +77,16 @@ def test_what_cannot_be_is_an_error(rest: Path) -> None:
     assert "--suggest needs a type: add --gpu" in deepy("--suggest", MODEL, rest, "--processes", 8).stderr
 
 
+def test_products_in_8_bits_change_nothing_but_which_layouts_there_are(rest: Path) -> None:
+    options = (MODEL, rest, "--processes", 8, "--gpu", "A100-64", "train_micro_batch_size_per_gpu=1")
+    plain, narrow = deepy("--simulate", *options), deepy("--simulate", *options, "fp8=rowwise")
+    line = "fp8: rowwise is not reckoned with: memory and speed are those of products in bfloat16"
+    rows, others = narrow.stdout.splitlines(), plain.stdout.splitlines()
+    assert line in rows and line not in others
+    helps = [row for row in others if "model_parallel_size" in row]
+    assert len(helps) == 3 and set(others) - set(rows) == set(helps)
+
+
 def test_without_processes_it_is_the_configured_number(rest: Path) -> None:
     done = deepy("--simulate", MODEL, rest, "num_gpus=32", "zero_optimization={stage: 3}",
                  "train_micro_batch_size_per_gpu=1")  # fmt: skip

@@ -41,6 +41,14 @@ def test_candidates_keep_model_batch_and_processes() -> None:
     assert len(set(found)) == len(found)
 
 
+def test_candidates_keep_matrices_whole_for_products_in_8_bits() -> None:
+    plain = candidates(run_of(16), train_batch_size=64, per_node=4)
+    narrow = candidates(dataclasses.replace(run_of(16), float8="rowwise"), train_batch_size=64, per_node=4)
+    assert [dataclasses.replace(run, float8=None) for run in narrow] == [
+        run for run in plain if run.layout.tensor == 1 and run.layout.schedule != "zero_bubble"
+    ]
+
+
 def test_the_fastest_that_fits_is_first() -> None:
     gpu = small(40)
     best = best_layouts(run_of(8), gpu, train_batch_size=64)

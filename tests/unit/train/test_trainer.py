@@ -13,6 +13,7 @@ from megatron.checkpoint.convert.run import Conversion, convert
 from megatron.checkpoint.hf import save_model
 from megatron.checkpoint.storage import LocalStorage, open_storage
 from megatron.checkpoint.store import SaveError, read_state
+from megatron.config.float8_rules import TORCHAO
 from megatron.config.load import load
 from megatron.config.schema import Config
 from megatron.monitor.record import read_all_events, read_metrics
@@ -56,6 +57,30 @@ def test_precision_bfloat16_is_close_to_fp32(tiny_run: MakeRun) -> None:
     half = losses(run.save)
     assert half != full
     assert half == pytest.approx(full, rel=0.02)
+
+
+def test_fp8_is_close_to_bfloat16_and_may_come_later(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchao", reason=f"needs torchao: {TORCHAO}")
+    monkeypatch.setattr("megatron.train.trainer.check_float8", lambda device: None)  # a CPU has them, slowly
+    run = tiny_run(precision="bfloat16")
+    Trainer(config_of(run), ALONE).run()
+    half = losses(run.save)
+    shutil.rmtree(run.save)
+    assert Trainer(config_of(run, "exit_interval=6"), ALONE).run() == "exit_interval"
+    trainer = Trainer(config_of(run, "fp8=rowwise"), ALONE)
+    assert trainer.resumed_from == 6 and trainer.run() == "finished"
+    quarter = losses(run.save)
+    assert [quarter[step] == half[step] for step in (1, 6, 7, 12)] == [True, True, False, False]
+    assert quarter == pytest.approx(half, rel=0.02)
+    starts = [event["precision"] for event in read_all_events(run.save / "metrics.jsonl") if event["event"] == "start"]
+    assert starts == ["bfloat16", "bfloat16, fp8 rowwise"]
+
+
+def test_fp8_is_refused_where_the_device_has_none_before_anything_is_built(tiny_run: MakeRun) -> None:
+    run = tiny_run(precision="bfloat16", fp8="rowwise")
+    (run.folder / "manifest.json").unlink()  # what would be the next complaint
+    with pytest.raises(ValueError, match="the CPU has no matrix products in 8 bits"):
+        Trainer(config_of(run), ALONE)
 
 
 def test_resumes_bit_for_bit(tiny_run: MakeRun) -> None:
