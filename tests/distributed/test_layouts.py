@@ -119,8 +119,10 @@ EIGHT = {
 # Apart from the others, since their processes need torchao.
 FLOAT8_CASES = {
     "zero1-float8": even(Layout(1, shards=2), precision=torch.bfloat16, float8="tensorwise", micro=2),
-    "zero3-float8": even(Layout(3, shards=2), precision=torch.bfloat16, float8="rowwise", recomputation="selective"),
-    "pipeline2-float8": even(Layout(pipeline=2), precision=torch.bfloat16, float8="rowwise_with_gw_hp"),
+    "zero3-float8": even(
+        Layout(3, shards=2), precision=torch.bfloat16, float8="rowwise", recomputation="selective", micro=2
+    ),
+    "pipeline2-float8": even(Layout(pipeline=2), precision=torch.bfloat16, float8="rowwise_with_gw_hp", micro=2),
 }
 # More layouts that train the rows of new tokens alone at first; one of each kind is above.
 SLOW_CASES = {

@@ -105,6 +105,14 @@ def test_the_matrices_of_blocks_are_multiplied_in_8_bits_and_nothing_else(recipe
     assert plain.float8 == 0 and plain.others - products.others == PRODUCTS[recipe]  # those of the vocabulary stay
 
 
+def test_recipes_differ() -> None:
+    found = [gradients(in_bfloat16(recipe)) for recipe in RECIPES]
+    by_matrix, by_row, by_row_too = (gradient["output"] for gradient in found)
+    assert not torch.equal(by_matrix, by_row) and torch.equal(by_row, by_row_too)  # they differ in the backward pass
+    matrix = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(found[1][matrix], found[2][matrix])
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_parameters_keep_names_dtypes_and_identity(recipe: str) -> None:
     model, plain = Llama(SHAPE), Llama(SHAPE)
