@@ -6,6 +6,9 @@ One run trains on 60 corpora; of its steps, one is recorded (losses of sources a
 the next is not. ``ms around a step`` is what is done outside of it; ``ms inside`` is what the sums of the rows' losses
 take within it, measured by themselves, because the times of whole steps differ by more. The model is far smaller than
 real ones, so that what is paid once a step shows.
+
+Then steps on text as the run reads it take turns with steps on one batch that is kept: ``ms around a step`` is how long
+the step has waited for its text.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from megatron.train.trainer import Trainer
 from megatron.utils.files import fingerprint_file
 from megatron.utils.log import setup_logging
 
-VOCABULARY, LENGTH, BATCH, MICRO, CORPORA = 32_000, 512, 8, 2, 60
+VOCABULARY, LENGTH, BATCH, MICRO, CORPORA = 32_000, 512, 4, 2, 60
 
 
 def write_data(folder: Path) -> None:
@@ -141,9 +144,29 @@ def main() -> None:
 
             repetitions = 8 if arguments.quick else 60
             both = alternate(watched, alone, repetitions=repetitions, amount=BATCH * LENGTH)
+
+            bare_step._num_groups = 0
+            kept = list(batches.step())
+            waited: list[float] = []
+
+            def read(_: int) -> None:
+                before = batches.waited_seconds
+                bare_step(batches.step(), step=trainer.step)
+                waited.append((batches.waited_seconds - before) * 1e3)
+
+            def synthetic(_: int) -> None:
+                bare_step(kept, step=trainer.step)
+
+            reading = alternate(read, synthetic, repetitions=repetitions, amount=BATCH * LENGTH)
     more = {"ms around a step": statistics.median(outside[1:]), "ms inside": statistics.median(inside[1:])}
-    line = Comparison("a step that is watched", *both, "the same step alone", "tokens/s", more)
-    show([line], as_json=arguments.json)
+    of_reading = {"ms around a step": statistics.median(waited[1:])}
+    show(
+        [
+            Comparison("a step that is watched", *both, "the same step alone", "tokens/s", more),
+            Comparison("a step on text that is read", *reading, "the same batch again", "tokens/s", of_reading),
+        ],
+        as_json=arguments.json,
+    )
 
 
 if __name__ == "__main__":

@@ -40,11 +40,14 @@ def gradient_norm(parameters: Sequence[nn.Parameter], mesh: Mesh) -> float:
         mesh: all processes.
     """
     total = torch.zeros((), dtype=torch.float64, device=mesh.world.device)
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if gradients:
-        norms = torch.stack(torch._foreach_norm([local(gradient) for gradient in gradients], 2, dtype=torch.float32))
-        shares = torch.tensor([1 / _holders(gradient, mesh) for gradient in gradients], dtype=torch.float64)
-        total += (norms.double().square() * shares.to(norms.device)).sum()
+    held_by: dict[int, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            held_by.setdefault(_holders(parameter.grad, mesh), []).append(local(parameter.grad))
+    # Numbers stay on their side: a table of them, brought to the device, would make the host wait for it.
+    for holders, gradients in held_by.items():
+        norms = torch.stack(torch._foreach_norm(gradients, 2, dtype=torch.float32))
+        total += norms.double().square().sum() / holders
     return math.sqrt(mesh.world.sum(total).item())
 
 

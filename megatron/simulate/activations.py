@@ -27,6 +27,9 @@ from megatron.simulate.run import Run
 _LOGITS_GPU = 1 << 27
 """Elements of the logits that the loss makes at a time on a GPU (``megatron/model/loss.py``)."""
 
+PRODUCT_GPU = 1 << 25
+"""Elements of the output matrix's gradient that it makes at a time there."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Widths:
@@ -131,4 +134,5 @@ def loss_forward(run: Run, *, rows_of_a_piece: int | None = None) -> float:
     rows = min(run.tokens, rows_of_a_piece or max(16, _LOGITS_GPU // vocabulary))
     norm = (6 if e == 2 else 8) * w.between + e * w.between
     states = 2 * e * w.hidden  # hidden states, whole under tensor parallelism, and their gradient
-    return run.tokens * (norm + states) + rows * vocabulary * 8  # float32 logits, and a copy within logsumexp
+    logits = 6 if e == 2 else 4  # in float32, and in bfloat16 for the products
+    return run.tokens * (norm + states) + rows * vocabulary * logits

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from megatron.simulate.activations import (
+    PRODUCT_GPU,
     Widths,
     block_backward,
     block_kept,
@@ -125,7 +126,7 @@ def _start_of_backward(run: Run, position: int, here: Held, kept: float) -> floa
     backward = kept + block_backward(run) * run.tokens + made + head_gradient
     if not run.is_last(position):
         return backward
-    summed = 4.0 * head + (e * head if e == 2 else 0)  # float32, and one piece's share of it
+    summed = 4.0 * head + (e * min(head, PRODUCT_GPU) if e == 2 else 0)  # float32, and a part of one piece's share
     loss = kept + loss_forward(run) + summed + cast
     norm = kept + last_norm_backward(run) * run.tokens + head_gradient
     return max(backward, loss, norm)

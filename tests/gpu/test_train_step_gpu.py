@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import pytest
 import torch
@@ -64,3 +65,28 @@ def test_steps_take_the_memory_that_is_predicted(recompute: str | None) -> None:
     assert losses[-1] < losses[0]
     measured = torch.cuda.max_memory_allocated(device)
     assert predicted_bytes(run) == pytest.approx(measured, rel=0.15), f"{layers} blocks"
+
+
+def test_the_host_waits_for_the_device_twice_a_step() -> None:
+    # PyTorch warns at every wait that it knows of: for the sums of the losses, and for the gradient's norm.
+    device = torch.device("cuda", 0)
+    shape = Architecture(1_024, 256, 512, 2, 4, 2, 64, 128)
+    mesh = Mesh(Layout(), World(rank=0, size=1, device=device))
+    execution = Execution(torch.bfloat16)
+    model = Llama.empty(shape, device=device, prepare=lambda model: parallelize(model, mesh, execution))
+    model.init_weights(seed=0)
+    engine = Engine([model], mesh, execution=execution, shape=(2, 128), micro_batches=2)
+    optimizer = build_adamw(model, learning_rate=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    step = TrainStep(engine=engine, optimizer=optimizer, learning_rate=lambda _: 1e-4, max_gradient_norm=1.0)
+    tokens = torch.randint(0, 1_024, (2, 129), device=device)
+    batch = MicroBatch(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    step([batch, batch], step=0)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step([batch, batch], step=1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [str(warning.message) for warning in caught if "synchroniz" in str(warning.message)]
+    assert len(waits) == 2, waits

@@ -50,3 +50,19 @@ def test_further_columns_come_last(run_all: ModuleType) -> None:
         "| case | ours | peer | ratio | unit | MB | / kernel |\n| --- | ---: | ---: | ---: | --- | ---: | ---: |\n"
         "| plain | 2 | 1 | 2 | tokens/s | - | - |\n| full | 2 | 1 | 2 | tokens/s | 13.9 | - |"
     )
+
+
+def test_one_table_of_all_is_that_of_the_page(run_all: ModuleType) -> None:
+    page = run_all.PAGE.read_text()
+    tables = run_all.tables(page)
+    assert set(tables) == {script.stem for script in run_all.scripts()}
+    assert run_all.replaced(page, run_all.ALL, run_all.table_of_all(tables)) == page
+
+
+def test_one_table_of_all_leaves_further_columns_out(run_all: ModuleType) -> None:
+    one = {"plain": {"ours": 2.0, "peer": 1.0, "ratio": 2.0, "unit": "tokens/s", "MB": 5.0}}
+    two = {"alone": {"ours": 3.0, "peer": None, "ratio": None, "unit": "s"}}
+    assert run_all.table_of_all({"first": run_all.markdown(one), "second": run_all.markdown(two)}).splitlines()[2:] == [
+        "| first | plain | 2 | 1 | 2 | tokens/s |",
+        "| second | alone | 3 | - | - | s |",
+    ]

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from megatron.config.architecture import Architecture
 from megatron.model.attention import Documents
 from megatron.model.llama import Llama
 from megatron.model.loss import IGNORE
 from megatron.model.micro_batch import MicroBatch
+from megatron.optim.adamw import build_adamw
 from megatron.parallel.engine import Engine
 from megatron.train.step import TrainStep
 
@@ -64,3 +68,51 @@ def test_a_step_without_any_target_is_an_error_and_changes_nothing(packed: Micro
         step([empty, empty], step=5)
     assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
     step([empty, packed], step=5)  # one batch without targets among others is nothing to complain about
+
+
+class Waits(TorchFunctionMode):
+    """Notes what makes a host wait for its device: results that are looked at, and tables that are brought to it."""
+
+    WAITING = frozenset(
+        ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__", "tensor")
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in self.WAITING:
+            self.seen.append(name)
+        elif name == "__getitem__" and any(getattr(part, "dtype", None) == torch.bool for part in _parts(args[1])):
+            self.seen.append("mask")
+        return func(*args, **(kwargs or {}))
+
+
+def _parts(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("micro_batches", [1, 4])
+def test_the_host_waits_for_the_device_twice_a_step(packed: MicroBatch, layers: int, micro_batches: int) -> None:
+    # For the sums of the losses and for the gradient's norm, whatever there is of blocks and micro-batches.
+    model = Llama(Architecture(64, 32, 48, layers, 4, 2, 8, 64))
+    model.init_weights(seed=0)
+    optimizer = build_adamw(model, learning_rate=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    engine = Engine.alone(model, dtype=torch.bfloat16)
+    step = TrainStep(engine=engine, optimizer=optimizer, learning_rate=lambda _: 0.5, max_gradient_norm=1.0)
+    step([packed] * micro_batches, step=0)
+    with Waits() as waits:
+        step([packed] * micro_batches, step=1)
+    assert waits.seen == ["tolist", "item"]
+
+
+def test_what_waits_is_noticed() -> None:
+    values = torch.arange(3.0)
+    with Waits() as waits:
+        float(values[0])
+        values[values > 1]
+        torch.tensor([1.0])
+    assert waits.seen == ["__float__", "mask", "tensor"]
