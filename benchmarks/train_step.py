@@ -140,6 +140,7 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="which (default all)")
         parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
         parser.add_argument("--datasheet", type=float, help="TFLOP/s of the device in bfloat16, if it is not known")
+        parser.add_argument("--profile", action="store_true", help="also print where the time of a step goes")
         parser.add_argument("--cpu", action="store_true", help="although there is a GPU")
 
     arguments = parse_arguments(__doc__ or "", add, argv)
@@ -165,9 +166,11 @@ def main() -> None:
             sides = {"ours": ("ours", case.task), **sides}
         repetitions = 3 if arguments.quick else 11
         together = device.type == "cpu" or arguments.shape == "small"
-        measured = dict(measure(sides, repetitions=repetitions, together=together))
+        measured = dict(
+            measure(sides, repetitions=repetitions, together=together, profiled=arguments.profile)
+        )
         for name, side in measured.items():
-            print(f"{case.name}: {name}: {case.task.tokens / side.median:,.0f} tokens/s", flush=True)
+            print(f"{side.profile}{case.name}: {name}: {case.task.tokens / side.median:,.0f} tokens/s", flush=True)
         found.append((case, measured))
     print()
     result = [

@@ -20,10 +20,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from megatron.config.architecture import Architecture
 
 LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
+
+PROFILE = -1
+"""Number of a step that is taken under PyTorch's profiler."""
 
 Step = Callable[[Tensor], None]
 """Trains on int64 ``[micro-batches, batch, length + 1]``."""
@@ -79,11 +83,13 @@ class Measured:
         seconds: each of the others.
         peak_bytes: the most memory during a step, beyond what the process had before it built a model; of the GPU
             where there is one.
+        profile: where the time of one more step went, if it was asked for.
     """
 
     first_seconds: float
     seconds: list[float]
     peak_bytes: int
+    profile: str = ""
 
     @property
     def median(self) -> float:
@@ -245,6 +251,12 @@ class Side:
         self._connection.send(number)
         return float(self._answer())
 
+    def profile(self) -> str:
+        """Take a step, and return a table of where its time went."""
+        self._connection.send(PROFILE)
+        self._answer()
+        return str(self._connection.recv())
+
     def close(self) -> int:
         """End the process, and return its most bytes of memory during a step but the first."""
         self._connection.send(None)
@@ -284,10 +296,14 @@ def _serve(connection: Connection, name: str, task: Task) -> None:
     taken = 0
     while (number := _told(connection)) is not None:
         shape = (task.micro_batches, task.batch, task.length + 1)
-        generator = torch.Generator().manual_seed(number)
+        generator = torch.Generator().manual_seed(abs(number))
         tokens = torch.randint(0, task.shape.vocab_size, shape, generator=generator).to(task.device)
         started = time.perf_counter()
         try:
+            if number == PROFILE:
+                connection.send(0.0)
+                connection.send(_profiled(step, tokens, task))
+                continue
             step(tokens)
         except Exception:
             connection.send(f"{name}: {traceback.format_exc()}")
@@ -300,6 +316,15 @@ def _serve(connection: Connection, name: str, task: Task) -> None:
             _forget_peak(cuda=task.cuda)
     with suppress(BrokenPipeError):
         connection.send(torch.cuda.max_memory_allocated() if task.cuda else _peak() - before)
+
+
+def _profiled(step: Step, tokens: Tensor, task: Task) -> str:
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if task.cuda else [])
+    with profile(activities=activities) as found:
+        step(tokens)
+    key = "self_device_time_total" if task.cuda else "self_cpu_time_total"
+    table: str = found.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=60)
+    return table
 
 
 def _told(connection: Connection) -> int | None:
@@ -327,7 +352,7 @@ def _peak() -> int:
 
 
 def measure(
-    sides: Mapping[str, tuple[str, Task]], *, repetitions: int, together: bool
+    sides: Mapping[str, tuple[str, Task]], *, repetitions: int, together: bool, profiled: bool = False
 ) -> Iterator[tuple[str, Measured]]:
     """Measure sides, each under the name that it is given; those that are not installed are left out.
 
@@ -336,15 +361,18 @@ def measure(
         repetitions: timed steps of each.
         together: keep all processes and let them take turns step by step; otherwise one follows the other, as their
             memory may demand.
+        profiled: profile one more step of each.
     """
     if not together:
         for name, side in sides.items():
-            yield from _in_turns({name: side}, repetitions)
+            yield from _in_turns({name: side}, repetitions, profiled)
         return
-    yield from _in_turns(sides, repetitions)
+    yield from _in_turns(sides, repetitions, profiled)
 
 
-def _in_turns(sides: Mapping[str, tuple[str, Task]], repetitions: int) -> Iterator[tuple[str, Measured]]:
+def _in_turns(
+    sides: Mapping[str, tuple[str, Task]], repetitions: int, profiled: bool
+) -> Iterator[tuple[str, Measured]]:
     with _started(sides) as running:
         first = {name: side.step(0) for name, side in running.items()}
         seconds: dict[str, list[float]] = {name: [] for name in running}
@@ -354,7 +382,8 @@ def _in_turns(sides: Mapping[str, tuple[str, Task]], repetitions: int) -> Iterat
             for name, side in running.items():
                 seconds[name].append(side.step(number))
         for name, side in running.items():
-            yield name, Measured(first[name], seconds[name], side.close())
+            table = side.profile() if profiled else ""
+            yield name, Measured(first[name], seconds[name], side.close(), table)
 
 
 @contextmanager
