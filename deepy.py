@@ -29,6 +29,7 @@ from megatron.launch.plan import Program, machine_problems, num_processes
 from megatron.launch.slurm import job_script
 from megatron.launch.start import plan_launch, run_launch, submit
 from megatron.optim.schedule import new_token_rates, schedule_from
+from megatron.simulate.budget import budget_problems, budget_text
 from megatron.simulate.cli import add_simulation_arguments, simulate
 from megatron.utils.files import write_text
 from megatron.utils.log import setup_logging
@@ -65,7 +66,7 @@ def check(config: Config) -> int:
     machine = this_machine(os.environ)
     processes = num_processes(config.launch, machine) * (config.launch.num_nodes or 1)
     rate = schedule_from(config.schedule, peak=config.optimizer.learning_rate, train_iters=config.train.train_iters)
-    problems = check_run(config, processes=processes)
+    problems = [*check_run(config, processes=processes), *budget_problems(config, processes=processes)]
     data_parallel_size, size = processes, None
     try:
         data_parallel_size = Layout.of(config.parallel, processes=processes).data
@@ -77,7 +78,10 @@ def check(config: Config) -> int:
     )
     problems += machine_problems(config.launch, config.parallel, machine)
     new_tokens = new_token_rates(config.new_tokens, rate)
-    text = describe(config, learning_rate=rate, data_parallel_size=data_parallel_size, new_tokens=new_tokens)
+    text = describe(
+        config, learning_rate=rate, data_parallel_size=data_parallel_size, new_tokens=new_tokens,
+        recomputation=budget_text(config, processes=processes),
+    )  # fmt: skip
     if line := new_tokens_line(config.new_tokens, config.tokenizer):
         text += f"\n\n{line}"
     lines = ["problems:", *(f"  - {problem}" for problem in problems)] if problems else ["no problems"]
@@ -142,7 +146,9 @@ def check_world(config: Config, script: Path, world_size: int) -> None:
     Raises:
         ValueError: lists every problem.
     """
-    if script.name == "train.py" and (problems := check_run(config, processes=world_size)):
+    if script.name != "train.py":
+        return
+    if problems := [*check_run(config, processes=world_size), *budget_problems(config, processes=world_size)]:
         raise ValueError("\n".join(f"  - {problem}" for problem in problems))
 
 

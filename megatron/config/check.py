@@ -197,13 +197,29 @@ def _zero_bubble_delays_gradients(
     if compile:
         yield "compile", f"does not go with {why}", fix
     if checkpoint_activations and checkpoint_mode == "selective":
-        yield "checkpoint_mode", f"selective does not go with {why}", "Use checkpoint_mode: full, or another schedule."
+        fix = "Use checkpoint_mode: full or budget, or another schedule."
+        yield "checkpoint_mode", f"selective does not go with {why}", fix
 
 
 def _a_mode_of_recomputation(checkpoint_activations: bool, given: Any) -> Iterator[Complaint]:
-    if not checkpoint_activations and "checkpoint_mode" in given:
-        fix = "Add `checkpoint_activations: true`, or remove the key."
-        yield "checkpoint_mode", "has no effect without checkpoint_activations", fix
+    if not checkpoint_activations:
+        for key in ("checkpoint_mode", "activation_memory_gib"):
+            if key in given:
+                fix = "Add `checkpoint_activations: true`, or remove the key."
+                yield key, "has no effect without checkpoint_activations", fix
+
+
+def _a_budget_of_activations(
+    checkpoint_activations: bool, checkpoint_mode: str, activation_memory_gib: float | None
+) -> Iterator[Complaint]:
+    if not checkpoint_activations:
+        return
+    if checkpoint_mode == "budget" and activation_memory_gib is None:
+        fix = "Add `activation_memory_gib: ...`, how much the blocks in a process may keep; or use another mode."
+        yield "checkpoint_mode", "is budget without activation_memory_gib", fix
+    elif checkpoint_mode != "budget" and activation_memory_gib is not None:
+        fix = "Set `checkpoint_mode: budget`, or remove the key."
+        yield "activation_memory_gib", f"has no effect with checkpoint_mode: {checkpoint_mode}", fix
 
 
 _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
@@ -225,6 +241,7 @@ _RULES: tuple[Callable[..., Iterator[Complaint]], ...] = (
     _schedule_of_a_pipeline,
     _zero_bubble_delays_gradients,
     _a_mode_of_recomputation,
+    _a_budget_of_activations,
     *DATA_RULES,
     *MIXTURE_RULES,
     *NEW_TOKEN_RULES,
@@ -241,6 +258,7 @@ _RULES_OF_ABSENCE = (
     _sequence_needs_tensor,
     _schedule_of_a_pipeline,
     _a_mode_of_recomputation,
+    _a_budget_of_activations,
     *DATA_RULES_OF_ABSENCE,
     *NEW_TOKEN_RULES_OF_ABSENCE,
 )

@@ -24,6 +24,7 @@ def describe(
     learning_rate: Callable[[int], float],
     data_parallel_size: int,
     new_tokens: Callable[[int], tuple[float, float]] | None = None,
+    recomputation: str | None = None,
 ) -> str:
     """Return every setting, then what follows from them: parameters, batch, tokens, learning-rate curve.
 
@@ -32,9 +33,10 @@ def describe(
         learning_rate: the rate of the optimizer step that follows so many finished ones.
         data_parallel_size: number of processes that train on different sequences.
         new_tokens: the rates of everything else and of the rows of new tokens, where these are told apart.
+        recomputation: which modes were chosen for the blocks, where that is left to a budget.
     """
     curve = _curve(config, learning_rate, new_tokens)
-    blocks = [_settings(config), _model(config), _budget(config, data_parallel_size), curve]
+    blocks = [_settings(config), _model(config), _budget(config, data_parallel_size, recomputation), curve]
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -63,7 +65,7 @@ def _model(config: Config) -> Iterator[str]:
     )
 
 
-def _budget(config: Config, data_parallel_size: int) -> Iterator[str]:
+def _budget(config: Config, data_parallel_size: int, recomputation: str | None) -> Iterator[str]:
     yield "budget"
     try:
         batch = derive_batch(config.batch, data_parallel_size=data_parallel_size)
@@ -81,6 +83,7 @@ def _budget(config: Config, data_parallel_size: int) -> Iterator[str]:
             ("tokens per step", f"{step_tokens:,}"),
             ("steps", f"{config.train.train_iters:,}"),
             ("tokens in all", f"{step_tokens * config.train.train_iters:,}"),
+            *([("recomputation", recomputation)] if recomputation else []),
         ]
     )
 

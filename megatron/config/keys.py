@@ -391,7 +391,10 @@ _TRAINING = (
     _fixed("hidden_dropout", 0.0, (0.0,), "there is no dropout in continued pre-training"),
     _used("weight_decay", 0.1),
     _used("checkpoint_activations", False),
-    _ignored("checkpoint_num_layers", 1, "the input of every block is kept, a small part of what it computes"),
+    _ignored(
+        "checkpoint_num_layers", 1,
+        "the input of every block is kept, a small part of what it computes; activation_memory_gib recomputes in fewer",
+    ),
     _ignored("deepspeed_activation_checkpointing", True, _RECOMPUTE),
     _ignored("contiguous_checkpointing", False, _RECOMPUTE),
     _ignored("checkpoint_in_cpu", False, _RECOMPUTE),

@@ -249,9 +249,13 @@ class TrainConfig(Section):
     `bf16: {enabled: true}` means the same as `bfloat16`."""
     checkpoint_activations: Switch = False
     """Compute activations again in the backward pass instead of keeping them: less memory, more work."""
-    checkpoint_mode: Annotated[Literal["full", "selective"], AnyCase()] = "full"
+    checkpoint_mode: Annotated[Literal["full", "selective", "budget"], AnyCase()] = "full"
     """With `checkpoint_activations`: `full` keeps the input of every block alone; `selective` also keeps the results of
-    matrix products and of attention, so that only what is cheap is computed again."""
+    matrix products and of attention, so that only what is cheap is computed again; `budget` chooses for each block, so
+    that all of them together keep at most `activation_memory_gib` and as little as possible is computed again."""
+    activation_memory_gib: Positive | None = None
+    """With `checkpoint_mode: budget`: the most that forward passes may leave for backward passes in a process, in GiB,
+    of all micro-batches that a pipeline holds at a time together; what `deepy.py --simulate` calls activations."""
     compile: Switch = False
     """Compile every block with `torch.compile`: the first step takes longer, the others less."""
     fp8: Annotated[Literal["tensorwise", "rowwise", "rowwise_with_gw_hp"], AnyCase()] | None = None

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from megatron.config.recomputation import Recomputation
 from megatron.model.llama import Llama
 from megatron.parallel.compile import compile_blocks
 from megatron.parallel.float8 import use_float8
@@ -21,13 +22,13 @@ class Execution:
 
     Attributes:
         dtype: dtype to compute in; parameters, their gradients' sums and the optimizer's state are float32.
-        recomputation: a mode of :func:`megatron.parallel.recompute.recompute_activations`, or None.
+        recomputation: as for :func:`megatron.parallel.recompute.recompute_activations`.
         compiled: whether every block is compiled.
         float8: a recipe of :func:`megatron.parallel.float8.use_float8`, or None.
     """
 
     dtype: torch.dtype = torch.float32
-    recomputation: str | None = None
+    recomputation: Recomputation = None
     compiled: bool = False
     float8: str | None = None
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from megatron.config.recomputation import Mode, Recomputation, mode_of
 from megatron.model.layers import Block
 from megatron.model.llama import Llama
 
@@ -23,22 +24,29 @@ _KEPT = (
 _KEPT_OF_OTHERS = (("torch_attn", "_varlen_attn"),)
 
 
-def recompute_activations(model: Llama, mode: str) -> None:
-    """Make every block keep less.
+def recompute_activations(model: Llama, recomputation: Recomputation) -> None:
+    """Make blocks keep less.
 
     Args:
-        model: changed in place, before it is divided.
-        mode: ``full``: a block keeps its input alone. ``selective``: also the results of its matrix products and of
-            attention (Korthikanti et al., arXiv 2205.05198, keep them too, but for attention).
+        model: changed in place, before it is divided; a stage of a pipeline has some of the layers.
+        recomputation: the mode of all blocks, or of every layer of the whole model. ``full``: a block keeps its input
+            alone. ``selective``: also the results of its matrix products and of attention (Korthikanti et al., arXiv
+            2205.05198, keep them too, but for attention). None: everything.
     """
+    for name, block in model.model.layers.items():
+        assert isinstance(block, Block)
+        mode = mode_of(recomputation, int(name))
+        if mode is not None:
+            block.recompute = functools.partial(_checkpointed, _Computing(block), _options(mode))
+
+
+def _options(mode: Mode) -> dict[str, Any]:
     options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}  # nothing in a block is random
     if mode == "selective":
         options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _keeps(_kept_operations()))
     elif mode != "full":
         raise ValueError(f"checkpoint_mode = {mode!r} must be full or selective")
-    for block in model.model.layers.values():
-        assert isinstance(block, Block)
-        block.recompute = functools.partial(_checkpointed, _Computing(block), options)
+    return options
 
 
 def _checkpointed(holder: _Computing, options: dict[str, Any], compute: Callable[..., Tensor], *args: Any) -> Tensor:

@@ -22,6 +22,7 @@ import dataclasses
 import functools
 
 from megatron.config.architecture import Architecture
+from megatron.config.recomputation import Mode
 from megatron.simulate.run import Run
 
 _LOGITS_GPU = 1 << 27
@@ -74,12 +75,12 @@ def _widths(shape: Architecture, tensor: int, context: int, sequence: bool) -> W
     )
 
 
-def block_kept(run: Run) -> float:
-    """Return the bytes per token that a block keeps until its backward pass."""
-    if run.recompute is None:
+def block_kept(run: Run, mode: Mode) -> float:
+    """Return the bytes per token that a block with this mode keeps until its backward pass."""
+    if mode is None:
         return _all_of_a_block(run)
     w, e = Widths.of(run), run.element_bytes
-    if run.recompute == "full":
+    if mode == "full":
         return e * w.between
     return e * (w.between + w.query) + products(run) + 4 * w.heads
 
@@ -90,22 +91,22 @@ def products(run: Run) -> float:
     return float(run.element_bytes * (w.query + 2 * w.key + 2 * w.hidden + 2 * w.feed_forward))
 
 
-def block_backward(run: Run) -> float:
-    """Return the bytes per token that the backward pass of a block needs besides what it and others have kept."""
+def block_backward(run: Run, mode: Mode) -> float:
+    """Return the bytes per token that the backward pass of such a block needs besides what it and others have kept."""
     w, e = Widths.of(run), run.element_bytes
     gradients = e * (2 * w.feed_forward + w.between)
     # Narrow feed-forward layers, as tensor parallelism makes them, leave the peak to the norm before them.
     norm = (16 if e == 2 else 12) * w.between + e * w.between - 4 * e * w.feed_forward
-    return _recomputed(run, w) + max(gradients, norm)
+    return _recomputed(run, w, mode) + max(gradients, norm)
 
 
-def _recomputed(run: Run, w: Widths) -> float:
+def _recomputed(run: Run, w: Widths, mode: Mode) -> float:
     """Return what a backward pass computes again, less what it uses up of what was kept."""
     e = run.element_bytes
-    if run.recompute is None:
+    if mode is None:
         return 0.0
     shared = e * w.between if e == 4 else 0.0  # a block's input is also that of its norm, which keeps it in float32
-    if run.recompute == "selective":
+    if mode == "selective":
         shared += e * (w.key + w.query + 2 * w.feed_forward) + 4 * w.heads
         shared += e * (w.hidden + w.query + w.key)  # read once more, and dropped: the results before rotation and sum
     return _all_of_a_block(run) - shared

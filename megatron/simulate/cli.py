@@ -8,6 +8,7 @@ import sys
 from megatron.config.derive import derive_batch
 from megatron.config.layout import Layout
 from megatron.config.schema import Config
+from megatron.simulate.budget import planned_run
 from megatron.simulate.hardware import GPUS, gpu_named
 from megatron.simulate.report import simulation_report
 from megatron.simulate.run import Run
@@ -39,7 +40,7 @@ def simulate(config: Config, options: argparse.Namespace, *, processes: int) -> 
     try:
         gpus = GPUS if options.gpu is None else (gpu_named(options.gpu),)
         if not options.suggest:
-            run = Run.of(config, processes=processes)
+            run = planned_run(config, processes=processes)
             text, fits = simulation_report(run, gpus, per_node=options.gpus_per_node)
         elif options.gpu is None:
             raise ValueError(f"--suggest needs a type: add --gpu with one of {', '.join(gpu.name for gpu in GPUS)}.")

@@ -8,6 +8,7 @@ that train (``tests/distributed/test_memory.py``).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 from megatron.simulate.activations import (
     PRODUCT_GPU,
@@ -56,7 +57,7 @@ def memory_of(run: Run, *, position: int, index: int = 0) -> Memory:
     own = here.own_of(index) if index else here.own
     parameters, optimizer = 4.0 * own, 8.0 * own + 4.0 * here.tensors
     gradients = 4.0 * (here.whole if stage == 1 and several else own)
-    weights, kept = _weights(run, position, here), _kept(run, position)
+    weights, kept = _weights(run, position, here), kept_bytes(run, position)
     # Activations are most at the start of a backward pass. A step's first one makes the gradients while they go.
     start = (gradients if several else 0.0) + weights + _start_of_backward(run, position, here, kept)
     end = 4.0 * own + _end_of_backward(run, position, here)
@@ -92,14 +93,14 @@ def _weights(run: Run, position: int, here: Held) -> float:
     return float(e * (here.frame_elements + 3 * here.block_elements))
 
 
-def _kept(run: Run, position: int) -> float:
-    """Return what passes in flight keep."""
+def kept_bytes(run: Run, position: int) -> float:
+    """Return what passes in flight keep for their backward passes in a process at this place, at the most."""
     blocks, layout = run.blocks(position), run.layout
-    kept = block_kept(run) * run.tokens
+    kept = sum(block_kept(run, mode) * count for mode, count in run.mode_counts(position).items()) * run.tokens
     if layout.pipeline == 1:
-        return kept * sum(blocks)
+        return kept
     flying = _in_flight(run, position)
-    passes = flying * sum(blocks) / len(blocks) * kept
+    passes = flying * kept / len(blocks)
     between = float(run.element_bytes * Widths.of(run).between * run.tokens)
     # Every output in flight, and the gradient that a backward pass begins with. All schedules but 1F1B also keep what
     # they have sent until the end of the step.
@@ -114,22 +115,44 @@ def _start_of_backward(run: Run, position: int, here: Held, kept: float) -> floa
     e, head = run.element_bytes, _head_elements(run, position)
     if run.layout.stage == 0:
         largest = run.shape.hidden_size * run.shape.intermediate_size // run.layout.tensor
-        made = (6.0 if e == 2 else 4.0) * largest  # one matrix's gradient, and the same in float32
+        made, copied = (6.0 if e == 2 else 4.0) * largest, 0.0  # one matrix's gradient, and the same in float32
         head_gradient = 4.0 * head if run.accumulation_steps == 1 else 0.0  # later ones are added and dropped
         cast = e * head if e == 2 else 0
     else:
         made = float(e * here.block_elements)  # a block's gradients
         # And the float32 copy of those of the block before, in place of what that block had kept.
-        if run.layout.stage > 1 or run.accumulation_steps == 1:
-            made += max(0.0, 4.0 * here.block_elements - block_kept(run) * run.tokens)
+        copied = 4.0 * here.block_elements if run.layout.stage > 1 or run.accumulation_steps == 1 else 0.0
         head_gradient, cast = float(e * head), 0  # waits for the embedding's
-    backward = kept + block_backward(run) * run.tokens + made + head_gradient
+    stays = 4.0 * here.own_block if run.accumulation_steps == 1 else 0.0  # else they are there from the beginning
+    backward = _backward_of_blocks(run, position, kept, copied=copied, stays=stays) + made + head_gradient
     if not run.is_last(position):
         return backward
     summed = 4.0 * head + (e * min(head, PRODUCT_GPU) if e == 2 else 0)  # float32, and a part of one piece's share
     loss = kept + loss_forward(run) + summed + cast
     norm = kept + last_norm_backward(run) * run.tokens + head_gradient
     return max(backward, loss, norm)
+
+
+def _backward_of_blocks(run: Run, position: int, kept: float, *, copied: float, stays: float) -> float:
+    """Return the most that is there while blocks go backward, the last one first.
+
+    Blocks whose backward passes need much may come when others have let go of what they kept.
+
+    Args:
+        run: the run.
+        position: place of the process in the pipeline.
+        kept: by all blocks together.
+        copied: bytes of a copy of the gradients of the block before.
+        stays: bytes of the gradients that each block leaves.
+    """
+    most = 0.0
+    for modes in run.modes(position):
+        left, there = kept, 0.0
+        for mode, same in itertools.groupby(reversed(modes)):
+            own = block_kept(run, mode) * run.tokens
+            most = max(most, left + block_backward(run, mode) * run.tokens + max(there, copied - own))
+            left, there = left + (stays - own) * len(list(same)), copied
+    return most
 
 
 def _end_of_backward(run: Run, position: int, here: Held) -> float:

@@ -52,11 +52,15 @@ class Held:
 
     def own_of(self, index: int) -> int:
         """Return the elements of a piece."""
-        block, frame = (
-            sum(piece_rows(shape[0], self.pieces, index) * math.prod(shape[1:]) for shape in shapes)
-            for shapes in (self.block, self.frame)
-        )
-        return self.blocks * block + frame
+        return self.blocks * self._piece(self.block, index) + self._piece(self.frame, index)
+
+    @functools.cached_property
+    def own_block(self) -> int:
+        """Elements of one block in the first of the pieces."""
+        return self._piece(self.block, 0)
+
+    def _piece(self, shapes: tuple[Shape, ...], index: int) -> int:
+        return sum(piece_rows(shape[0], self.pieces, index) * math.prod(shape[1:]) for shape in shapes)
 
     @functools.cached_property
     def buckets(self) -> tuple[tuple[int, ...], ...]:

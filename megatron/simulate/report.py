@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from megatron.config.recomputation import modes_text
 from megatron.simulate.estimate import Estimate
 from megatron.simulate.hardware import USABLE, Gpu
 from megatron.simulate.memory import memory_of
@@ -65,7 +66,7 @@ def _heading(run: Run) -> Iterator[str]:
         f"{run.micro_size * run.accumulation_steps * layout.data:,} sequences of {run.seq_length:,} tokens per step = "
         f"{run.micro_size:,} x {run.accumulation_steps:,} micro-batches x {layout.data:,}; "
         f"{'bfloat16' if run.element_bytes == 2 else 'fp32'}, "
-        f"recomputation {run.recompute or 'none'}{', compiled' if run.compiled else ''}"
+        f"recomputation {modes_text(run.recompute)}{', compiled' if run.compiled else ''}"
     )
     if run.float8 is not None:
         yield f"fp8: {run.float8} is not reckoned with: memory and speed are those of products in bfloat16"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+from collections import Counter
+from collections.abc import Mapping
 
 from megatron.config.architecture import Architecture
 from megatron.config.derive import derive_batch, expected_architecture, known_vocab_size
 from megatron.config.layout import Layout, pipeline_problems, shape_problems, stage_layers
+from megatron.config.recomputation import Mode, Recomputation, mode_of
 from megatron.config.schema import Config
 
 
@@ -23,7 +27,7 @@ class Run:
         accumulation_steps: micro-batches per step.
         train_iters: steps.
         element_bytes: of what is computed: 2 in bfloat16, 4 in float32.
-        recompute: ``full``, ``selective`` or None.
+        recompute: the mode of all blocks, or of each.
         compiled: whether blocks are compiled.
         float8: how matrices are multiplied in 8 bits, or None; only which layouts go with it is known, not its speed.
     """
@@ -35,18 +39,23 @@ class Run:
     accumulation_steps: int
     train_iters: int
     element_bytes: int = 2
-    recompute: str | None = None
+    recompute: Recomputation = None
     compiled: bool = False
     float8: str | None = None
 
     @classmethod
-    def of(cls, config: Config, *, processes: int) -> Run:
+    def of(cls, config: Config, *, processes: int, vocab_size: int | None = None) -> Run:
         """Return what a configuration makes of so many processes.
+
+        Args:
+            config: the run.
+            processes: of it.
+            vocab_size: entries of the tokenizer, as far as they are known; as the manifest tells when absent.
 
         Raises:
             ValueError: the layout does not fit the processes, the model or the batch; each line is one problem.
         """
-        run = cls.undivided(config, processes=processes)
+        run = cls.undivided(config, processes=processes, vocab_size=vocab_size)
         problems = list(shape_problems(config.parallel, run.shape, seq_length=run.seq_length))
         layout = Layout.of(config.parallel, processes=processes)
         batch = derive_batch(config.batch, data_parallel_size=layout.data)
@@ -58,22 +67,26 @@ class Run:
         )
 
     @classmethod
-    def undivided(cls, config: Config, *, processes: int) -> Run:
+    def undivided(cls, config: Config, *, processes: int, vocab_size: int | None = None) -> Run:
         """Return a run in which every process holds the whole model, with one sequence in each.
+
+        Where the modes of blocks are chosen by a budget, which takes a layout, they are still None:
+        :func:`megatron.simulate.budget.planned_run` chooses them.
 
         Raises:
             ValueError: the shape of the model is not known, or not possible.
         """
         train = config.train
+        mode = train.checkpoint_mode if train.checkpoint_activations else None
         return cls(
-            shape=expected_architecture(config.model, vocab_size=known_vocab_size(config)),
+            shape=expected_architecture(config.model, vocab_size=vocab_size or known_vocab_size(config)),
             layout=Layout(replicas=processes),
             seq_length=config.data.seq_length,
             micro_size=1,
             accumulation_steps=1,
             train_iters=train.train_iters,
             element_bytes=2 if train.precision == "bfloat16" else 4,
-            recompute=train.checkpoint_mode if train.checkpoint_activations else None,
+            recompute=None if mode == "budget" else mode,
             compiled=train.compile,
             float8=train.fp8,
         )
@@ -100,8 +113,25 @@ class Run:
 
     def blocks(self, position: int) -> tuple[int, ...]:
         """Return how many blocks each stage has that a process at this place of the pipeline holds."""
-        counts = _stage_sizes(self.shape, self.layout.stages, self.seq_length)
-        return counts[position :: self.layout.pipeline]
+        return tuple(map(len, self.layers(position)))
+
+    def modes(self, position: int) -> tuple[tuple[Mode, ...], ...]:
+        """Return the mode of recomputation of every block of each of these stages."""
+        return tuple(tuple(mode_of(self.recompute, layer) for layer in layers) for layers in self.layers(position))
+
+    def mode_counts(self, position: int) -> Mapping[Mode, int]:
+        """Return how many blocks here have which mode."""
+        if not isinstance(self.recompute, tuple):
+            return {self.recompute: sum(self.blocks(position))}
+        return Counter(itertools.chain.from_iterable(self.modes(position)))
+
+    def recomputed_blocks(self, position: int) -> int:
+        """Return how many blocks here compute anything again."""
+        return sum(count for mode, count in self.mode_counts(position).items() if mode is not None)
+
+    def layers(self, position: int) -> tuple[range, ...]:
+        """Return the numbers of the layers of each stage that a process at this place of the pipeline holds."""
+        return _stage_layers(self.shape, self.layout.stages, self.seq_length)[position :: self.layout.pipeline]
 
     def is_first(self, position: int) -> bool:
         """Whether the embedding is here."""
@@ -113,5 +143,5 @@ class Run:
 
 
 @functools.lru_cache(maxsize=1024)
-def _stage_sizes(shape: Architecture, stages: int, seq_length: int) -> tuple[int, ...]:
-    return tuple(len(layers) for layers in stage_layers(shape, stages=stages, seq_length=seq_length))
+def _stage_layers(shape: Architecture, stages: int, seq_length: int) -> tuple[range, ...]:
+    return tuple(stage_layers(shape, stages=stages, seq_length=seq_length))

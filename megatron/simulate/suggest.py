@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from megatron.config.recomputation import modes_text
 from megatron.simulate.candidates import candidates
 from megatron.simulate.estimate import Estimate, peak_bytes
 from megatron.simulate.hardware import Gpu
@@ -115,7 +116,7 @@ def _row(estimate: Estimate) -> list[str]:
         f"{layout.pipeline}{chunks} {layout.schedule}" if layout.pipeline > 1 else "1",
         str(run.micro_size),
         str(run.accumulation_steps),
-        run.recompute or "none",
+        modes_text(run.recompute),
         f"{estimate.peak_bytes / 1e9:.1f}",
         f"{time.seconds:.3g}",
         f"{time.tokens_per_second:,.0f}",

@@ -94,11 +94,8 @@ def _of_tensor(run: Run, position: int) -> Messages:
     states = float(run.element_bytes * w.hidden * run.tokens)
     half = _part(states, layout.tensor)
     # Forward and backward: four sums. Computed again: what precedes the last product.
-    if layout.sequence:
-        block = half * (8 + (3 if run.recompute else 0))
-    else:
-        block = _sum(states, layout.tensor) * (4 + (1 if run.recompute else 0))
-    total = block * sum(run.blocks(position))
+    blocks, again = sum(run.blocks(position)), run.recomputed_blocks(position)
+    total = half * (8 * blocks + 3 * again) if layout.sequence else _sum(states, layout.tensor) * (4 * blocks + again)
     if run.is_first(position):  # embedding
         total += half * 2 if layout.sequence else _sum(states, layout.tensor)
     if run.is_last(position):  # loss: hidden states there, their gradient back, and three numbers for each token
@@ -127,8 +124,8 @@ def _of_context(run: Run, position: int) -> Messages:
     if layout.context == 1:
         return Messages()
     both = 2.0 * run.element_bytes * w.key * run.tokens * layout.context
-    times = 2 + (run.recompute is not None)
-    return _part(both, layout.context) * (times * sum(run.blocks(position)) * run.accumulation_steps)
+    times = 2 * sum(run.blocks(position)) + run.recomputed_blocks(position)
+    return _part(both, layout.context) * (times * run.accumulation_steps)
 
 
 def _of_pipeline(run: Run, position: int) -> Messages:

@@ -43,10 +43,10 @@ def work_of(run: Run, *, position: int) -> Work:
     head = 2.0 * shape.vocab_size * shape.hidden_size * tokens / layout.tensor if run.is_last(position) else 0.0
     # The last product of a block is not needed again (PyTorch stops early); `selective` keeps all products.
     last_product = 2.0 * shape.hidden_size * shape.intermediate_size * tokens / layout.tensor
-    again = block - last_product if run.recompute == "full" else 0.0
+    again = (block - last_product) * run.mode_counts(position).get("full", 0)
     return Work(
         forward_flops=blocks * block + head,
-        backward_flops=blocks * (2 * block + again) + 2 * head,
+        backward_flops=blocks * 2 * block + again + 2 * head,
         moved_bytes=_moved(run, position, blocks),
         # Read: parameter, gradient, two moments; written: all but the gradient; and norm and scale of the gradient.
         update_bytes=(28.0 + 12.0) * held(run, position).own,
@@ -68,8 +68,8 @@ def _moved(run: Run, position: int, blocks: int) -> float:
     norm = (36 if e == 2 else 40) * w.between
     rotation = 10 * e * (w.query + w.key)
     forward = 2 * norm + 6 * e * w.between + rotation + 5 * e * w.feed_forward
-    passes = 3 + (run.recompute is not None)
-    moved = blocks * forward * passes * run.tokens * (_FUSED if run.compiled else 1.0)
+    passes = 3 * blocks + run.recomputed_blocks(position)
+    moved = forward * passes * run.tokens * (_FUSED if run.compiled else 1.0)
     if run.is_last(position):  # logits to gradients, in float32: a dozen passes over them
         moved += 50.0 * run.shape.vocab_size // run.layout.tensor * run.tokens
     if run.layout.stage == 0 and e == 2:  # weights are cast for every micro-batch, and their gradients back

@@ -35,6 +35,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.precision import compute_dtype
 from megatron.parallel.process import Peers, World
+from megatron.simulate.budget import recomputation_of
 from megatron.train.batches import Batches
 from megatron.train.build import build_data, build_model, carried_files, check_tokenizer, open_metrics
 from megatron.train.faults import REWIND, FaultError, Faults
@@ -88,7 +89,9 @@ class Trainer:
         check_tokenizer(config.tokenizer, config.model, self.data.manifest)
         execution = Execution(
             dtype=compute_dtype(config.train.precision),
-            recomputation=config.train.checkpoint_mode if config.train.checkpoint_activations else None,
+            recomputation=recomputation_of(
+                config, processes=world.size, vocab_size=self.data.manifest.tokenizer.vocab_size
+            ),
             compiled=config.train.compile,
             float8=config.train.fp8,
         )

@@ -32,8 +32,8 @@ ALLOWED = {
         "generate", "checkpoint", "monitor", "parallel", "model", "data", "tokenizer", "languages", "config", "utils",
     },
     "train": {
-        "evaluation", "generate", "checkpoint", "monitor", "parallel", "model", "optim", "data", "tokenizer", "config",
-        "utils",
+        "evaluation", "generate", "checkpoint", "monitor", "parallel", "model", "optim", "simulate", "data",
+        "tokenizer", "config", "utils",
     },
 }  # fmt: skip
 # Single modules beyond that, which stand below the package that may import them.

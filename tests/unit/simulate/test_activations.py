@@ -66,7 +66,7 @@ def run_of(shape: Architecture, element_bytes: int, recompute: str | None, *, st
 def test_activations_are_what_pytorch_keeps(shape: Architecture, element_bytes: int, recompute: str | None) -> None:
     run = run_of(shape, element_bytes, recompute)
     measured = measure(run)
-    kept = shape.num_hidden_layers * block_kept(run) * run.tokens
+    kept = shape.num_hidden_layers * block_kept(run, recompute) * run.tokens
     # After the forward pass there are also the last norm's tensors and the gradients that the loss has made.
     norm = (6 if element_bytes == 2 else 8) * shape.hidden_size + 4
     loss = element_bytes * shape.hidden_size
@@ -74,7 +74,7 @@ def test_activations_are_what_pytorch_keeps(shape: Architecture, element_bytes: 
     assert measured.kept == pytest.approx(kept + run.tokens * (norm + loss) + matrix, rel=0.02)
 
     # Equal to the last byte when the loss lets go of its gradients as they are used.
-    peak = kept + run.tokens * max(block_backward(run), last_norm_backward(run))
+    peak = kept + run.tokens * max(block_backward(run, recompute), last_norm_backward(run))
     assert measured.backward_peak == pytest.approx(peak, rel=0.07)
 
 
@@ -82,7 +82,7 @@ def test_activations_are_what_pytorch_keeps(shape: Architecture, element_bytes: 
 def test_the_loss_takes_what_its_logits_take(element_bytes: int) -> None:
     shape = dataclasses.replace(GROUPED, vocab_size=1024, num_hidden_layers=1)
     run = run_of(shape, element_bytes, "full")
-    measured = measure(run).forward_peak - block_kept(run) * run.tokens
+    measured = measure(run).forward_peak - block_kept(run, "full") * run.tokens
     head = shape.vocab_size * shape.hidden_size
     assert measured == pytest.approx(loss_forward(run) + 4 * head, rel=0.1)
 
