@@ -61,8 +61,8 @@ def modes_within(run: Run, *, budget_gib: float) -> tuple[Mode, ...]:
     if full > budget_gib:
         raise BudgetError(
             f"activation_memory_gib = {budget_gib:g} is too small: activations take {math.ceil(100 * full) / 100:.2f} "
-            "GiB even with checkpoint_mode: full in all blocks. Raise it to that at least, or shorten seq_length or the "
-            "micro-batch."
+            "GiB even with checkpoint_mode: full in all blocks. Raise it to that at least, or shorten seq_length or "
+            "the micro-batch."
         )
     # The two halves of zero bubble's backward passes cannot share what `selective` computes again.
     steps: tuple[Mode, ...] = (None,) if run.layout.schedule == "zero_bubble" else ("selective", None)

@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from megatron.config.layout import Layout
+from megatron.config.recomputation import Recomputation
 from megatron.config.schema import ModelConfig
 from megatron.data.manifest import ShardInfo
 from megatron.evaluation.bits_per_byte import HeldOutSet
@@ -76,7 +77,7 @@ class Case:
     tied: bool = False
     documents: bool = False
     precision: torch.dtype = torch.float32
-    recomputation: str | None = None
+    recomputation: Recomputation = None
     float8: str | None = None
     new_tokens: int | None = None
     """The first of them, when their rows are trained alone in the first half and faster in the second."""

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 from megatron.config.derive import architecture_of
 from megatron.config.layout import Layout
+from megatron.config.recomputation import Recomputation
 from megatron.config.schema import ModelConfig
 from megatron.model.micro_batch import MicroBatch
 from megatron.optim.adamw import build_adamw
@@ -100,7 +101,7 @@ class Case:
 
     layout: Layout
     precision: torch.dtype = torch.float32
-    recompute: str | None = None
+    recompute: Recomputation = None
     micro_batches: int = 2
     tied: bool = False
 
@@ -228,6 +229,9 @@ PRECISIONS = {"fp32": torch.float32, "bfloat16": torch.bfloat16}
 MODES = {"none": None, "selective": "selective", "full": "full"}
 
 
+MIXED: Recomputation = ("full", "selective", None, None)
+
+
 WAYS = tuple(f"{precision}, {mode}" for precision in PRECISIONS for mode in MODES)
 
 
@@ -248,6 +252,14 @@ TWO = {
     **_every_way("tensor and sequence", Layout(tensor=2, sequence=True)),
     **_every_way("context", Layout(context=2)),
     **_every_way("pipeline", Layout(pipeline=2), micro_batches=4),
+    "ZeRO 3, bfloat16, mixed": Case(Layout(3, shards=2), torch.bfloat16, MIXED),
+    "ZeRO 1, fp32, mixed": Case(Layout(1, shards=2), recompute=MIXED, micro_batches=1),
+    "tensor and sequence, fp32, mixed": Case(Layout(tensor=2, sequence=True), recompute=MIXED),
+    "context, bfloat16, mixed": Case(Layout(context=2), torch.bfloat16, MIXED),
+    "interleaved pipeline, bfloat16, mixed": Case(
+        Layout(pipeline=2, chunks=2, schedule="interleaved"), torch.bfloat16, ("full", "selective", "full", None),
+        micro_batches=8,
+    ),
     "interleaved pipeline, bfloat16, full": Case(
         Layout(pipeline=2, chunks=2, schedule="interleaved"), torch.bfloat16, "full", micro_batches=8
     ),
@@ -283,6 +295,8 @@ def rows(found: dict[str, list[Measured]]) -> Iterator[list[str]]:
     cells: dict[str, dict[str, str]] = {}
     for name, processes in found.items():
         case = CASES[name]
+        if isinstance(case.recompute, tuple):
+            continue
         pairs = [(process.activations, process.told(case).peak - process.state) for process in processes]
         measured, told = max(pairs, key=lambda pair: abs(pair[1] / pair[0] - 1))
         layout, precision, mode = name.rsplit(", ", 2)

@@ -28,6 +28,9 @@ from megatron.parallel.process import World
 FIRST_NEW = 41
 """In the middle of a process's rows, whatever the layout; every other process has only old rows or only new ones."""
 
+MIXED = ("full", "selective", None)
+"""A mode of recomputation for each layer."""
+
 DATA_CASES = {
     "replicas": Case(Layout(replicas=4)),
     **{f"zero{stage}": Case(Layout(stage, shards=4)) for stage in (1, 2, 3)},
@@ -45,6 +48,8 @@ DATA_CASES = {
         for mode in ("full", "selective")
     },
     **{f"zero{stage}-bfloat16": Case(Layout(stage, shards=4), precision=torch.bfloat16) for stage in (1, 2, 3)},
+    "zero3-mixed": Case(Layout(3, shards=4), recomputation=MIXED),
+    "zero3-bfloat16-mixed": Case(Layout(3, shards=4), precision=torch.bfloat16, recomputation=MIXED),
     "zero3-hybrid-new-tokens": Case(Layout(3, shards=2, replicas=2), new_tokens=FIRST_NEW, recomputation="full"),
     "zero3-new-tokens-bfloat16": Case(Layout(3, shards=4), new_tokens=FIRST_NEW, precision=torch.bfloat16),
 }  # fmt: skip
@@ -93,6 +98,9 @@ PIPELINE_CASES = {
     ),
     "pipeline2-tensor2-sequence": even(Layout(tensor=2, sequence=True, pipeline=2), documents=True),
     "pipeline2-context2": even(Layout(context=2, pipeline=2), documents=True, tied=True),
+    "pipeline2-interleaved-mixed": even(
+        Layout(pipeline=2, chunks=2, schedule="interleaved", replicas=2), recomputation=("full", *MIXED)
+    ),
     "pipeline2-bfloat16": even(Layout(replicas=2, pipeline=2), precision=torch.bfloat16, recomputation="full"),
     "pipeline2-zero-bubble-new-tokens": even(
         Layout(pipeline=2, chunks=2, schedule="zero_bubble", tensor=2), new_tokens=FIRST_NEW, tied=True
@@ -196,6 +204,14 @@ def test_a_layout_computes_what_one_process_computes(name: str, result_of: Calla
         for key, moment in one["moments"].items():
             assert (result["moments"][key] - moment).norm() < 1e-4 * moment.norm(), key
     assert one["losses"][-1] < (0.8 if case.new_tokens is None else 0.9) * one["losses"][0]
+
+
+@pytest.mark.parametrize("name", ["zero3", "zero3-bfloat16", "pipeline2-interleaved"])
+def test_what_blocks_recompute_changes_no_bit(name: str, result_of: Callable[[str], dict[str, Any]]) -> None:
+    plain, mixed = result_of(name), result_of(f"{name}-mixed")
+    assert torch.equal(plain["losses"], mixed["losses"]) and torch.equal(plain["norms"], mixed["norms"])
+    for kind in ("weights", "moments"):
+        assert all(torch.equal(value, mixed[kind][key]) for key, value in plain[kind].items()), kind
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -28,6 +28,13 @@ def test_everything_that_follows_is_shown(minimal):
     assert "train_iters 100" in lines and "lr_decay_style cosine" in lines
 
 
+def test_what_a_budget_chooses_is_shown(minimal):
+    assert "recomputation" not in text_of(minimal)
+    config = config_from(minimal)
+    text = describe(config, learning_rate=lambda _: 1e-3, data_parallel_size=2, recomputation="1 block full, 1 none")
+    assert "recomputation 1 block full, 1 none" in [" ".join(line.split()) for line in text.splitlines()]
+
+
 def test_curve_has_the_first_the_last_and_the_highest_point(minimal):
     lines = text_of({**minimal, "lr_decay_style": "cosine", "warmup": 0.13, "min_lr": 1e-4}).splitlines()
     rows = [line.split() for line in lines[lines.index("  step  rate") + 1 :]]

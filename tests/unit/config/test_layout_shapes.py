@@ -109,11 +109,25 @@ def test_every_problem_of_a_layout_comes_in_one_message(minimal: dict[str, Any])
             },
             "checkpoint_mode",
         ),
+        ({"checkpoint_mode": "full"}, "checkpoint_mode"),
+        ({"activation_memory_gib": 4}, "activation_memory_gib"),
+        ({"checkpoint_activations": True, "activation_memory_gib": 4}, "activation_memory_gib"),
+        ({"checkpoint_activations": True, "checkpoint_mode": "budget"}, "checkpoint_mode"),
+        (
+            {"checkpoint_activations": True, "checkpoint_mode": "budget", "activation_memory_gib": 0},
+            "activation_memory_gib",
+        ),
     ],
 )
 def test_keys_that_do_not_go_together(settings: dict[str, Any], key: str, problems_with: Any) -> None:
     [problem] = problems_with(**settings)
     assert problem.key == key
+
+
+def test_a_budget_goes_with_every_schedule(problems_with: Any) -> None:
+    budget = {"checkpoint_activations": True, "checkpoint_mode": "budget", "activation_memory_gib": "2.5"}
+    assert problems_with(**budget) == []
+    assert problems_with(**budget, pipe_parallel_size=2, pipe_schedule="zero_bubble") == []
 
 
 def test_the_output_matrix_counts_as_blocks_in_a_pipeline() -> None:

@@ -11,13 +11,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from megatron.config.architecture import Architecture
+from megatron.config.recomputation import Recomputation
 from megatron.model.attention import Documents
+from megatron.model.layers import Block
 from megatron.model.llama import Llama
+from megatron.parallel.pipeline import take_stage
+from megatron.parallel.precision import call_in
 from megatron.parallel.recompute import recompute_activations
 
 LAYERS = 3
 TOKENS = torch.randint(0, 64, (2, 32), generator=torch.Generator().manual_seed(0))
 MODES = (None, "selective", "full")
+MIXED = ("full", "selective", None)
 
 
 class Products(TorchDispatchMode):
@@ -33,11 +38,10 @@ class Products(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def build(mode: str | None) -> Llama:
+def build(recomputation: Recomputation) -> Llama:
     model = Llama(Architecture(64, 32, 48, LAYERS, 4, 2, 8, 64))
     model.init_weights(seed=0)
-    if mode is not None:
-        recompute_activations(model, mode)
+    recompute_activations(model, recomputation)
     return model
 
 
@@ -59,11 +63,16 @@ def kept_bytes(model: Llama) -> int:
 
 
 @pytest.mark.parametrize("documents", [None, Documents.of((20, 12, 5, 27))])
-@pytest.mark.parametrize("mode", ["selective", "full"])
-def test_gradients_are_the_same(mode: str, documents: Documents | None) -> None:
-    plain, saving = build(None), build(mode)
-    for model in (plain, saving):
-        model(TOKENS, targets=TOKENS, pattern=documents).backward()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("recomputation", ["selective", "full", MIXED])
+def test_loss_and_gradients_are_the_same(
+    recomputation: Recomputation, dtype: torch.dtype, documents: Documents | None
+) -> None:
+    plain, saving = build(None), build(recomputation)
+    losses = [call_in(dtype, model, TOKENS, targets=TOKENS, pattern=documents) for model in (plain, saving)]
+    assert torch.equal(*losses)
+    for loss in losses:
+        loss.backward()
     for (name, mine), other in zip(saving.named_parameters(), plain.parameters(), strict=True):
         assert mine.grad is not None and other.grad is not None
         assert torch.equal(mine.grad, other.grad), name
@@ -81,6 +90,26 @@ def test_products_are_computed_again_only_by_full() -> None:
     assert counts["full"]["aten.mm.default"] == counts[None]["aten.mm.default"] + LAYERS * of_a_block
     assert counts["selective"]["attention"] == counts[None]["attention"] == 2 * LAYERS
     assert counts["full"]["attention"] == 3 * LAYERS
+
+
+def test_only_blocks_in_full_compute_products_again() -> None:
+    plain, mixed = build(None), build(MIXED)
+    counts = []
+    for model in (plain, mixed):
+        with Products() as products:
+            model(TOKENS, targets=TOKENS).backward()
+        counts.append(products.counts)
+    assert counts[1]["aten.mm.default"] == counts[0]["aten.mm.default"] + 6
+    assert counts[1]["attention"] == counts[0]["attention"] + 1
+    assert kept_bytes(build("full")) < kept_bytes(mixed) < kept_bytes(plain)
+
+
+def test_a_stage_of_a_pipeline_takes_the_modes_of_its_own_layers() -> None:
+    model = Llama(Architecture(64, 32, 48, LAYERS, 4, 2, 8, 64))
+    take_stage(model, range(1, 3), first=False, last=True)
+    recompute_activations(model, ("full", None, "full"))
+    blocks = {name: block for name, block in model.model.layers.items() if isinstance(block, Block)}
+    assert {name: block.recompute is not None for name, block in blocks.items()} == {"1": False, "2": True}
 
 
 def test_full_keeps_the_inputs_of_blocks() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -10,12 +11,15 @@ from memory import LiveBytes
 
 from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
+from megatron.config.recomputation import Mode, Recomputation
 from megatron.model.llama import Llama
 from megatron.optim.adamw import build_adamw
 from megatron.parallel.precision import call_in
 from megatron.parallel.recompute import recompute_activations
 from megatron.simulate.activations import block_backward, block_kept, last_norm_backward, loss_forward
-from megatron.simulate.memory import memory_of
+from megatron.simulate.budget import modes_within
+from megatron.simulate.hardware import GIB
+from megatron.simulate.memory import kept_bytes, memory_of
 from megatron.simulate.run import Run
 
 GROUPED = Architecture(
@@ -39,8 +43,7 @@ def measure(run: Run) -> Measured:
     dtype = torch.bfloat16 if run.element_bytes == 2 else torch.float32
     model = Llama(run.shape)
     model.init_weights(seed=1)
-    if run.recompute:
-        recompute_activations(model, run.recompute)
+    recompute_activations(model, run.recompute)
     model = model.to(dtype)
     ids = torch.randint(0, run.shape.vocab_size, (run.micro_size, run.seq_length))
     for parameter in model.parameters():
@@ -53,7 +56,7 @@ def measure(run: Run) -> Measured:
     return Measured(kept, forward_peak, live.peak)
 
 
-def run_of(shape: Architecture, element_bytes: int, recompute: str | None, *, steps: int = 1) -> Run:
+def run_of(shape: Architecture, element_bytes: int, recompute: Recomputation, *, steps: int = 1) -> Run:
     return Run(
         shape=shape, layout=Layout(), seq_length=LENGTH, micro_size=ROWS, accumulation_steps=steps, train_iters=1,
         element_bytes=element_bytes, recompute=recompute,
@@ -78,6 +81,44 @@ def test_activations_are_what_pytorch_keeps(shape: Architecture, element_bytes: 
     assert measured.backward_peak == pytest.approx(peak, rel=0.07)
 
 
+@pytest.mark.parametrize("recompute", [*itertools.permutations(("full", "selective", None))])
+@pytest.mark.parametrize("element_bytes", [2, 4])
+def test_blocks_that_recompute_differently_keep_what_each_of_them_keeps(
+    element_bytes: int, recompute: tuple[Mode, ...]
+) -> None:
+    run = run_of(GROUPED, element_bytes, recompute)
+    norm = (6 if element_bytes == 2 else 8) * GROUPED.hidden_size + 4
+    loss = element_bytes * GROUPED.hidden_size
+    rest = run.tokens * (norm + loss) + element_bytes * GROUPED.vocab_size * GROUPED.hidden_size
+    measured, kept = measure(run), kept_bytes(run, 0)
+    assert kept == run.tokens * sum(block_kept(run, mode) for mode in recompute)
+    assert measured.kept == pytest.approx(kept + rest, rel=0.02)
+    # Blocks go backward from the last to the first; what one has kept is gone when the one before it comes.
+    moments = [
+        kept - run.tokens * sum(block_kept(run, done) for done in recompute[layer + 1 :])
+        + run.tokens * block_backward(run, recompute[layer])
+        for layer in range(3)
+    ]  # fmt: skip
+    peak = max(kept + run.tokens * last_norm_backward(run), *moments)
+    assert measured.backward_peak == pytest.approx(peak, rel=0.07)
+
+
+def test_a_budget_is_kept() -> None:
+    shape = dataclasses.replace(GROUPED, num_hidden_layers=8)
+    run = run_of(shape, 2, None)
+    full, none = (kept_bytes(dataclasses.replace(run, recompute=mode), 0) for mode in ("full", None))
+    extra = measure(run).kept - none  # the last norm's and the loss's
+    seen = set()
+    for share in (0, 0.2, 0.5, 0.7, 1):
+        budget = full + share * (none - full)
+        modes = modes_within(run, budget_gib=budget / GIB)
+        kept = measure(dataclasses.replace(run, recompute=modes)).kept - extra
+        largest_step = run.tokens * (block_kept(run, None) - block_kept(run, "full"))
+        assert budget - largest_step < kept <= budget
+        seen.add(modes)
+    assert len(seen) == 5
+
+
 @pytest.mark.parametrize("element_bytes", [2, 4])
 def test_the_loss_takes_what_its_logits_take(element_bytes: int) -> None:
     shape = dataclasses.replace(GROUPED, vocab_size=1024, num_hidden_layers=1)
@@ -89,9 +130,13 @@ def test_the_loss_takes_what_its_logits_take(element_bytes: int) -> None:
 
 @pytest.mark.parametrize(
     ("element_bytes", "recompute", "steps"),
-    [(4, None, 2), (4, "selective", 2), (4, "full", 2), (2, None, 2), (4, None, 1), (2, None, 1)],
-)
-def test_the_peak_of_a_step_is_that_of_a_step(element_bytes: int, recompute: str | None, steps: int) -> None:
+    [
+        (4, None, 2), (4, "selective", 2), (4, "full", 2), (2, None, 2), (4, None, 1), (2, None, 1),
+        (4, ("full", "selective", None), 2), (2, (None, "selective", "full"), 2), (4, ("full", "full", None), 1),
+        (2, ("selective", None, None), 1),
+    ],
+)  # fmt: skip
+def test_the_peak_of_a_step_is_that_of_a_step(element_bytes: int, recompute: Recomputation, steps: int) -> None:
     # Everything is counted: parameters, gradients, moments, casts, activations.
     shape = dataclasses.replace(GROUPED, hidden_size=128, head_dim=32, intermediate_size=352, vocab_size=256)
     run = run_of(shape, element_bytes, recompute, steps=steps)
@@ -101,8 +146,7 @@ def test_the_peak_of_a_step_is_that_of_a_step(element_bytes: int, recompute: str
         model = Llama(shape)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.02)
-        if recompute:
-            recompute_activations(model, recompute)
+        recompute_activations(model, recompute)
         optimizer = build_adamw(model, learning_rate=1e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
         for _ in range(2):  # the second step has moments from its beginning
             live.peak = 0

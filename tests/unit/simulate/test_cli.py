@@ -69,6 +69,29 @@ def test_what_does_not_fit_is_an_error_that_says_what_would_help(rest: Path) -> 
     assert "  - zero_optimization: {stage: 3}:" in done.stdout
 
 
+BUDGET = ("checkpoint_activations=true", "checkpoint_mode=budget", "train_micro_batch_size_per_gpu=1")
+
+
+def test_a_budget_shows_what_it_chooses(rest: Path) -> None:
+    arguments = (MODEL, rest, *BUDGET, "activation_memory_gib=10", "zero_optimization={stage: 3}")
+    done = deepy("--simulate", *arguments, "--processes", 8)
+    assert "bfloat16, recomputation 7 blocks full, 25 selective" in done.stdout
+    row = next(line.split() for line in done.stdout.splitlines() if line.startswith("any"))
+    assert float(row[7]) * 1e9 <= 10 * 2**30  # activations
+    checked = deepy("--check", *arguments, "num_gpus=8").stdout
+    assert "recomputation    7 blocks full, 25 selective (9.90 of 10 GiB)" in checked
+
+
+def test_a_budget_that_is_too_small_is_an_error_everywhere(rest: Path) -> None:
+    arguments = (MODEL, rest, *BUDGET, "activation_memory_gib=0.5", "num_gpus=8")
+    problem = "activation_memory_gib = 0.5 is too small: activations take 1.00 GiB even with checkpoint_mode: full"
+    for done in (
+        deepy("--simulate", *arguments), deepy("--check", *arguments), deepy("train.py", "--dry-run", *arguments)
+    ):  # fmt: skip
+        assert done.returncode == 2
+        assert problem in done.stdout + done.stderr
+
+
 def test_what_cannot_be_is_an_error(rest: Path) -> None:
     done = deepy("--simulate", MODEL, rest, "--processes", 6, "model_parallel_size=4")
     assert (done.returncode, done.stdout) == (2, "")

@@ -16,6 +16,7 @@ from megatron.checkpoint.store import SaveError, read_state
 from megatron.config.float8_rules import TORCHAO
 from megatron.config.load import load
 from megatron.config.schema import Config
+from megatron.model.layers import Block
 from megatron.monitor.record import read_all_events, read_metrics
 from megatron.parallel.process import World
 from megatron.train import saving
@@ -81,6 +82,21 @@ def test_fp8_is_refused_where_the_device_has_none_before_anything_is_built(tiny_
     (run.folder / "manifest.json").unlink()  # what would be the next complaint
     with pytest.raises(ValueError, match="the CPU has no matrix products in 8 bits"):
         Trainer(config_of(run), ALONE)
+
+
+def test_a_budget_of_activations_changes_no_result(tiny_run: MakeRun) -> None:
+    run = tiny_run(num_layers=4)
+    Trainer(config_of(run), ALONE).run()
+    whole = losses(run.save)
+    shutil.rmtree(run.save)
+    settings = ["checkpoint_activations=true", "checkpoint_mode=budget"]
+    trainer = Trainer(config_of(run, *settings, "activation_memory_gib=0.0003"), ALONE)
+    blocks = [module for module in trainer.model.modules() if isinstance(module, Block)]
+    assert {block.recompute is None for block in blocks} == {True, False}
+    trainer.run()
+    assert losses(run.save) == whole
+    with pytest.raises(ValueError, match="activation_memory_gib = 1e-06 is too small"):
+        Trainer(config_of(run, *settings, "activation_memory_gib=0.000001"), ALONE)
 
 
 def test_resumes_bit_for_bit(tiny_run: MakeRun) -> None:
