@@ -57,7 +57,7 @@ def modes_within(run: Run, *, budget_gib: float) -> tuple[Mode, ...]:
     Raises:
         BudgetError: not even ``full`` in all blocks is within it.
     """
-    full = max(kept_bytes(dataclasses.replace(run, recompute="full"), position) for position in _positions(run)) / GIB
+    full = most_kept(dataclasses.replace(run, recompute="full")) / GIB
     if full > budget_gib:
         raise BudgetError(
             f"activation_memory_gib = {budget_gib:g} is too small: activations take {math.ceil(100 * full) / 100:.2f} "
@@ -67,12 +67,17 @@ def modes_within(run: Run, *, budget_gib: float) -> tuple[Mode, ...]:
     # The two halves of zero bubble's backward passes cannot share what `selective` computes again.
     steps: tuple[Mode, ...] = (None,) if run.layout.schedule == "zero_bubble" else ("selective", None)
     chosen: list[Mode] = ["full"] * run.shape.num_hidden_layers
-    for position in _positions(run):
+    for position in range(run.layout.pipeline):
         raised = _raising_order(run.layers(position))
         for mode in steps:
             raised = raised[: _most_raised(run, position, chosen, raised, mode, budget_gib * GIB)]
             chosen = _with(chosen, raised, mode)
     return tuple(chosen)
+
+
+def most_kept(run: Run) -> float:
+    """Return the bytes that activations take in the process that has most of them."""
+    return max(kept_bytes(run, position) for position in range(run.layout.pipeline))
 
 
 def recomputation_of(config: Config, *, processes: int, vocab_size: int | None = None) -> Recomputation:
@@ -95,8 +100,7 @@ def budget_text(config: Config, *, processes: int) -> str | None:
         run = planned_run(config, processes=processes)
     except ValueError:
         return None  # check_run and budget_problems say why
-    kept = max(kept_bytes(run, position) for position in _positions(run)) / GIB
-    return f"{modes_text(run.recompute)} ({kept:.2f} of {budget:g} GiB)"
+    return f"{modes_text(run.recompute)} ({most_kept(run) / GIB:.2f} of {budget:g} GiB)"
 
 
 def budget_problems(config: Config, *, processes: int) -> Iterator[str]:
@@ -112,10 +116,6 @@ def budget_problems(config: Config, *, processes: int) -> Iterator[str]:
 def _budget_gib(config: Config) -> float | None:
     train = config.train
     return train.activation_memory_gib if train.checkpoint_activations else None
-
-
-def _positions(run: Run) -> range:
-    return range(run.layout.pipeline)
 
 
 def _raising_order(stages: Sequence[Sequence[int]]) -> list[int]:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
+from megatron.simulate.budget import BudgetError, modes_within, most_kept
 from megatron.simulate.estimate import peak_bytes
+from megatron.simulate.hardware import GIB
 from megatron.simulate.run import Run
 
 
-def remedies(run: Run) -> list[tuple[str, float]]:
-    """Return changes that need less memory, the most useful first: what to write, and the new peak in bytes."""
+def remedies(run: Run, *, usable_bytes: float | None = None) -> list[tuple[str, float]]:
+    """Return changes that need less memory, the most useful first: what to write, and the new peak in bytes.
+
+    Args:
+        run: that does not fit.
+        usable_bytes: what it should fit into; when absent, none of the changes is made to measure.
+    """
     now = peak_bytes(run)
     changed = [(text, peak_bytes(other)) for text, other in _changes(run)]
+    if usable_bytes is not None:
+        changed += [(text, peak_bytes(other)) for text, other in _budget(run, usable_bytes)]
     return sorted((change for change in changed if change[1] < 0.99 * now), key=lambda change: change[1])
 
 
@@ -40,6 +50,21 @@ def _changes(run: Run) -> Iterator[tuple[str, Run]]:
     for factor in (2, 4, 8):
         if layout.tensor == 1 and not run.float8 and _divides_matrices(run, factor) and layout.data % factor == 0:
             yield from _with_tensor(run, factor)
+
+
+def _budget(run: Run, usable_bytes: float) -> Iterator[tuple[str, Run]]:
+    """Yield the budget of activations with which a run fits and least is computed again, if there is one."""
+    tenths, other = math.inf, run
+    while run.recompute != "full" and (missing := peak_bytes(other) - usable_bytes) > 0:
+        # What is computed again needs memory, too, so a first budget may not be enough.
+        tenths = min(tenths - 1, math.floor(10 * (most_kept(other) - missing) / GIB))
+        try:
+            other = dataclasses.replace(run, recompute=modes_within(run, budget_gib=tenths / 10))
+        except BudgetError:
+            return
+    if other is not run:
+        gib = f"activation_memory_gib: {tenths / 10:g}"
+        yield f"checkpoint_activations: true, checkpoint_mode: budget, {gib}", other
 
 
 def _with_tensor(run: Run, size: int) -> Iterator[tuple[str, Run]]:

@@ -159,7 +159,7 @@ def _verdict(estimates: Sequence[Estimate]) -> Iterator[str]:
 
 
 def _advice(estimate: Estimate) -> Iterator[str]:
-    helps = remedies(estimate.run)
+    helps = remedies(estimate.run, usable_bytes=estimate.gpu.usable_bytes)
     yield "what would help, one at a time:" if helps else "more processes, or GPUs with more memory, would help"
     for text, peak in helps:
         enough = "enough" if peak <= estimate.gpu.usable_bytes else "not enough alone"

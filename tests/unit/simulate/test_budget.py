@@ -21,6 +21,7 @@ from megatron.simulate.budget import (
     budget_problems,
     budget_text,
     modes_within,
+    most_kept,
     planned_run,
     recomputation_of,
 )
@@ -49,10 +50,6 @@ def runs(draw: st.DrawFn, *, most_layers: int = 24, layouts: tuple[Layout, ...] 
         shape=shape, layout=draw(st.sampled_from(layouts)), seq_length=256, micro_size=draw(st.integers(1, 3)),
         accumulation_steps=4, train_iters=1, element_bytes=draw(st.sampled_from((2, 4))),
     )  # fmt: skip
-
-
-def most_kept(run: Run) -> float:
-    return max(kept_bytes(run, position) for position in range(run.layout.pipeline))
 
 
 def in_mode(run: Run, modes: Any) -> Run:

@@ -6,8 +6,10 @@ import pytest
 
 from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
+from megatron.simulate.budget import modes_within, most_kept
 from megatron.simulate.candidates import candidates
-from megatron.simulate.hardware import Gpu, gpu_named
+from megatron.simulate.estimate import peak_bytes
+from megatron.simulate.hardware import GIB, Gpu, gpu_named
 from megatron.simulate.remedies import remedies
 from megatron.simulate.run import Run
 from megatron.simulate.suggest import best_layouts, settings_of, suggestion_report
@@ -110,6 +112,23 @@ def test_remedies_need_less_and_the_best_is_first() -> None:
     assert "precision: bfloat16" in texts
     assert "zero_optimization: {stage: 3}" in texts
     assert "train_micro_batch_size_per_gpu: 1" in texts
+
+
+@pytest.mark.parametrize("layout", [Layout(stage=3, shards=8), Layout(pipeline=4, replicas=2)], ids=str)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_budget_is_made_to_measure(layout: Layout, share: float) -> None:
+    run = dataclasses.replace(run_of(8), layout=layout, micro_size=8, accumulation_steps=8)
+    least, most = peak_bytes(dataclasses.replace(run, recompute="full")), peak_bytes(run)
+    usable = least + share * (most - least)
+    [(text, peak)] = [remedy for remedy in remedies(run, usable_bytes=usable) if "budget" in remedy[0]]
+    assert peak <= usable
+    # It is no smaller than it need be, but for a step of a block and what others need while they compute again.
+    full, none = (most_kept(dataclasses.replace(run, recompute=mode)) for mode in ("full", None))
+    step = (none - full) / sum(run.blocks(0)) / GIB
+    more = modes_within(run, budget_gib=float(text.rpartition(" ")[2]) + 2 * step)
+    assert peak_bytes(dataclasses.replace(run, recompute=more)) > usable
+    assert not [text for text, _ in remedies(run, usable_bytes=least / 2) if "budget" in text]
+    assert not [text for text, _ in remedies(run) if "budget" in text]
 
 
 @pytest.mark.parametrize("layout", [Layout(stage=3, shards=8), Layout(pipeline=4, replicas=2)], ids=str)
