@@ -6,9 +6,6 @@ or None (it keeps everything).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-
 Mode = str | None
 MODES: tuple[Mode, ...] = ("full", "selective", None)
 """All modes; the first keeps least and computes most again."""
@@ -26,11 +23,7 @@ def modes_text(recomputation: Recomputation) -> str:
     """Return, for people, how many blocks have which mode, such as ``12 blocks full, 20 selective``."""
     if not isinstance(recomputation, tuple):
         return recomputation or "none"
-    counts = [f"{count:,} {mode or 'none'}" for mode, count in _counted(recomputation) if count]
-    first, _, rest = counts[0].partition(" ")
-    return ", ".join([f"{first} block{'' if first == '1' else 's'} {rest}", *counts[1:]])
-
-
-def _counted(modes: Iterable[Mode]) -> list[tuple[Mode, int]]:
-    counts = Counter(modes)
-    return [(mode, counts[mode]) for mode in MODES]
+    counts = [(mode or "none", recomputation.count(mode)) for mode in MODES if mode in recomputation]
+    (first, count), *others = counts
+    parts = [f"{count:,} block{'s' if count > 1 else ''} {first}", *(f"{count:,} {mode}" for mode, count in others)]
+    return ", ".join(parts)

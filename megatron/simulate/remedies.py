@@ -54,8 +54,10 @@ def _changes(run: Run) -> Iterator[tuple[str, Run]]:
 
 def _budget(run: Run, usable_bytes: float) -> Iterator[tuple[str, Run]]:
     """Yield the budget of activations with which a run fits and least is computed again, if there is one."""
+    if run.recompute == "full" or peak_bytes(dataclasses.replace(run, recompute="full")) > usable_bytes:
+        return
     tenths, other = math.inf, run
-    while run.recompute != "full" and (missing := peak_bytes(other) - usable_bytes) > 0:
+    while (missing := peak_bytes(other) - usable_bytes) > 0:
         # What is computed again needs memory, too, so a first budget may not be enough.
         tenths = min(tenths - 1, math.floor(10 * (most_kept(other) - missing) / GIB))
         try:

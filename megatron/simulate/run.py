@@ -45,7 +45,7 @@ class Run:
 
     @classmethod
     def of(cls, config: Config, *, processes: int, vocab_size: int | None = None) -> Run:
-        """Return what a configuration makes of so many processes.
+        """Return what a configuration makes of so many processes; recomputation as in :meth:`undivided`.
 
         Args:
             config: the run.
@@ -70,8 +70,8 @@ class Run:
     def undivided(cls, config: Config, *, processes: int, vocab_size: int | None = None) -> Run:
         """Return a run in which every process holds the whole model, with one sequence in each.
 
-        Where the modes of blocks are chosen by a budget, which takes a layout, they are still None:
-        :func:`megatron.simulate.budget.planned_run` chooses them.
+        What a budget lets blocks recompute depends on the layout, so it is left at None:
+        :func:`megatron.simulate.budget.planned_run` chooses it. Arguments are those of :meth:`of`.
 
         Raises:
             ValueError: the shape of the model is not known, or not possible.

@@ -19,6 +19,7 @@ _KEYS = (
     "zero_optimization", "data_parallel_shard_size", "model_parallel_size", "sequence_parallel",
     "context_parallel_size", "pipe_parallel_size", "pipe_schedule", "pipe_chunks", "train_batch_size",
     "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "checkpoint_activations", "checkpoint_mode",
+    "activation_memory_gib",
 )  # fmt: skip
 """All keys that a suggestion decides, whether it writes them or leaves them at their defaults."""
 

@@ -22,6 +22,7 @@ from megatron.config.compare import changed_settings
 from megatron.config.derive import derive_batch
 from megatron.config.layout import Layout
 from megatron.config.load import dump, resolved_name
+from megatron.config.recomputation import modes_text
 from megatron.config.schema import Config
 from megatron.data.mixture import Row, RunSize
 from megatron.data.new_tokens import extension_folders
@@ -95,6 +96,8 @@ class Trainer:
             compiled=config.train.compile,
             float8=config.train.fp8,
         )
+        if isinstance(execution.recomputation, tuple):
+            logger.info("recomputation: %s", modes_text(execution.recomputation))
         self.mesh = Mesh(layout, world)
         stages = build_model(
             config.model,

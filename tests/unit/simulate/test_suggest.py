@@ -99,7 +99,7 @@ def test_a_suggestion_names_the_keys_to_take_out() -> None:
     text, fits = suggestion_report(run_of(8), small(80), train_batch_size=64)
     assert fits
     note, *lines = text.split("\n# ")[2].splitlines()
-    assert all(key in note for key in ("gradient_accumulation_steps", "pipe_chunks", "data_parallel_shard_size"))
+    assert all(key in note for key in ("gradient_accumulation_steps", "pipe_chunks", "activation_memory_gib"))
     assert not any(line.partition(":")[0] in note for line in lines)
 
 
