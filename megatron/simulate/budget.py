@@ -6,7 +6,7 @@ operations by the one, and 7.3 bytes that are read and written by the other (Lla
 2,043 and 5.7). The GPUs of :mod:`megatron.simulate.hardware` do 73 to 166 operations in the time that a byte takes, so
 the first step is worth 2 to 9 times as much; with 4 tensor-parallel processes still 1.5 to 6 times, and more where
 blocks are compiled. The exception is the benchmarks' model of hidden size 288 on a GPU (281 and 7.3, so 0.2 to 0.5
-times), which lacks no memory there; on CPUs, which do fewer than 39 operations meanwhile, the order is right for it.
+times), which lacks no memory there; where fewer than 39 operations go for a byte, the order is right for it, too.
 """
 
 from __future__ import annotations
