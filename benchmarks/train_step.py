@@ -21,7 +21,11 @@ from common import Comparison, parse_arguments, show, small_llama
 from train_step_sides import SIDES, Measured, Task, matmul_rate, measure
 
 from megatron.config.architecture import Architecture
+from megatron.config.layout import Layout
+from megatron.config.recomputation import Recomputation, modes_text
 from megatron.monitor.throughput import training_flops_per_token
+from megatron.simulate.budget import modes_within
+from megatron.simulate.run import Run
 
 SMALL_BATCH, SMALL_LENGTH = 4, 512
 DATASHEET = {"H200": 989, "H100": 989, "A100": 312, "B200": 2_250, "L40S": 362, "MI300X": 1_307, "MI250X": 383}
@@ -75,12 +79,24 @@ def cases(arguments: argparse.Namespace, cuda: bool) -> Iterator[Case]:
         for compiled in (True,) if large else (False, True):
             way = "compiled" if compiled else "eager"
             both = dataclasses.replace(task, precision=precision, compiled=compiled)
-            yield Case(f"{precision}, {way}", dataclasses.replace(both, fp8=arguments.fp8), peers(both))
+            mine = dataclasses.replace(both, fp8=arguments.fp8)
+            if arguments.activation_gib is not None:
+                mine = dataclasses.replace(mine, recompute=within(arguments.activation_gib, mine))
+            yield Case(f"{precision}, {way}", mine, peers(both))
     if not large and not arguments.precision:
         wide = dataclasses.replace(task, shape=dataclasses.replace(task.shape, vocab_size=128_256))
         for precision in precisions:
             both = dataclasses.replace(wide, precision=precision)
             yield Case(f"{precision}, 128,256 entries", both, {"transformers": ("transformers", both)})
+
+
+def within(gib: float, task: Task) -> Recomputation:
+    """Return what blocks recompute so that they keep no more than this; told on the console."""
+    element = 2 if task.precision == "bf16" else 4
+    run = Run(task.shape, Layout(), task.length, task.batch, task.micro_batches, 1, element_bytes=element)
+    modes = modes_within(run, budget_gib=gib)
+    print(f"within {gib:g} GiB: {modes_text(modes)}", flush=True)
+    return modes
 
 
 def peers(task: Task) -> dict[str, tuple[str, Task]]:
@@ -136,6 +152,7 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.add_argument("--length", type=int, help="tokens of a row (default: small 512, others 4,096)")
         parser.add_argument("--micro-batches", type=int, default=1, help="of a step (default 1)")
         parser.add_argument("--recompute", choices=["full", "selective"], help="peers have `full` for both")
+        parser.add_argument("--activation-gib", type=float, help="ours: recompute as little as keeps within this")
         parser.add_argument("--fp8", help="ours: recipe of 8-bit products (needs torchao and an H100 or newer)")
         parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="which (default all)")
         parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from megatron.config.architecture import Architecture
+from megatron.config.recomputation import Recomputation
 
 LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
 
@@ -44,7 +45,7 @@ class Task:
         micro_batches: of a step.
         precision: ``fp32`` or ``bf16``.
         compiled: whether ``torch.compile`` is used.
-        recompute: None, ``full`` or, with ours alone, ``selective``.
+        recompute: None or ``full``; ours also ``selective``, or one of them for every block.
         bf16_weights: for transformers: the weights and the optimizer's state are bfloat16 as well.
         fp8: for ours: recipe of the matrix products in 8 bits.
         threads: of the CPU.
@@ -57,7 +58,7 @@ class Task:
     micro_batches: int = 1
     precision: str = "fp32"
     compiled: bool = False
-    recompute: str | None = None
+    recompute: Recomputation = None
     bf16_weights: bool = False
     fp8: str | None = None
     threads: int = 2

@@ -160,7 +160,9 @@ def _end_of_backward(run: Run, position: int, here: Held) -> float:
     e = run.element_bytes
     if run.layout.stage == 0:
         embedding = run.vocabulary_elements if run.is_first(position) else 0
-        return (6.0 if e == 2 else 4.0) * embedding
+        # Copies that are made once a step are there until its end.
+        copies = _weights(run, position, here) if run.layout.pipeline == 1 else 0.0
+        return copies + (6.0 if e == 2 else 4.0) * embedding
     weights = here.whole if run.layout.stage < 3 else here.frame_elements
     return e * weights + (e + 4.0) * here.frame_elements
 
