@@ -19,7 +19,7 @@ from megatron.parallel.mesh import Mesh
 from megatron.parallel.parallelize import Execution
 from megatron.parallel.parts import local
 from megatron.parallel.pipeline import Pipeline, joined
-from megatron.parallel.precision import call_in, calls_in
+from megatron.parallel.precision import StepCalls, call_in
 from megatron.parallel.process import World
 from megatron.parallel.reading import cast, kept_whole, packed
 from megatron.parallel.row_sums import RowSums, by_group
@@ -116,12 +116,15 @@ class Engine:
 
     def _train(self, micro_batches: Iterable[MicroBatch]) -> list[RowSums]:
         rows = []
-        with calls_in(self._execution.dtype, self.model) as call:
-            for number, batch in enumerate(micro_batches, start=1):
-                begin_micro_batch(self.model, stage=self.mesh.layout.stage, last=number == self._micro_batches)
-                loss = call(batch.inputs, targets=batch.targets, positions=batch.positions, pattern=batch.pattern)
-                loss.backward()
-                rows.append(RowSums.of(self.model.taken_losses(), batch))
+        call = StepCalls(self._execution.dtype, self.model)
+        for number, batch in enumerate(micro_batches, start=1):
+            last = number == self._micro_batches
+            begin_micro_batch(self.model, stage=self.mesh.layout.stage, last=last)
+            loss = call(
+                batch.inputs, last=last, targets=batch.targets, positions=batch.positions, pattern=batch.pattern
+            )
+            loss.backward()
+            rows.append(RowSums.of(self.model.taken_losses(), batch))
         return rows
 
     def _sum_tied_gradient(self) -> None:

@@ -61,6 +61,8 @@ def memory_of(run: Run, *, position: int, index: int = 0) -> Memory:
     # Activations are most at the start of a backward pass. A step's first one makes the gradients while they go.
     start = (gradients if several else 0.0) + weights + _start_of_backward(run, position, here, kept)
     end = 4.0 * own + _end_of_backward(run, position, here)
+    if stage == 0 and run.layout.pipeline == 1 and several:
+        end += weights  # of a pass that is not the last: they are kept for the next
     update = 4.0 * own + (_summed_copies(run, here) if stage == 0 else 0.0)
     peak = parameters + optimizer + _rotation_tables(run) + max(start, end, update)
     return Memory(parameters, gradients, optimizer, weights, kept, peak)
@@ -160,9 +162,7 @@ def _end_of_backward(run: Run, position: int, here: Held) -> float:
     e = run.element_bytes
     if run.layout.stage == 0:
         embedding = run.vocabulary_elements if run.is_first(position) else 0
-        # Copies that are made once a step are there until its end.
-        copies = _weights(run, position, here) if run.layout.pipeline == 1 else 0.0
-        return copies + (6.0 if e == 2 else 4.0) * embedding
+        return (6.0 if e == 2 else 4.0) * embedding
     weights = here.whole if run.layout.stage < 3 else here.frame_elements
     return e * weights + (e + 4.0) * here.frame_elements
 

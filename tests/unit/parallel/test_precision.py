@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from megatron.config.architecture import Architecture
 from megatron.model.llama import Llama
-from megatron.parallel.precision import call_in, calls_in
+from megatron.parallel.precision import StepCalls, call_in
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -54,14 +54,14 @@ def test_weights_that_are_cast_once_make_the_same_gradients(tied: bool) -> None:
             casts += func is torch.Tensor.to and args[0].data_ptr() in weights
             return func(*args, **(kwargs or {}))
 
-    with Casts(), calls_in(torch.bfloat16, once) as call:
-        assert casts == all_of_them
-        for rows in tokens:
-            call(rows[:, :-1], targets=rows[:, 1:]).backward()
-        assert casts == all_of_them + by_loss
+    with Casts():
+        call = StepCalls(torch.bfloat16, once)
+        for number, rows in enumerate(tokens, start=1):
+            call(rows[:, :-1], last=number == len(tokens), targets=rows[:, 1:]).backward()
+        assert casts == all_of_them * 2 + by_loss  # and of the last pass
         for rows in tokens:
             call_in(torch.bfloat16, anew, rows[:, :-1], targets=rows[:, 1:]).backward()
-        assert casts == all_of_them * (1 + len(tokens)) + 2 * by_loss
+        assert casts == all_of_them * (2 + len(tokens)) + 2 * by_loss
     for (name, mine), other in zip(once.named_parameters(), anew.parameters(), strict=True):
         if mine.requires_grad:
             assert mine.grad is not None and other.grad is not None and mine.grad.dtype == torch.float32
@@ -76,9 +76,8 @@ def test_weights_are_cast_anew_in_every_step() -> None:
     tokens = torch.arange(20)[None]
     losses = []
     for _ in range(2):
-        with calls_in(torch.bfloat16, model) as call:
-            loss = call(tokens, targets=tokens)
-        losses.append(loss.item())
+        call = StepCalls(torch.bfloat16, model)
+        losses.append(call(tokens, last=False, targets=tokens).item())
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(1.5)
