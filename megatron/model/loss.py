@@ -67,7 +67,7 @@ def fused_turn(logits: Tensor, index: Tensor, wide: Tensor | None) -> Tensor:
     values = logits.float()
     normaliser = torch.logsumexp(values, dim=1, keepdim=True)
     losses = (normaliser - values.gather(1, index)).squeeze(1)
-    hit = torch.arange(logits.shape[1], device=logits.device) == index
+    hit = (torch.arange(logits.shape[1], device=logits.device) == index).to(values.dtype)
     logits.copy_((values - normaliser).exp() - hit)
     return losses
 

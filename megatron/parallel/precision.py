@@ -41,8 +41,8 @@ class StepCalls:
     """Calls a model as :func:`call_in` does, for the passes of one step: weights are cast for all of them but the last.
 
     For a model of 7B parameters casting takes as much time as reading 40 GB, and adding gradients up as parts of the
-    graph, which first makes float32 copies of them, as reading 120 GB instead of 68: for each micro-batch. The last pass
-    casts anew, because only copies that nobody keeps make room for gradients while its backward pass goes on.
+    graph, which first makes float32 copies of them, as reading 120 GB instead of 68: for each micro-batch. The last
+    pass casts anew, because only copies that nobody keeps make room for gradients while its backward pass goes on.
 
     Args:
         dtype: dtype to compute in.
