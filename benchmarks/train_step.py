@@ -6,8 +6,8 @@ side has a process of its own; small shapes take turns step by step, others foll
 as megatron/monitor/throughput.py says (recomputed ones are not), and set against the fastest matrix product of the same
 run and, if it is known, the datasheet.
 
-On an 80 GB or larger GPU: ``--shape llama2-7b --micro-batches 4``, ``--shape llama3-8b --length 8192 --recompute
-selective``, and the same with ``--fp8 rowwise``.
+On a GPU of 141 GB: ``--shape llama2-7b --micro-batches 4 --activation-gib 12``, ``--shape llama3-8b --recompute full``,
+and the same with ``--fp8 rowwise``, which also takes our own step without it for a peer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from common import Comparison, parse_arguments, show, small_llama
-from train_step_sides import SIDES, Measured, Task, matmul_rate, measure
+from train_step_sides import NOT_INSTALLED, SIDES, Failed, Measured, Task, fastest_product, measure
 
 from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
@@ -57,8 +57,8 @@ class Case:
 
     Attributes:
         name: of the case.
-        task: what they do.
-        peers: names of the peers' lines, each with its side and what it does otherwise.
+        task: what ours does.
+        peers: names of the peers, each with its side and what it does.
     """
 
     name: str
@@ -79,10 +79,10 @@ def cases(arguments: argparse.Namespace, cuda: bool) -> Iterator[Case]:
         for compiled in (True,) if large else (False, True):
             way = "compiled" if compiled else "eager"
             both = dataclasses.replace(task, precision=precision, compiled=compiled)
-            mine = dataclasses.replace(both, fp8=arguments.fp8)
             if arguments.activation_gib is not None:
-                mine = dataclasses.replace(mine, recompute=within(arguments.activation_gib, mine))
-            yield Case(f"{precision}, {way}", mine, peers(both))
+                both = dataclasses.replace(both, recompute=within(arguments.activation_gib, both))
+            mine = dataclasses.replace(both, fp8=arguments.fp8)
+            yield Case(f"{precision}, {way}", mine, peers(both, fp8=arguments.fp8))
     if not large and not arguments.precision:
         wide = dataclasses.replace(task, shape=dataclasses.replace(task.shape, vocab_size=128_256))
         for precision in precisions:
@@ -99,39 +99,47 @@ def within(gib: float, task: Task) -> Recomputation:
     return modes
 
 
-def peers(task: Task) -> dict[str, tuple[str, Task]]:
-    """Return the peers of a task; they know full recomputation only."""
-    known = dataclasses.replace(task, recompute="full" if task.recompute else None)
-    found = {"transformers": ("transformers", known), "torchtitan": ("torchtitan", known)}
+def peers(task: Task, *, fp8: str | None) -> dict[str, tuple[str, Task]]:
+    """Return who does the same: with 8-bit products of ours, ours without them is one of them."""
+    found = {"transformers": ("transformers", task), "torchtitan": ("torchtitan", task)}
     if task.precision == "bf16":
-        found["transformers, bf16 weights"] = ("transformers", dataclasses.replace(known, bf16_weights=True))
+        found["transformers, bf16 weights"] = ("transformers", dataclasses.replace(task, bf16_weights=True))
+    if fp8 is not None:
+        found["ours, bf16"] = ("ours", task)
     return found
 
 
-def lines(case: Case, measured: Mapping[str, Measured], ceiling: float, datasheet: float | None) -> list[Comparison]:
-    """Return a line for each peer that was measured, or one without a peer."""
+def lines(
+    case: Case, measured: Mapping[str, Measured | Failed], ceiling: float, datasheet: float | None
+) -> list[Comparison]:
+    """Return a line for each peer; those that are not there, or have failed, are named."""
     mine, task = measured["ours"], case.task
+    if isinstance(mine, Failed):
+        raise ValueError(f"{case.name}: ours {mine.reason}")
     operations = training_flops_per_token(task.shape, seq_length=task.length) * task.tokens
 
-    def line(peer: str | None) -> Comparison:
-        theirs = None if peer is None else measured[peer]
+    def line(peer: str, theirs: Measured | Failed) -> Comparison:
         more: dict[str, float | None] = {
             "TFLOP/s": operations / mine.median / 1e12,
             "of products": operations / mine.median / ceiling,
             "first s": mine.first_seconds,
-            "peer first s": None if theirs is None else theirs.first_seconds,
+            "peer first s": None,
             "MB": mine.peak_bytes / 1e6,
-            "peer MB": None if theirs is None else theirs.peak_bytes / 1e6,
-            "memory": None if theirs is None else mine.peak_bytes / theirs.peak_bytes,
+            "peer MB": None,
+            "memory": None,
         }
         if datasheet is not None:
             more["MFU"] = operations / mine.median / datasheet
-        rates = [task.tokens / seconds for seconds in mine.seconds]
-        against = [] if theirs is None else [task.tokens / seconds for seconds in theirs.seconds]
-        name = case.name if peer in (None, "transformers") else f"{case.name}; {peer}"
-        return Comparison(name, rates, against, peer or "any peer", "tokens/s", more)
+        rates, against, name = [task.tokens / seconds for seconds in mine.seconds], [], peer
+        if isinstance(theirs, Failed):
+            name = peer if theirs.reason == NOT_INSTALLED else f"{peer}: {theirs.reason};"
+        else:
+            against = [task.tokens / seconds for seconds in theirs.seconds]
+            more["peer first s"], more["peer MB"] = theirs.first_seconds, theirs.peak_bytes / 1e6
+            more["memory"] = mine.peak_bytes / theirs.peak_bytes
+        return Comparison(f"{case.name}; {peer}", rates, against, name, "tokens/s", more)
 
-    return [line(peer) for peer in case.peers if peer in measured] or [line(None)]
+    return [line(peer, theirs) for peer, theirs in measured.items() if peer != "ours"]
 
 
 def datasheet_of(device: torch.device, given: float | None) -> float | None:
@@ -151,10 +159,10 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.add_argument("--batch", type=int, help="rows of a micro-batch (default: small 4, others 1)")
         parser.add_argument("--length", type=int, help="tokens of a row (default: small 512, others 4,096)")
         parser.add_argument("--micro-batches", type=int, default=1, help="of a step (default 1)")
-        parser.add_argument("--recompute", choices=["full", "selective"], help="peers have `full` for both")
-        parser.add_argument("--activation-gib", type=float, help="ours: recompute as little as keeps within this")
+        parser.add_argument("--recompute", choices=["full", "selective"], help="of all sides")
+        parser.add_argument("--activation-gib", type=float, help="all sides: recompute as little as keeps within this")
         parser.add_argument("--fp8", help="ours: recipe of 8-bit products (needs torchao and an H100 or newer)")
-        parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="which (default all)")
+        parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="beside ours (default all)")
         parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
         parser.add_argument("--datasheet", type=float, help="TFLOP/s of the device in bfloat16, if it is not known")
         parser.add_argument("--profile", action="store_true", help="also print where the time of a step goes")
@@ -170,33 +178,33 @@ def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Measure case after case; the ceiling is measured before each of them, and the best counts."""
     arguments = _arguments()
-    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
-    torch.set_num_threads(arguments.threads)
-    datasheet = datasheet_of(device, arguments.datasheet)
-    found: list[tuple[Case, dict[str, Measured]]] = []
+    cuda = torch.cuda.is_available() and not arguments.cpu
+    datasheet = datasheet_of(torch.device("cuda" if cuda else "cpu"), arguments.datasheet)
+    found: list[tuple[Case, dict[str, Measured | Failed]]] = []
     ceilings: dict[str, list[float]] = {}
-    for case in cases(arguments, cuda=device.type == "cuda"):
-        dtype = torch.bfloat16 if case.task.precision == "bf16" else torch.float32
-        ceilings.setdefault(case.task.precision, []).append(matmul_rate(dtype, device))
+    for case in cases(arguments, cuda=cuda):
+        precision = case.task.precision
+        rate = fastest_product(precision, cuda=cuda, threads=arguments.threads)
+        ceilings.setdefault(precision, []).append(rate)
         sides = {name: side for name, side in case.peers.items() if side[0] in arguments.sides}
-        if "ours" in arguments.sides:
-            sides = {"ours": ("ours", case.task), **sides}
-        repetitions = 3 if arguments.quick else 11
-        together = device.type == "cpu" or arguments.shape == "small"
-        measured = dict(
-            measure(sides, repetitions=repetitions, together=together, profiled=arguments.profile)
-        )
-        for name, side in measured.items():
-            print(f"{side.profile}{case.name}: {name}: {case.task.tokens / side.median:,.0f} tokens/s", flush=True)
+        measured: dict[str, Measured | Failed] = {}
+        for name, side in measure(
+            {"ours": ("ours", case.task), **sides},
+            repetitions=3 if arguments.quick else 11,
+            together=not cuda or arguments.shape == "small",
+            profiled=arguments.profile,
+        ):
+            measured[name] = side
+            told = f"{side.profile}{case.task.tokens / side.median:,.0f} tokens/s" if isinstance(side, Measured) else ""
+            print(f"{case.name}: {name}: {told or side.reason}", flush=True)  # type: ignore[union-attr]
         found.append((case, measured))
     print()
     result = [
         Comparison(f"products, {precision}", [rate / 1e9 for rate in rates], [], "", "GFLOP/s")
         for precision, rates in ceilings.items()
     ]
-    for case, measured in found:
-        if "ours" in measured:
-            result += lines(case, measured, max(ceilings[case.task.precision]), datasheet)
+    for case, sides_of_case in found:
+        result += lines(case, sides_of_case, max(ceilings[case.task.precision]), datasheet)
     show(result, as_json=arguments.json)
 
 

@@ -7,13 +7,18 @@ them shares memory or threads with another.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import multiprocessing
+import os
 import resource
 import statistics
+import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -21,17 +26,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 
 from megatron.config.architecture import Architecture
-from megatron.config.recomputation import Recomputation
+from megatron.config.recomputation import Mode, Recomputation, mode_of
+from megatron.parallel.process import keep_freed_memory
+from megatron.parallel.recompute import selective_contexts
 
 LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
 
 PROFILE = -1
 """Number of a step that is taken under PyTorch's profiler."""
 
-Step = Callable[[Tensor], None]
-"""Trains on int64 ``[micro-batches, batch, length + 1]``."""
+NOT_INSTALLED = "is NOT INSTALLED"
+
+Step = Callable[[Tensor], float]
+"""Trains on int64 ``[micro-batches, batch, length + 1]``, and returns the loss in nats per token."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Task:
         micro_batches: of a step.
         precision: ``fp32`` or ``bf16``.
         compiled: whether ``torch.compile`` is used.
-        recompute: None or ``full``; ours also ``selective``, or one of them for every block.
+        recompute: None, ``full`` or ``selective``, or one of them for every block.
         bf16_weights: for transformers: the weights and the optimizer's state are bfloat16 as well.
         fp8: for ours: recipe of the matrix products in 8 bits.
         threads: of the CPU.
@@ -80,7 +90,7 @@ class Measured:
     """What a side took.
 
     Attributes:
-        first_seconds: the first step, compilation included.
+        first_seconds: the first step, compilation included; nothing has been compiled before.
         seconds: each of the others.
         peak_bytes: the most memory during a step, beyond what the process had before it built a model; of the GPU
             where there is one.
@@ -98,6 +108,13 @@ class Measured:
         return statistics.median(self.seconds)
 
 
+@dataclasses.dataclass(frozen=True)
+class Failed:
+    """Why a side has no figures, in a few words."""
+
+    reason: str
+
+
 def ours(task: Task) -> Step:
     """Return a step of this project, as its trainer makes it."""
     from megatron.config.layout import Layout
@@ -112,8 +129,7 @@ def ours(task: Task) -> Step:
 
     mesh = Mesh(Layout(), World(rank=0, size=1, device=task.device))
     dtype = torch.bfloat16 if task.precision == "bf16" else torch.float32
-    more = {} if task.fp8 is None else {"float8": task.fp8}
-    execution = Execution(dtype, recomputation=task.recompute, compiled=task.compiled, **more)
+    execution = Execution(dtype, recomputation=task.recompute, compiled=task.compiled, float8=task.fp8)
     model = Llama.empty(task.shape, device=task.device, prepare=lambda model: parallelize(model, mesh, execution))
     fill(model)
     step = TrainStep(
@@ -127,8 +143,9 @@ def ours(task: Task) -> Step:
         max_gradient_norm=CLIP,
     )
 
-    def run(tokens: Tensor) -> None:
-        step([MicroBatch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()) for rows in tokens], step=0)
+    def run(tokens: Tensor) -> float:
+        batches = [MicroBatch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()) for rows in tokens]
+        return step(batches, step=0).loss
 
     return run
 
@@ -138,6 +155,7 @@ def transformers(task: Task) -> Step:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     entries = {key: value for key, value in task.shape.to_hf().items() if key not in ("architectures", "model_type")}
+    entries["use_cache"] = False
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(**entries))
     if task.bf16_weights:
@@ -147,8 +165,8 @@ def transformers(task: Task) -> Step:
     model.model.rotary_emb = type(rotary)(model.config).to(task.device)
     fill(model)
     model.train()
-    if task.recompute is not None:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for layer, block in enumerate(model.model.layers):
+        recompute(block, mode_of(task.recompute, layer))
     called = torch.compile(model) if task.compiled else model
 
     def loss(inputs: Tensor, targets: Tensor) -> Tensor:
@@ -184,13 +202,9 @@ def torchtitan(task: Task) -> Step:
     with task.device, torch.no_grad():
         model.init_weights(buffer_device=task.device)
     fill(model)
-    if task.recompute is not None:
-        from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
-
-        for name, block in list(model.layers.items()):
-            model.layers[name] = checkpoint_wrapper(block)
-    if task.compiled:
-        for block in model.layers.values():
+    for layer, block in model.layers.items():
+        recompute(block, mode_of(task.recompute, int(layer)))
+        if task.compiled:
             block.compile(fullgraph=True)
     summed = torch.compile(cross_entropy_loss) if task.compiled else cross_entropy_loss
 
@@ -203,15 +217,38 @@ def torchtitan(task: Task) -> Step:
 
 SIDES: Mapping[str, Callable[[Task], Step]] = {"ours": ours, "transformers": transformers, "torchtitan": torchtitan}
 
+MODULES: Mapping[str, Sequence[str]] = {
+    "ours": ("megatron.train.step", "megatron.parallel.parallelize", "megatron.optim.adamw"),
+    "transformers": ("transformers.models.llama.modeling_llama",),
+    "torchtitan": ("torchtitan.components.loss", "torchtitan.models.llama3.model.model"),
+}
+"""What a side imports: no part of its memory, since all it does is lie there."""
+
 
 def fill(model: nn.Module) -> None:
-    """Fill weights where they lie: how they are drawn does not matter to a step's time."""
+    """Fill weights where they lie, each by its name: ours and transformers have the same names, so the same weights."""
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
-                parameter.normal_(0.0, 0.02)
+                generator = torch.Generator(parameter.device).manual_seed(zlib.crc32(name.encode()))
+                parameter.normal_(0.0, 0.02, generator=generator)
             else:
                 parameter.fill_(1.0)
+
+
+def recompute(block: nn.Module, mode: Mode) -> None:
+    """Let a peer's block recompute as ours does in this mode."""
+    if mode is None:
+        return
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    if mode == "selective":
+        options["context_fn"] = selective_contexts()
+    forward = block.forward
+
+    def recomputed(*args: Any, **kwargs: Any) -> Any:  # a function, so that torch.compile sees what it calls
+        return checkpoint(forward, *args, **options, **kwargs)
+
+    block.forward = recomputed  # type: ignore[method-assign]
 
 
 def _plain_loop(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], task: Task, *, autocast: bool) -> Step:
@@ -220,7 +257,7 @@ def _plain_loop(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], task
     )
     autocast = autocast and task.precision == "bf16"
 
-    def step(tokens: Tensor) -> None:
+    def step(tokens: Tensor) -> float:
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=task.device)
         for rows in tokens:
@@ -231,13 +268,21 @@ def _plain_loop(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], task
             total += part.detach()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
-        total.item()
+        return total.item()
 
     return step
 
 
+class SideError(RuntimeError):
+    """A side's process has ended, or told of a mistake."""
+
+
 class Side:
-    """The process of a side, as its parent sees it."""
+    """The process of a side, as its parent sees it.
+
+    Raises:
+        SideError: here and in every step, the side cannot do it.
+    """
 
     def __init__(self, name: str, task: Task) -> None:
         context = multiprocessing.get_context("spawn")
@@ -245,18 +290,18 @@ class Side:
         self._process = context.Process(target=_serve, args=(other, name, task), daemon=True)
         self._process.start()
         other.close()
-        self.ready: bool = self._answer()
+        self._answer()
 
-    def step(self, number: int) -> float:
-        """Take a step on random tokens that the number decides; return its seconds."""
+    def step(self, number: int) -> tuple[float, float]:
+        """Take a step on random tokens that the number decides; return its seconds and its loss."""
         self._connection.send(number)
-        return float(self._answer())
+        seconds, loss = self._answer()
+        return seconds, loss
 
     def profile(self) -> str:
         """Take a step, and return a table of where its time went."""
         self._connection.send(PROFILE)
-        self._answer()
-        return str(self._connection.recv())
+        return str(self._answer())
 
     def close(self) -> int:
         """End the process, and return its most bytes of memory during a step but the first."""
@@ -265,53 +310,64 @@ class Side:
         self._process.join()
         return peak
 
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        self._process.terminate()
+        self._process.join()
+
     def _answer(self) -> Any:
         try:
             answer = self._connection.recv()
         except EOFError:
-            raise RuntimeError(f"a side's process has ended with status {self._process.exitcode}") from None
-        if isinstance(answer, str):
-            raise RuntimeError(answer)
+            self._process.join()
+            raise SideError(f"its process has ended with status {self._process.exitcode}") from None
+        if isinstance(answer, Failed):
+            raise SideError(answer.reason)
         return answer
 
 
 def _serve(connection: Connection, name: str, task: Task) -> None:
     """Do what a parent asks for: a step for each number, and at None say how much memory was needed."""
-    torch.set_num_threads(task.threads)
-    if task.cuda:
-        torch.set_float32_matmul_precision("high")
-    try:
-        if name == "ours":
-            from megatron.parallel.process import keep_freed_memory
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # the first step compiles everything
+        torch.set_num_threads(task.threads)
+        if not task.cuda:
+            keep_freed_memory()  # every side gets what the trainer has
+        try:
+            _answer_all(connection, name, task)
+        except Exception as error:
+            with suppress(BrokenPipeError):
+                connection.send(Failed(_reason(error)))
 
-            keep_freed_memory()
-        before = 0 if task.cuda else _resident()
-        step = SIDES[name](task)
-    except ImportError:
-        connection.send(False)
-        return
-    except Exception:
-        connection.send(f"{name}: {traceback.format_exc()}")
-        return
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return "out of memory"
+    if isinstance(error, ModuleNotFoundError) and error.name in SIDES:
+        return NOT_INSTALLED
+    print(traceback.format_exc(), file=sys.stderr)
+    return f"failed ({type(error).__name__})"
+
+
+def _answer_all(connection: Connection, name: str, task: Task) -> None:
+    for module in MODULES[name]:
+        importlib.import_module(module)
+    before = 0 if task.cuda else _resident()
+    step = SIDES[name](task)
     connection.send(True)
     taken = 0
     while (number := _told(connection)) is not None:
         shape = (task.micro_batches, task.batch, task.length + 1)
         generator = torch.Generator().manual_seed(abs(number))
         tokens = torch.randint(0, task.shape.vocab_size, shape, generator=generator).to(task.device)
+        if number == PROFILE:
+            connection.send(_profiled(step, tokens, task))
+            continue
         started = time.perf_counter()
-        try:
-            if number == PROFILE:
-                connection.send(0.0)
-                connection.send(_profiled(step, tokens, task))
-                continue
-            step(tokens)
-        except Exception:
-            connection.send(f"{name}: {traceback.format_exc()}")
-            return
+        loss = step(tokens)
         if task.cuda:
             torch.cuda.synchronize()
-        connection.send(time.perf_counter() - started)
+        connection.send((time.perf_counter() - started, loss))
         taken += 1
         if taken == 1:
             _forget_peak(cuda=task.cuda)
@@ -354,8 +410,8 @@ def _peak() -> int:
 
 def measure(
     sides: Mapping[str, tuple[str, Task]], *, repetitions: int, together: bool, profiled: bool = False
-) -> Iterator[tuple[str, Measured]]:
-    """Measure sides, each under the name that it is given; those that are not installed are left out.
+) -> Iterator[tuple[str, Measured | Failed]]:
+    """Measure sides, each under the name that it is given.
 
     Args:
         sides: the side and its task.
@@ -363,48 +419,96 @@ def measure(
         together: keep all processes and let them take turns step by step; otherwise one follows the other, as their
             memory may demand.
         profiled: profile one more step of each.
+
+    Raises:
+        ValueError: sides disagree about the loss by more than 1 %.
     """
-    if not together:
+    losses: dict[str, list[float]] = {}
+    if together:
+        yield from _in_turns(sides, repetitions, profiled, losses)
+    else:
         for name, side in sides.items():
-            yield from _in_turns({name: side}, repetitions, profiled)
-        return
-    yield from _in_turns(sides, repetitions, profiled)
+            yield from _in_turns({name: side}, repetitions, profiled, losses)
+    check_losses(losses)
+
+
+def check_losses(losses: Mapping[str, Sequence[float]]) -> None:
+    """Refuse sides that have not done the same: losses of the first step, and on the same text after it.
+
+    Raises:
+        ValueError: some differ by more than 1 %.
+    """
+    for values in zip(*losses.values(), strict=True):
+        if not max(values) <= 1.01 * min(values):
+            told = ", ".join(f"{name} {value:.4f}" for name, value in zip(losses, values, strict=True))
+            raise ValueError(f"the sides' losses differ, so they have not done the same: {told}")
 
 
 def _in_turns(
-    sides: Mapping[str, tuple[str, Task]], repetitions: int, profiled: bool
-) -> Iterator[tuple[str, Measured]]:
-    with _started(sides) as running:
-        first = {name: side.step(0) for name, side in running.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in running}
-        for side in running.values():
-            side.step(0)  # the optimizer's state is there; some compile once more
-        for number in range(1, repetitions + 1):
-            for name, side in running.items():
-                seconds[name].append(side.step(number))
-        for name, side in running.items():
-            table = side.profile() if profiled else ""
-            yield name, Measured(first[name], seconds[name], side.close(), table)
+    sides: Mapping[str, tuple[str, Task]], repetitions: int, profiled: bool, losses: dict[str, list[float]]
+) -> Iterator[tuple[str, Measured | Failed]]:
+    running: dict[str, Side] = {}
+    first: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {}
+    failed: dict[str, str] = {}
+
+    def each(do: Callable[[str, Side], None]) -> None:
+        for name, side in list(running.items()):
+            try:
+                do(name, side)
+            except SideError as error:
+                failed[name] = str(error)
+                running.pop(name).stop()
+                losses.pop(name, None)
+
+    def begin(name: str, side: Side) -> None:
+        first[name], loss = side.step(0)
+        losses[name] = [loss]
+
+    def again(name: str, side: Side) -> None:
+        _, loss = side.step(0)  # the optimizer's state is there; some compile once more
+        losses[name].append(loss)
+        seconds[name] = []
+
+    for name, (side, task) in sides.items():
+        try:
+            running[name] = Side(side, task)
+        except SideError as error:
+            failed[name] = str(error)
+    each(begin)
+    each(again)
+    for number in range(1, repetitions + 1):
+        each(lambda name, side, number=number: seconds[name].append(side.step(number)[0]))  # type: ignore[misc]
+    measured: dict[str, Measured] = {}
+
+    def end(name: str, side: Side) -> None:
+        table = side.profile() if profiled else ""
+        measured[name] = Measured(first[name], seconds[name], side.close(), table)
+
+    each(end)
+    for name in sides:
+        yield name, Failed(failed[name]) if name in failed else measured[name]
 
 
-@contextmanager
-def _started(sides: Mapping[str, tuple[str, Task]]) -> Iterator[dict[str, Side]]:
-    running = {name: Side(side, task) for name, (side, task) in sides.items()}
-    yield {name: side for name, side in running.items() if side.ready}
+def fastest_product(precision: str, *, cuda: bool, threads: int) -> float:
+    """Return the FLOP/s of the fastest square matrix product: the ceiling of a step. In a process that then ends."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_fastest_product, (precision, cuda, threads))
 
 
-def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """Return the FLOP/s of the fastest square matrix product on this device: the ceiling of a training step."""
+def _fastest_product(precision: str, cuda: bool, threads: int) -> float:
+    torch.set_num_threads(threads)
+    device, dtype = torch.device("cuda" if cuda else "cpu"), torch.bfloat16 if precision == "bf16" else torch.float32
     best = 0.0
-    for size in (4_096, 8_192, 16_384) if device.type == "cuda" else (1_024, 2_048, 4_096):
+    for size in (4_096, 8_192, 16_384) if cuda else (1_024, 2_048, 4_096):
         left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         times = []
         for _ in range(7):
-            if device.type == "cuda":
+            if cuda:
                 torch.cuda.synchronize()
             started = time.perf_counter()
             torch.mm(left, right)
-            if device.type == "cuda":
+            if cuda:
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - started)
         best = max(best, 2 * size**3 / statistics.median(times[2:]))

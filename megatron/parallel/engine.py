@@ -120,10 +120,10 @@ class Engine:
         for number, batch in enumerate(micro_batches, start=1):
             last = number == self._micro_batches
             begin_micro_batch(self.model, stage=self.mesh.layout.stage, last=last)
-            loss = call(
+            # The loss gets no name: its graph, which would live until the next one has come, holds copies of weights.
+            call(
                 batch.inputs, last=last, targets=batch.targets, positions=batch.positions, pattern=batch.pattern
-            )
-            loss.backward()
+            ).backward()
             rows.append(RowSums.of(self.model.taken_losses(), batch))
         return rows
 

@@ -208,15 +208,15 @@ def keep_freed_memory() -> None:
     """Let the C library keep large blocks of memory that are freed, for those that ask next.
 
     glibc hands every freed block above some size back to the system, and the next step gets it anew, page by page and
-    filled with zeros: on a CPU an eighth of a step (measured: docs/performance.md). Where the C library is another one,
-    nothing changes.
+    filled with zeros (measured: docs/performance.md). The process then stays as large as it ever was, and somewhat larger
+    where small blocks that live long lie between large ones. Where the C library is another one, nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
     if mallopt is None:
         return
     trim_threshold, most_maps = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of <malloc.h>
-    mallopt(most_maps, 0)
-    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(most_maps, 0)  # no block gets pages of its own
+    mallopt(trim_threshold, -1)  # and none of those at the end of the heap is handed back
 
 
 def leave(status: int) -> int:
