@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import benchmark_processes
-from torch.multiprocessing import spawn
+from processes import spawn
 
 from megatron.config.benchmark_load import load_benchmark
 from megatron.evaluation.benchmarks.prepare.run import prepare

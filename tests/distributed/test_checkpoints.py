@@ -5,7 +5,7 @@ from __future__ import annotations
 import checkpoints
 import pytest
 import torch
-from torch.multiprocessing import spawn
+from processes import spawn
 
 SIZE = 2
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import extended
 import torch
+from processes import spawn
 from safetensors.torch import load_file
-from torch.multiprocessing import spawn
 
 from megatron.checkpoint.extend.run import Surgery, planned
 from megatron.tokenizer.load import load_tokenizer

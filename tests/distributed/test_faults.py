@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 
 from megatron.checkpoint.seal import verify
 from megatron.checkpoint.storage import LocalStorage
@@ -45,7 +45,7 @@ def work(rank: int, config: Path, store: Path) -> None:
 @pytest.mark.timeout(180)
 def test_bad_steps_while_checkpoints_are_written(tiny_run: Callable[..., Any], tmp_path: Path) -> None:
     run = tiny_run(train_iters=16, checkpoint_factor=3, eval_interval=0, node_test=False)
-    mp.spawn(work, (run.config, tmp_path / "store"), nprocs=2)
+    spawn(work, (run.config, tmp_path / "store"), nprocs=2)
     events = read_metrics(run.save / "metrics.jsonl")
     incidents = [event for event in events if event["event"] == "incident"]
     assert [incident["step"] for incident in incidents] == list(range(2, 17, 2))

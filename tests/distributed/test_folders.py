@@ -7,7 +7,7 @@ from pathlib import Path
 
 import folders
 import torch
-from torch.multiprocessing import spawn
+from processes import spawn
 
 from megatron.checkpoint.convert.run import Conversion, convert
 from megatron.checkpoint.folder import open_folder

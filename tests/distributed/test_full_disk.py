@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from test_kill import finish, losses, start
+from processes import train
+from test_kill import losses, start
 
 from megatron.checkpoint.seal import verify
 from megatron.checkpoint.storage import LocalStorage
@@ -27,7 +28,7 @@ def test_a_run_ends_after_saves_that_failed_and_goes_on_when_there_is_space(
     tiny_run: Callable[..., Any], tmp_path: Path
 ) -> None:
     run = tiny_run(train_iters=STEPS, checkpoint_factor=2, eval_interval=STEPS)
-    finish(run, 2, f"save={tmp_path / 'whole'}")
+    train(run.config, 2, f"save={tmp_path / 'whole'}")
     whole = losses(tmp_path / "whole")
     one = sum(path.stat().st_size for path in (tmp_path / "whole" / "global_step2").rglob("*"))
     with small_disk(tmp_path / "disk", 5 * one) as disk:
@@ -43,7 +44,7 @@ def test_a_run_ends_after_saves_that_failed_and_goes_on_when_there_is_space(
         assert 2 <= len(list(save.glob("global_step*"))) <= 5 and not list(save.glob(".global_step*"))
         for step in (2, 4):
             shutil.rmtree(save / f"global_step{step}")
-        finish(run, 2, f"save={save}", "keep_last_n_checkpoints=1")
+        train(run.config, 2, f"save={save}", "keep_last_n_checkpoints=1")
         assert losses(save) == whole
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import harness_processes
 import pytest
 import torch
-from torch.multiprocessing import spawn
+from processes import spawn
 
 from megatron.evaluation.results import read_items
 from megatron.parallel.process import World

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import train
 
 from megatron.checkpoint.seal import verify
 from megatron.checkpoint.storage import LocalStorage
@@ -89,7 +90,7 @@ def kill_at(
 
 def check(make_run: Callable[..., Any], processes: int, kills: int) -> None:
     run = make_run(train_iters=STEPS, checkpoint_factor=4, eval_interval=STEPS, keep_last_n_checkpoints=2)
-    finish(run, processes)
+    train(run.config, processes)
     whole = losses(run.save)
     assert len(whole) == STEPS
     shutil.rmtree(run.save)
@@ -123,7 +124,7 @@ def test_no_half_checkpoint_is_taken_for_whole(tiny_run: Callable[..., Any], pro
     """Fifty kills at random moments of a run that is nearly always writing a checkpoint."""
     kills, steps = 50, 600
     run = tiny_run(train_iters=steps, checkpoint_factor=1, eval_interval=steps, keep_last_n_checkpoints=2)
-    finish(run, processes)
+    train(run.config, processes)
     whole = losses(run.save)
     shutil.rmtree(run.save)
     choice = random.Random(processes)
@@ -148,23 +149,23 @@ def test_no_half_checkpoint_is_taken_for_whole(tiny_run: Callable[..., Any], pro
 
 def test_two_processes_match_one(tiny_run: Callable[..., Any]) -> None:
     run = tiny_run(train_iters=12)
-    finish(run, 1)
+    train(run.config, 1)
     one = losses(run.save)
     shutil.rmtree(run.save)
-    finish(run, 2)
+    train(run.config, 2)
     assert losses(run.save) == pytest.approx(one, rel=1e-5)
 
 
 def test_resume_on_another_layout_matches(tiny_run: Callable[..., Any]) -> None:
     phases = [{"from_tokens": 44 * 32, "ramp_tokens": 16 * 32, "weights": {"amh_Ethi": 1, "swh_Latn": 1}}]
     run = tiny_run(mixture={"weights": {"eng_Latn": 4, "swh_Latn": 2, "amh_Ethi": 1}, "phases": phases})
-    finish(run, 1)
+    train(run.config, 1)
     whole = losses(run.save)
     shutil.rmtree(run.save)
     # Stops inside the ramp, when the smallest corpus is in its third epoch.
-    finish(run, 2, "exit_interval=6")
-    finish(run, 1, "train_micro_batch_size_per_gpu=4", "exit_interval=9")
-    finish(run, 2, "train_micro_batch_size_per_gpu=1")
+    train(run.config, 2, "exit_interval=6")
+    train(run.config, 1, "train_micro_batch_size_per_gpu=4", "exit_interval=9")
+    train(run.config, 2, "train_micro_batch_size_per_gpu=1")
     assert num_starts(run.save) == 3
     assert losses(run.save) == pytest.approx(whole, rel=1e-5)
 

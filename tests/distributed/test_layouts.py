@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import re
@@ -13,9 +14,9 @@ from typing import Any
 import layouts
 import pytest
 import torch
-import torch.multiprocessing
-from layouts import SHAPE, Case
-from test_kill import finish, losses, num_starts
+from layouts import ROWS, SHAPE, Case
+from processes import spawn, train
+from test_kill import losses, num_starts
 
 from megatron.checkpoint.hf import save_model
 from megatron.config.derive import architecture_of
@@ -59,7 +60,12 @@ def even(layout: Layout, **options: Any) -> Case:
     return Case(layout, even=True, **options)
 
 
-TENSOR_CASES = {
+def in_two(cases: dict[str, Case]) -> dict[str, Case]:
+    """Make two micro-batches of the rows of a process: every operation on divided matrices takes long here."""
+    return {name: dataclasses.replace(case, micro=ROWS // (2 * case.layout.data)) for name, case in cases.items()}
+
+
+TENSOR_CASES = in_two({
     "tensor4-grouped-heads": even(Layout(tensor=4)),
     "tensor4-sequence": even(Layout(tensor=4, sequence=True)),
     "tensor2": even(Layout(tensor=2, replicas=2)),
@@ -73,14 +79,14 @@ TENSOR_CASES = {
         Layout(3, shards=2, tensor=2, sequence=True), precision=torch.bfloat16
     ),
     "tensor2-zero3-new-tokens": even(Layout(3, shards=2, tensor=2), new_tokens=FIRST_NEW, tied=True),
-}
-CONTEXT_CASES = {
+})  # fmt: skip
+CONTEXT_CASES = in_two({
     "context2": even(Layout(context=2, replicas=2)),
-    "context2-packed": even(Layout(context=2, replicas=2), documents=True, micro=2),
+    "context2-packed": even(Layout(context=2, replicas=2), documents=True),
     "context2-zero3": even(Layout(3, shards=2, context=2), documents=True),
     "context4-zero1-tied": even(Layout(1, context=4), tied=True, recomputation="full"),
     "context2-tensor2-sequence": even(Layout(context=2, tensor=2, sequence=True), documents=True),
-}
+})  # fmt: skip
 PIPELINE_CASES = {
     "pipeline2": even(Layout(pipeline=2, replicas=2), documents=True),
     "pipeline2-interleaved": even(Layout(pipeline=2, chunks=2, schedule="interleaved", replicas=2)),
@@ -176,7 +182,7 @@ def result_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[
         if family not in started:
             started.append(family)
             processes = family[name].layout.processes
-            torch.multiprocessing.spawn(layouts.work, (processes, str(folder), family), nprocs=processes)
+            spawn(layouts.work, (processes, str(folder), family), nprocs=processes)
         return layouts.collected(folder, name, family[name])
 
     return result
@@ -251,7 +257,7 @@ def test_every_layout_reads_the_weights_of_a_folder(tied: bool, tmp_path: Path) 
     model.init_weights(seed=8)
     weights = dict(model.named_parameters())
     save_model(weights, model.architecture, tmp_path / "hf", dtype=torch.float32, bos_id=1, eos_id=2)
-    torch.multiprocessing.spawn(layouts.work, (4, str(tmp_path), LOADED, tmp_path / "hf"), nprocs=4)
+    spawn(layouts.work, (4, str(tmp_path), LOADED, tmp_path / "hf"), nprocs=4)
     for name, case in LOADED.items():
         found = layouts.collected(tmp_path, name, case)["weights"]
         assert found.keys() == weights.keys()
@@ -285,13 +291,13 @@ NEW_TOKENS: dict[str, Any] = {"new_tokens_from": 70, "new_tokens_only_steps": 7,
 def test_a_run_goes_on_with_another_layout(route: str, tied: bool, tiny_run: Callable[..., Any]) -> None:
     settings = NEW_TOKENS if route == "new tokens" else {}
     run = tiny_run(num_layers=4, checkpoint_activations=True, no_weight_tying=not tied, **settings)
-    finish(run, 1)
+    train(run.config, 1)
     whole = losses(run.save)
     shutil.rmtree(run.save)
     every = 12 // len(ROUTES[route])
     for number, (processes, layout) in enumerate(ROUTES[route], start=1):
         # Each start is stopped by the next multiple; the last one by the end of the run.
-        finish(run, processes, *_settings(layout), f"exit_interval={every * number}")
+        train(run.config, processes, *_settings(layout), f"exit_interval={every * number}")
     assert num_starts(run.save) == len(ROUTES[route])
     assert losses(run.save) == pytest.approx(whole, rel=1e-5)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import scoring
 import torch
-import torch.multiprocessing
+from processes import spawn
 
 from megatron.config.layout import Layout
 from megatron.parallel.process import World
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(600)  # the first test waits until all layouts 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scoring")
-    torch.multiprocessing.spawn(scoring.work, (4, str(folder), CASES), nprocs=4)
+    spawn(scoring.work, (4, str(folder), CASES), nprocs=4)
     return folder
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 import writing
+from processes import spawn
 from writing import Case
 
 from megatron.config.layout import Layout
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(600)  # the first test waits until all layouts 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("writing")
-    torch.multiprocessing.spawn(writing.work, (4, str(folder), CASES, REFUSED), nprocs=4)
+    spawn(writing.work, (4, str(folder), CASES, REFUSED), nprocs=4)
     return folder
 
 

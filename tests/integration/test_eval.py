@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import run_script
 
 from megatron.config.benchmark_load import load_benchmark, load_suites, split_names
 from megatron.evaluation.benchmarks.prepare.run import prepare
@@ -34,19 +35,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(place: Path, results: str, *options: str, processes: int = 1, status: int = 0) -> str:
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
-    done = subprocess.run(
-        [
-            *start, "eval.py", "--model", str(place / "hf"), "--data", str(place / "data"), "--precision", "fp32",
-            "--output", str(place / results), *options,
-        ],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    return done.stdout + done.stderr
+def run(
+    place: Path, results: str, *options: str, processes: int = 1, status: int = 0, launched: bool = False
+) -> str:
+    arguments: list[object] = ["--model", place / "hf", "--data", place / "data", "--precision", "fp32"]
+    arguments += ["--output", place / results, *options]
+    if launched:
+        start = [sys.executable]
+        if processes > 1:
+            start += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+        done = subprocess.run(
+            [*start, "eval.py", *map(str, arguments)],
+            cwd=ROOT, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        found, told = done.returncode, done.stdout + done.stderr
+    else:
+        found, told = run_script("eval", arguments, processes)
+    assert found == status, told
+    return told
 
 
 def values(place: Path, results: str) -> dict[tuple[str, str], float]:
@@ -54,7 +60,7 @@ def values(place: Path, results: str) -> dict[tuple[str, str], float]:
 
 
 def test_own_benchmarks_resume_and_processes(place: Path) -> None:
-    told = run(place, "one", "--suite", *OWN)
+    told = run(place, "one", "--suite", *OWN, launched=True)
     found = values(place, "one")
     assert {benchmark for benchmark, _ in found} == {*OWN, "flores200-text-parity"}
     assert found["flores200-text-parity", "eng_Latn"] == 1
@@ -74,7 +80,7 @@ def test_own_benchmarks_resume_and_processes(place: Path) -> None:
     assert scores.read_bytes() == before
     run(place, "two", "--suite", *OWN, processes=2)
     assert values(place, "two") == pytest.approx(found, rel=1e-6)
-    run(place, "tensor", "--suite", *OWN, "--tensor", "2", processes=2)
+    run(place, "tensor", "--suite", *OWN, "--tensor", "2", processes=2, launched=True)
     assert values(place, "tensor") == pytest.approx(found, rel=1e-5)
 
 
@@ -156,7 +162,7 @@ def test_every_suite_in_one_call(place: Path) -> None:
 
 
 def test_mistakes_are_told_before_anything_is_loaded(place: Path) -> None:
-    told = run(place, "none", "--suite", "sib2000", status=2)
+    told = run(place, "none", "--suite", "sib2000", status=2, launched=True)
     assert "sib2000" in told and "sib200" in told and not (place / "none").exists()
     told = run(place, "none", "--suite", "sib200", "--programs", "humaneval=x.jsonl", status=2)
     assert "allow" in told
