@@ -162,7 +162,7 @@ def test_the_tables_are_printed(undisturbed: tuple[Path, dict[str, str], str]) -
     assert all(len(row) == len(header) for row in rows)
 
 
-@pytest.mark.parametrize("workers", ["2", "4"])
+@pytest.mark.parametrize("workers", [pytest.param("2", marks=pytest.mark.slow), "4"])
 def test_workers_change_nothing(
     undisturbed: tuple[Path, dict[str, str], str], config: Path, tmp_path: Path, workers: str
 ) -> None:
