@@ -64,14 +64,17 @@ def flex() -> Kernel:
     return kernel
 
 
-def packed(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attend by the variable-length kernel, every row a document."""
+def packed(rows: int, length: int, device: torch.device) -> Kernel:
+    """Return the variable-length kernel, every row a document."""
     from torch.nn.attention.varlen import varlen_attn
 
-    rows, length = query.shape[:2]
-    documents = Documents.of([length] * rows, device=query.device)
-    flat = (query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
-    return attention_packed(documents.packing, *flat, kernel=varlen_attn).view_as(query)
+    packing = Documents.of([length] * rows, device=device).packing
+
+    def kernel(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        flat = (query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
+        return attention_packed(packing, *flat, kernel=varlen_attn).view_as(query)
+
+    return kernel
 
 
 def flash_attn() -> Kernel | None:
@@ -98,20 +101,26 @@ def kernels(query: Tensor) -> Iterator[tuple[str, Kernel]]:
     if query.is_cuda:
         yield "flex", flex()  # on a CPU it has no backward pass
     if fits_packed_kernel(query):
-        yield "varlen", packed
+        yield "varlen", packed(*query.shape[:2], query.device)
     if query.is_cuda and (kernel := flash_attn()) is not None:
         yield "flash-attn", kernel
 
 
-def both_passes(kernel: Kernel, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Run a kernel forward and backward; return the query's gradient, when it is there."""
-    query, key, value = (tensor.detach().requires_grad_() for tensor in inputs)
-    out = kernel(query, key, value)
-    out.backward(torch.ones_like(out))
+def both_passes(kernel: Kernel, inputs: tuple[Tensor, ...]) -> list[Tensor | None]:
+    """Run a kernel forward and backward; return what it mixes and the gradients, when they are there."""
+    query, key, value, direction = inputs
+    leaves = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
+    out = kernel(*leaves)
+    out.backward(direction)
     if query.is_cuda:
         torch.cuda.synchronize()
-    assert query.grad is not None
-    return query.grad
+    return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def agree(found: list[Tensor | None], wanted: list[Tensor | None]) -> bool:
+    """Whether tensors differ by no more than bfloat16 does."""
+    pairs = zip(found, wanted, strict=True)
+    return all(a is not None and b is not None and (a - b).norm() <= 0.02 * b.norm() for a, b in pairs)
 
 
 def main() -> None:
@@ -127,17 +136,20 @@ def main() -> None:
     cuda = device.type == "cuda"
     for name, (rows, length, heads, key_heads, head_dim) in (GPU_SHAPES if cuda else CPU_SHAPES).items():
         for dtype in (torch.bfloat16,) if cuda else (torch.float32, torch.bfloat16):
-            shapes = [(rows, length, count, head_dim) for count in (heads, key_heads, key_heads)]
+            shapes = [(rows, length, count, head_dim) for count in (heads, key_heads, key_heads, heads)]
             inputs = tuple(torch.randn(shape, device=device, dtype=dtype) for shape in shapes)
             wanted = both_passes(causal_attention, inputs)
             for peer, kernel in kernels(inputs[0]):
                 case = f"{name}, {'bf16' if dtype == torch.bfloat16 else 'fp32'}: {peer}"
                 try:
                     found = both_passes(kernel, inputs)
-                except RuntimeError as error:  # SDPA's way to say that a kernel does not take these heads
+                except RuntimeError as error:
+                    if "No available kernel" not in str(error):  # SDPA says so of heads that a kernel does not take
+                        raise
                     print(f"{case}: not here ({str(error).splitlines()[0]})")
                     continue
-                torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.05)
+                if not agree(found, wanted):
+                    raise ValueError(f"{case}: it computes something else than ours")
                 rates = alternate(
                     lambda _, run=inputs: both_passes(causal_attention, run),
                     lambda _, run=inputs, kernel=kernel: both_passes(kernel, run),

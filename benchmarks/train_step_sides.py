@@ -58,6 +58,7 @@ class Task:
         recompute: None, ``full`` or ``selective``, or one of them for every block.
         bf16_weights: for transformers: the weights and the optimizer's state are bfloat16 as well.
         fp8: for ours: recipe of the matrix products in 8 bits.
+        keeps_memory: on a CPU, whether freed memory is kept, as this project's trainer does.
         threads: of the CPU.
         cuda: whether it runs on the GPU.
     """
@@ -71,6 +72,7 @@ class Task:
     recompute: Recomputation = None
     bf16_weights: bool = False
     fp8: str | None = None
+    keeps_memory: bool = True
     threads: int = 2
     cuda: bool = False
 
@@ -331,8 +333,8 @@ def _serve(connection: Connection, name: str, task: Task) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # the first step compiles everything
         torch.set_num_threads(task.threads)
-        if not task.cuda:
-            keep_freed_memory()  # every side gets what the trainer has
+        if task.keeps_memory and not task.cuda:
+            keep_freed_memory()
         try:
             _answer_all(connection, name, task)
         except Exception as error:

@@ -24,8 +24,8 @@ _CHUNK_ELEMENTS_GPU = 1 << 27
 _PRODUCT_ELEMENTS_CPU = 1 << 20
 _PRODUCT_ELEMENTS_GPU = 1 << 25
 
-Turn = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
-"""Called as :func:`turn_into_gradient` is."""
+LogitsToGradient = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+"""Called as :func:`logits_to_gradient` is."""
 
 
 def chunk_rows(vocabulary: int, device: torch.device) -> int:
@@ -40,7 +40,7 @@ def pieces(tokens: int, vocabulary: int, device: torch.device) -> Iterator[slice
     return (slice(start, min(start + rows, tokens)) for start in range(0, tokens, rows))
 
 
-def turn_into_gradient(logits: Tensor, index: Tensor, wide: Tensor | None) -> Tensor:
+def logits_to_gradient(logits: Tensor, index: Tensor, wide: Tensor | None) -> Tensor:
     """Return the cross-entropy of every row, and replace its logits by their gradient, softmax - one_hot.
 
     Args:
@@ -62,8 +62,11 @@ def turn_into_gradient(logits: Tensor, index: Tensor, wide: Tensor | None) -> Te
     return losses
 
 
-def fused_turn(logits: Tensor, index: Tensor, wide: Tensor | None) -> Tensor:
-    """Do what :func:`turn_into_gradient` does, in a form of which ``torch.compile`` makes two loops over the logits."""
+def fused_logits_to_gradient(logits: Tensor, index: Tensor, wide: Tensor | None) -> Tensor:
+    """Do what :func:`logits_to_gradient` does, in a form of which ``torch.compile`` makes two loops over the logits.
+
+    ``wide`` is not needed.
+    """
     values = logits.float()
     normaliser = torch.logsumexp(values, dim=1, keepdim=True)
     losses = (normaliser - values.gather(1, index)).squeeze(1)
@@ -93,7 +96,7 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 class _LinearCrossEntropySum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, turn: Turn
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, to_gradient: LogitsToGradient
     ) -> tuple[Tensor, Tensor]:
         need_hidden, need_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         cast = weight.to(hidden.dtype)
@@ -103,14 +106,15 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         each = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
         valid = targets != IGNORE
         index = targets.clamp(min=0).unsqueeze(1)
-        # Where a target is ignored its gradient is nothing: taken away from narrow tensors, not from the logits.
+        # What is ignored has no gradient: taken away from narrow tensors, not from the logits. (A state there that is
+        # not a number still spoils the sum, as it does in every form but one that looks at all logits once more.)
         weights = valid.unsqueeze(1).to(hidden.dtype)
-        room = _Room(cast, hidden.device, wide=turn is turn_into_gradient)
+        room = _Room(cast, hidden.device, wide=to_gradient is logits_to_gradient)
         for piece in pieces(len(hidden), len(weight), hidden.device):
             states = hidden[piece]
             logits, wide = room.of(len(states))
             torch.mm(states, cast.t(), out=logits)
-            each[piece] = turn(logits, index[piece], wide)
+            each[piece] = to_gradient(logits, index[piece], wide)
             if hidden_gradient is not None:
                 torch.mm(logits, cast, out=hidden_gradient[piece])
             if weight_gradient is not None:
@@ -170,12 +174,12 @@ def linear_cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) ->
     Returns:
         A float32 scalar. Gradients are computed together with it, and have none of their own.
     """
-    total: Tensor = _LinearCrossEntropySum.apply(hidden, weight, targets, turn_into_gradient)[0]
+    total: Tensor = _LinearCrossEntropySum.apply(hidden, weight, targets, logits_to_gradient)[0]
     return total
 
 
 def linear_cross_entropy(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, each: bool, turn: Turn = turn_into_gradient
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, each: bool, to_gradient: LogitsToGradient = logits_to_gradient
 ) -> tuple[Tensor | None, Tensor]:
     """Return the loss of a batch; what :class:`megatron.model.llama.Llama` calls unless it is given another function.
 
@@ -184,7 +188,7 @@ def linear_cross_entropy(
         weight: ``[vocabulary, hidden]``.
         targets: int64 ``[batch, sequence]``.
         each: only every position's loss is wanted.
-        turn: makes losses and gradients of a piece's logits.
+        to_gradient: makes losses and gradients of a piece's logits.
 
     Returns:
         The sum, a float32 scalar, and every position's loss, float32 ``[batch, sequence]``, 0 where the target is
@@ -194,7 +198,7 @@ def linear_cross_entropy(
     flat, wanted = hidden.flatten(0, 1), targets.flatten()
     if each:
         return None, linear_cross_entropy_each(flat, weight, wanted).view(*targets.shape, 2)
-    total, losses = _LinearCrossEntropySum.apply(flat, weight, wanted, turn)
+    total, losses = _LinearCrossEntropySum.apply(flat, weight, wanted, to_gradient)
     return total, losses.view(targets.shape)
 
 

@@ -9,7 +9,7 @@ import torch
 from megatron.config.recomputation import Recomputation, mode_of
 from megatron.model.layers import Block
 from megatron.model.llama import Llama
-from megatron.model.loss import fused_turn, linear_cross_entropy
+from megatron.model.loss import fused_logits_to_gradient, linear_cross_entropy
 
 
 def compile_blocks(model: Llama, *, recomputation: Recomputation) -> None:
@@ -27,5 +27,5 @@ def compile_blocks(model: Llama, *, recomputation: Recomputation) -> None:
         else:
             block.compute = torch.compile(block.compute, dynamic=False)  # type: ignore[method-assign]
     if model.loss is linear_cross_entropy:
-        # The function alone, for all stages and models: it would be compiled for each wrapper that is made of it.
-        model.loss = functools.partial(linear_cross_entropy, turn=torch.compile(fused_turn, dynamic=False))
+        to_gradient = torch.compile(fused_logits_to_gradient, dynamic=False)
+        model.loss = functools.partial(linear_cross_entropy, to_gradient=to_gradient)

@@ -208,8 +208,9 @@ def keep_freed_memory() -> None:
     """Let the C library keep large blocks of memory that are freed, for those that ask next.
 
     glibc hands every freed block above some size back to the system, and the next step gets it anew, page by page and
-    filled with zeros (measured: docs/performance.md). The process then stays as large as it ever was, and somewhat larger
-    where small blocks that live long lie between large ones. Where the C library is another one, nothing changes.
+    filled with zeros (measured: docs/performance.md). The process then stays as large as it ever was, and somewhat
+    larger where small blocks that live long lie between large ones. Where the C library is another one, nothing
+    changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
     if mallopt is None:

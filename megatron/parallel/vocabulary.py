@@ -83,11 +83,12 @@ class VocabularyLoss:
             return total, known.view(targets.shape)
         with torch.no_grad():
             flat = (self._axis.gather(hidden, 1) if self._sequence else hidden).flatten(0, 1)
-            cast, wanted, losses = rows.to(flat.dtype), targets.flatten(), []
+            cast, wanted = rows.to(flat.dtype), targets.flatten()
+            losses = torch.empty(len(flat), 2, dtype=torch.float32, device=flat.device)
             for at in pieces(len(flat), len(rows), flat.device):
                 piece = _Piece(flat[at], cast, wanted[at], self._axis)
-                losses.append(torch.stack((torch.where(wanted[at] == IGNORE, 0.0, piece.losses), piece.least), dim=1))
-            return None, torch.cat(losses).view(*targets.shape, 2)
+                losses[at] = torch.stack((torch.where(wanted[at] == IGNORE, 0.0, piece.losses), piece.least), dim=1)
+            return None, losses.view(*targets.shape, 2)
 
 
 class VocabularyLogits:
@@ -143,11 +144,11 @@ class _VocabularyCrossEntropySum(torch.autograd.Function):
         flat, wanted, cast = whole.flatten(0, 1), targets.flatten(), rows.to(hidden.dtype)
         hidden_gradient = torch.empty_like(flat) if need_gradients else None
         rows_gradient = torch.zeros_like(rows, dtype=torch.float32) if need_gradients else None
-        losses = []
+        each = torch.empty(len(flat), dtype=torch.float32, device=flat.device)
         weights = (wanted != IGNORE).unsqueeze(1).to(flat.dtype)
         for at in pieces(len(flat), len(rows), flat.device):
             piece = _Piece(flat[at], cast, wanted[at], axis)
-            losses.append(torch.where(wanted[at] == IGNORE, 0.0, piece.losses))
+            each[at] = torch.where(wanted[at] == IGNORE, 0.0, piece.losses)
             if hidden_gradient is not None and rows_gradient is not None:
                 gradient = piece.gradient().to(hidden.dtype)
                 torch.mm(gradient, cast, out=hidden_gradient[at]).mul_(weights[at])
@@ -157,7 +158,6 @@ class _VocabularyCrossEntropySum(torch.autograd.Function):
             summed = hidden_gradient.view_as(whole)
             summed = axis.scatter_sum(summed, 1) if sequence else axis.sum(summed)
             ctx.save_for_backward(summed, rows_gradient.to(rows.dtype))
-        each = torch.cat(losses)
         ctx.mark_non_differentiable(each)
         return each.sum(), each
 

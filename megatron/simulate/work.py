@@ -72,6 +72,13 @@ def _moved(run: Run, position: int, blocks: int) -> float:
     moved = forward * passes * run.tokens * (_FUSED if run.compiled else 1.0)
     if run.is_last(position):  # logits to gradients, in float32: a dozen passes over them
         moved += 50.0 * run.shape.vocab_size // run.layout.tensor * run.tokens
-    if run.layout.stage == 0 and e == 2:  # weights are cast for every micro-batch, and their gradients back
-        moved += (6.0 + 6.0 + 12.0) * held(run, position).own
+    if run.layout.stage == 0 and e == 2:
+        cast, added, added_last = 6.0, 10.0, 18.0  # the last micro-batch makes float32 copies of gradients first
+        if run.layout.pipeline == 1:  # all micro-batches but the last share what is cast
+            steps = run.accumulation_steps
+            cast *= min(2, steps) / steps
+            added = ((steps - 1) * added + added_last) / steps
+        else:
+            added = added_last
+        moved += (cast + added) * held(run, position).own
     return moved

@@ -10,6 +10,7 @@ import torch
 
 from megatron.config.architecture import Architecture
 from megatron.config.layout import Layout
+from megatron.model import loss
 from megatron.model.llama import Llama
 from megatron.model.micro_batch import MicroBatch
 from megatron.optim.adamw import build_adamw
@@ -90,3 +91,24 @@ def test_the_host_waits_for_the_device_twice_a_step() -> None:
         torch.cuda.set_sync_debug_mode("default")
     waits = [str(warning.message) for warning in caught if "synchroniz" in str(warning.message)]
     assert len(waits) == 2, waits
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_in_pieces_is_that_of_float64(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "chunk_rows", lambda vocabulary, device: 96)
+    device = torch.device("cuda", 0)
+    hidden = torch.randn(500, 64, device=device).to(dtype)
+    weight = torch.randn(32_003, 64, device=device)
+    targets = torch.randint(0, 32_003, (500,), device=device)
+    targets[::7] = loss.IGNORE
+    wide, head = hidden.double().requires_grad_(), weight.to(dtype).double().requires_grad_()
+    wanted = torch.nn.functional.cross_entropy(wide @ head.t(), targets, ignore_index=loss.IGNORE, reduction="sum")
+    wanted.backward()
+    hidden.requires_grad_(), weight.requires_grad_()
+    total = loss.linear_cross_entropy_sum(hidden, weight, targets)
+    total.backward()
+    tolerance = 1e-3 if dtype == torch.float32 else 2e-2
+    assert total.item() == pytest.approx(wanted.item(), rel=tolerance)
+    for found, expected in ((hidden.grad, wide.grad), (weight.grad, head.grad)):
+        assert found is not None and expected is not None
+        assert (found.double() - expected).norm() < tolerance * expected.norm()

@@ -10,7 +10,7 @@ from megatron.config.architecture import Architecture
 from megatron.model import loss
 from megatron.model.llama import Llama, Loss
 from megatron.parallel.compile import compile_blocks
-from megatron.parallel.precision import call_in
+from megatron.parallel.precision import StepCalls, call_in
 from megatron.parallel.recompute import recompute_activations
 
 
@@ -70,6 +70,24 @@ def test_blocks_that_recompute_differently_share_two_graphs_and_the_loss_has_ano
         call_in(torch.bfloat16, other, tokens, targets=tokens).backward()
     # One of a block with what it chooses to keep, one that `full` calls again and that keeps everything elsewhere.
     assert counters["stats"]["unique_graphs"] == 3 and not counters["graph_break"]
+    for mine, expected in zip(model.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None and expected.grad is not None
+        assert (mine.grad - expected.grad).norm() < 0.02 * expected.grad.norm()
+
+
+def test_weights_that_are_lent_for_a_step_are_compiled_once() -> None:
+    torch.compiler.reset()
+    counters.clear()
+    model, plain = (Llama(Architecture(64, 32, 48, 3, 4, 2, 8, 64)) for _ in range(2))
+    compile_blocks(model, recomputation=None)
+    tokens = torch.randint(0, 64, (2, 16))
+    for other in (model, plain):
+        other.init_weights(seed=0)
+        for _ in range(2):
+            call = StepCalls(torch.bfloat16, other)
+            for number in range(3):
+                call(tokens, targets=tokens, last=number == 2).backward()
+    assert counters["stats"]["unique_graphs"] == 2 and not counters["graph_break"]
     for mine, expected in zip(model.parameters(), plain.parameters(), strict=True):
         assert mine.grad is not None and expected.grad is not None
         assert (mine.grad - expected.grad).norm() < 0.02 * expected.grad.norm()

@@ -156,3 +156,11 @@ def test_the_peak_of_a_step_is_that_of_a_step(element_bytes: int, recompute: Rec
                 loss.backward()
             optimizer.step()
     assert memory_of(run, position=0).peak == pytest.approx(live.peak, rel=0.1)
+
+
+def test_pieces_on_a_gpu_are_those_of_the_loss() -> None:
+    from megatron.model import loss
+    from megatron.simulate import activations
+
+    assert activations._LOGITS_GPU == loss._CHUNK_ELEMENTS_GPU
+    assert activations.PRODUCT_GPU == loss._PRODUCT_ELEMENTS_GPU

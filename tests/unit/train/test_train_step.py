@@ -7,12 +7,16 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from megatron.config.architecture import Architecture
+from megatron.config.layout import Layout
 from megatron.model.attention import Documents
 from megatron.model.llama import Llama
 from megatron.model.loss import IGNORE
 from megatron.model.micro_batch import MicroBatch
 from megatron.optim.adamw import build_adamw
 from megatron.parallel.engine import Engine
+from megatron.parallel.mesh import Mesh
+from megatron.parallel.parallelize import Execution
+from megatron.parallel.process import World
 from megatron.train.step import TrainStep
 
 LENGTHS = (7, 1, 8, 4, 12)
@@ -68,6 +72,29 @@ def test_a_step_without_any_target_is_an_error_and_changes_nothing(packed: Micro
         step([empty, empty], step=5)
     assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
     step([empty, packed], step=5)  # one batch without targets among others is nothing to complain about
+
+
+def test_weights_that_are_lent_for_a_step_are_those_of_the_step(packed: MicroBatch) -> None:
+    # In bfloat16 all micro-batches but the last share copies of the weights, which the next step must not see.
+    models = [Llama(Architecture(64, 32, 48, 2, 4, 2, 8, 64)) for _ in range(2)]
+    for model in models:
+        model.init_weights(seed=0)
+    mesh = Mesh(Layout(), World(rank=0, size=1, device=torch.device("cpu")))
+    execution = Execution(torch.bfloat16)
+    engine = Engine([models[0]], mesh, execution=execution, shape=(2, 16), micro_batches=3)
+    steps = [
+        TrainStep(
+            engine=each, optimizer=torch.optim.SGD(model.parameters(), lr=1.0), learning_rate=lambda _: 0.5,
+            max_gradient_norm=0.0,
+        )
+        for each, model in zip((engine, Engine.alone(models[1], dtype=torch.bfloat16)), models, strict=True)
+    ]  # fmt: skip
+    for number in range(3):
+        lent = steps[0]([packed] * 3, step=number)
+        # One micro-batch as often, each with weights that are cast for it alone.
+        alone = steps[1]([packed], step=number)
+        assert lent.loss == pytest.approx(alone.loss, rel=1e-6)
+        assert lent.gradient_norm == pytest.approx(alone.gradient_norm, rel=1e-5)
 
 
 class Waits(TorchFunctionMode):
