@@ -23,7 +23,7 @@ DEMO := demo
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
-.PHONY: demo test test-slow lint types docs bench clean
+.PHONY: demo test tests test-slow lint types docs bench clean
 
 ifneq ($(EMMA_NEOX_BIN),)
 .venv/installed .venv/installed-test: ;
@@ -83,7 +83,11 @@ endif
 	$(BIN)/python tools/report.py $(DEMO)/run --output $(DEMO)/report.html --table
 	@printf '\nmodel   %s\nreport  %s\n' $(DEMO)/model $(DEMO)/report.html
 
-test: .venv/installed-test lint types
+# Types are checked beside the tests, most of which leave a core idle.
+test: .venv/installed-test lint
+	$(MAKE) --no-print-directory --jobs 2 types tests
+
+tests: .venv/installed-test
 	$(BIN)/python -m pytest -q -m 'not slow and not gpu'
 
 test-slow: .venv/installed-test

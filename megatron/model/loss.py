@@ -7,6 +7,7 @@ computed twice: three matrix products, as in the plain form.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -75,6 +76,28 @@ def fused_logits_to_gradient(logits: Tensor, index: Tensor, wide: Tensor | None)
     return losses
 
 
+def product(left: Tensor, right: Tensor, out: Callable[[], Tensor]) -> Tensor:
+    """Return ``left @ right.T``.
+
+    On a CPU PyTorch multiplies float32 matrices by MKL, which does not use AVX-512 on other vendors' processors; oneDNN
+    does, and is twice as fast there (measured: docs/performance.md). It makes its result anew.
+
+    Args:
+        left: ``[rows, inner]``.
+        right: ``[columns, inner]``.
+        out: gives room for the result.
+    """
+    if left.device.type == "cpu" and left.dtype == torch.float32 and (multiply := _onednn_product()) is not None:
+        result: Tensor = multiply(left, right, None, "none", [], "")
+        return result
+    return torch.mm(left, right.t(), out=out())
+
+
+def _onednn_product() -> Callable[..., Tensor] | None:
+    """Return the operation by which PyTorch's own compiler calls oneDNN, where this build has it."""
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add ``left.T @ right`` to ``total``, in place.
 
@@ -112,11 +135,10 @@ class _LinearCrossEntropySum(torch.autograd.Function):
         room = _Room(cast, hidden.device, wide=to_gradient is logits_to_gradient)
         for piece in pieces(len(hidden), len(weight), hidden.device):
             states = hidden[piece]
-            logits, wide = room.of(len(states))
-            torch.mm(states, cast.t(), out=logits)
-            each[piece] = to_gradient(logits, index[piece], wide)
+            logits = product(states, cast, functools.partial(room.logits, len(states)))
+            each[piece] = to_gradient(logits, index[piece], room.wide(len(states)))
             if hidden_gradient is not None:
-                torch.mm(logits, cast, out=hidden_gradient[piece])
+                hidden_gradient[piece] = product(logits, cast.t(), functools.partial(torch.empty_like, states))
             if weight_gradient is not None:
                 add_product(weight_gradient, logits, states * weights[piece])
         each = torch.where(valid, each, 0.0)
@@ -142,13 +164,17 @@ class _Room:
         self._logits: Tensor | None = None
         self._values: Tensor | None = None
 
-    def of(self, rows: int) -> tuple[Tensor, Tensor | None]:
-        """Return room for as many rows, no more than at first: in the dtype of the products, and in float32."""
+    def logits(self, rows: int) -> Tensor:
+        """Return room for as many rows, no more than at first, in the dtype of the products."""
         if self._logits is None:
-            shape = (rows, self._vocabulary)
-            self._logits = torch.empty(shape, dtype=self._dtype, device=self._device)
-            self._values = torch.empty(shape, device=self._device) if self._wide else None
-        return self._logits[:rows], None if self._values is None else self._values[:rows]
+            self._logits = torch.empty(rows, self._vocabulary, dtype=self._dtype, device=self._device)
+        return self._logits[:rows]
+
+    def wide(self, rows: int) -> Tensor | None:
+        """Return the same in float32, where it is needed beside the other."""
+        if self._values is None and self._wide:
+            self._values = torch.empty(rows, self._vocabulary, device=self._device)
+        return None if self._values is None else self._values[:rows]
 
 
 def scaled_gradients(ctx: Any, scale: Tensor) -> list[Tensor | None]:
