@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,13 +12,12 @@ BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def train_step() -> ModuleType:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import train_step as module
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return module
+def train_step() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(BENCHMARKS))  # also for the processes of sides
+    import train_step as module
+
+    yield module
+    sys.path.remove(str(BENCHMARKS))
 
 
 def cases(module: ModuleType, *words: str) -> list[object]:

@@ -15,7 +15,7 @@ from megatron.parallel.process import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for _ in range(2):
+for _ in range(10):  # holes have to fit first
     torch.zeros(100 << 20, dtype=torch.uint8)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
