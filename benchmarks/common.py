@@ -23,6 +23,7 @@ class Comparison:
         peer_name: the peer and its version; empty where there is none.
         unit: what is counted per second.
         more: further columns of this project, by heading.
+        missing: why there are no rates of the peer.
     """
 
     case: str
@@ -31,6 +32,7 @@ class Comparison:
     peer_name: str
     unit: str
     more: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    missing: str = "is NOT INSTALLED"
 
     @property
     def ratio(self) -> float | None:
@@ -59,7 +61,7 @@ def parse_arguments(
 ) -> argparse.Namespace:
     """Read ``--quick`` and ``--json``, and what ``add`` adds, from the command line or ``argv``."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: under a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--json", action="store_true", help="make the last line one JSON object")
     if add is not None:
         add(parser)
@@ -97,7 +99,7 @@ def show(comparisons: Sequence[Comparison], *, as_json: bool) -> None:
     for line in comparisons:
         ratio = "-" if line.ratio is None else f"{line.ratio:.2f}"
         more = "".join(f"{_number(line.more.get(name)):>{_width(name)}}" for name in columns)
-        missing = "" if line.peer or not line.peer_name else " is NOT INSTALLED"
+        missing = "" if line.peer or not line.peer_name else f" {line.missing}"
         peer = f"{line.unit}, {line.peer_name}{missing}" if line.peer_name else line.unit
         print(f"{line.case:<32}{_range(line.ours):>28}{_range(line.peer):>28}{ratio:>8}{more}  {peer}")
     if as_json:

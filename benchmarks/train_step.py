@@ -6,8 +6,7 @@ side has a process of its own; small shapes take turns step by step, others foll
 as megatron/monitor/throughput.py says (recomputed ones are not), and set against the fastest matrix product of the same
 run and, if it is known, the datasheet.
 
-On a GPU of 141 GB: ``--shape llama2-7b --micro-batches 4 --activation-gib 12``, ``--shape llama3-8b --recompute full``,
-and the same with ``--fp8 rowwise``, which also takes our own step without it for a peer.
+Commands for a GPU are in docs/performance.md. With ``--fp8 rowwise`` our own step without it is one of the peers.
 """
 
 from __future__ import annotations
@@ -138,14 +137,14 @@ def lines(
         }
         if datasheet is not None:
             more["MFU"] = operations / mine.median / datasheet
-        rates, against, name = [task.tokens / seconds for seconds in mine.seconds], [], peer
+        rates, against, missing = [task.tokens / seconds for seconds in mine.seconds], [], NOT_INSTALLED
         if isinstance(theirs, Failed):
-            name = peer if theirs.reason == NOT_INSTALLED else f"{peer}: {theirs.reason};"
+            missing = theirs.reason
         else:
             against = [task.tokens / seconds for seconds in theirs.seconds]
             more["peer first s"], more["peer MB"] = theirs.first_seconds, theirs.peak_bytes / 1e6
             more["memory"] = mine.peak_bytes / theirs.peak_bytes
-        return Comparison(f"{case.name}; {peer}", rates, against, name, "tokens/s", more)
+        return Comparison(f"{case.name}; {peer}", rates, against, peer, "tokens/s", more, missing)
 
     return [line(peer, theirs) for peer, theirs in measured.items() if peer != "ours"]
 

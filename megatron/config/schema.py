@@ -261,8 +261,8 @@ class TrainConfig(Section):
     fp8: Annotated[Literal["tensorwise", "rowwise", "rowwise_with_gw_hp"], AnyCase()] | None = None
     """Multiply the matrices of the blocks in 8-bit floating point, by a recipe of torchao's: one scale for each matrix
     (`tensorwise`, the fastest), for each row (`rowwise`), or so with the products that give the weights' gradients left
-    in bfloat16 (`rowwise_with_gw_hp`, the most exact). Needs torchao, `precision: bfloat16` and an H100, an MI300 or
-    newer; wants `compile: true`."""
+    in bfloat16 (`rowwise_with_gw_hp`, the most exact). Needs torchao, `precision: bfloat16` and an L40,
+    an H100, an MI300 or newer; set `compile: true` with it."""
     exit_interval: Count | None = None
     """Stop, after saving, when the step is a multiple of this."""
 

@@ -47,7 +47,7 @@ def predicted_bytes(run: Run) -> float:
 def test_steps_take_the_memory_that_is_predicted(recompute: str | None) -> None:
     device = torch.device("cuda", 0)
     room = 0.9 * torch.cuda.mem_get_info(device)[1]
-    # All 32 blocks on a GPU of 141 GB; as many as fit on a smaller one.
+    # As many of the 32 blocks as fit.
     layers = next(count for count in range(32, 0, -1) if predicted_bytes(run_of(count, recompute)) < room)
     run = run_of(layers, recompute)
     torch.cuda.reset_peak_memory_stats(device)

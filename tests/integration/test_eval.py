@@ -60,7 +60,7 @@ def values(place: Path, results: str) -> dict[tuple[str, str], float]:
 
 
 def test_own_benchmarks_resume_and_processes(place: Path) -> None:
-    told = run(place, "one", "--suite", *OWN, launched=True)
+    told = run(place, "one", "--suite", *OWN)
     found = values(place, "one")
     assert {benchmark for benchmark, _ in found} == {*OWN, "flores200-text-parity"}
     assert found["flores200-text-parity", "eng_Latn"] == 1

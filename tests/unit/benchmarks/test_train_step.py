@@ -50,8 +50,8 @@ def test_peers_that_are_missing_or_fail_are_named(train_step: ModuleType) -> Non
     }
     there, missing, failed = train_step.lines(case, measured, 1e12, None)
     assert there.ratio == 2.0 and there.more["memory"] == 0.5 and there.more["peer first s"] == 5.0
-    assert missing.ratio is None and missing.peer_name == "torchtitan"
-    assert failed.ratio is None and "out of memory" in failed.peer_name
+    assert missing.ratio is None and (missing.peer_name, missing.missing) == ("torchtitan", "is NOT INSTALLED")
+    assert failed.ratio is None and (failed.peer_name, failed.missing) == ("another", "out of memory")
 
 
 def test_sides_that_disagree_are_refused(train_step: ModuleType) -> None:
