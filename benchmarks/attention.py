@@ -9,11 +9,10 @@ benchmark fails.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 
 import torch
-from common import Comparison, alternate, parse_arguments, show
+from common import Comparison, alternate, show, torch_arguments
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -125,13 +124,7 @@ def agree(found: list[Tensor | None], wanted: list[Tensor | None]) -> bool:
 
 def main() -> None:
     """Measure every kernel beside ours."""
-
-    def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-
-    arguments = parse_arguments(__doc__ or "", add)
-    torch.set_num_threads(arguments.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    arguments, device = torch_arguments(__doc__ or "")
     lines = []
     cuda = device.type == "cuda"
     for name, (rows, length, heads, key_heads, head_dim) in (GPU_SHAPES if cuda else CPU_SHAPES).items():

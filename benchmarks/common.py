@@ -8,8 +8,12 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from megatron.config.architecture import Architecture
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +70,28 @@ def parse_arguments(
     if add is not None:
         add(parser)
     return parser.parse_args(argv)
+
+
+def torch_arguments(description: str, *, precision: bool = False) -> tuple[argparse.Namespace, torch.device]:
+    """Read ``--threads``, which is set, and the others; return them, and the GPU or else the CPU.
+
+    Args:
+        description: of the benchmark.
+        precision: also read ``--precision``, by default ``fp32`` on a CPU and ``bfloat16`` on a GPU.
+    """
+    import torch  # other benchmarks do not wait for it
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+        if precision:
+            default = "fp32" if device.type == "cpu" else "bfloat16"
+            parser.add_argument("--precision", default=default, help="fp32 or bfloat16 (default: fp32 on a CPU)")
+
+    arguments = parse_arguments(description, add)
+    torch.set_num_threads(arguments.threads)
+    return arguments, device
 
 
 def alternate(

@@ -7,12 +7,11 @@ borders. Same shape, weights' distribution, tokens and document lengths; the sid
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from common import Comparison, alternate, parse_arguments, show, small_llama
+from common import Comparison, alternate, show, small_llama, torch_arguments
 
 from megatron.data.documents import positions
 from megatron.model.attention import Documents
@@ -75,15 +74,8 @@ def sides(model: Llama, peer: torch.nn.Module | None, rows: int, width: int, mea
 
 def main() -> None:
     """Measure windows of several widths with documents of several mean lengths."""
-
-    def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-        parser.add_argument("--precision", default=None, help="fp32 or bfloat16 (default: fp32 on a CPU)")
-
-    arguments = parse_arguments(__doc__ or "", add)
-    torch.set_num_threads(arguments.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = compute_dtype(arguments.precision or ("fp32" if device.type == "cpu" else "bfloat16"))
+    arguments, device = torch_arguments(__doc__ or "", precision=True)
+    dtype = compute_dtype(arguments.precision)
     model, peer = Llama(SHAPE).to(device, dtype), peer_model(dtype, device)
     model.init_weights(seed=0)
     lines = []

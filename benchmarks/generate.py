@@ -8,7 +8,6 @@ has hidden size 288 and 6 layers, the large one 1,024 and 16; the two sides take
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import random
 import sys
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from common import Comparison, alternate, parse_arguments, show, small_llama
+from common import Comparison, alternate, show, small_llama, torch_arguments
 
 from megatron.checkpoint.hf import save_model
 from megatron.config.architecture import Architecture
@@ -124,13 +123,7 @@ def peer_name() -> str:
 
 def main() -> int:
     """Measure both models; the exit status says whether both sides wrote the same."""
-
-    def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-
-    arguments = parse_arguments(__doc__ or "", add)
-    torch.set_num_threads(arguments.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    arguments, device = torch_arguments(__doc__ or "")
     quick = arguments.quick
     try:
         lines = [

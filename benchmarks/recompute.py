@@ -8,7 +8,6 @@ PyTorch's operations have made, ``told MB`` what the simulation says, which the 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import weakref
@@ -16,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from common import Comparison, alternate, parse_arguments, show, small_llama
+from common import Comparison, alternate, show, small_llama, torch_arguments
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -94,15 +93,8 @@ def choices(run: Run) -> dict[str, tuple[Recomputation, float | None]]:
 
 def main() -> None:
     """Measure every choice."""
-
-    def add(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
-        parser.add_argument("--precision", default=None, help="fp32 or bfloat16 (default: fp32 on a CPU)")
-
-    arguments = parse_arguments(__doc__ or "", add)
-    torch.set_num_threads(arguments.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = compute_dtype(arguments.precision or ("fp32" if device.type == "cpu" else "bfloat16"))
+    arguments, device = torch_arguments(__doc__ or "", precision=True)
+    dtype = compute_dtype(arguments.precision)
     run = Run(SHAPE, Layout(), LENGTH, BATCH, 1, 1, element_bytes=dtype.itemsize)
     tokens = torch.randint(0, SHAPE.vocab_size, (BATCH, LENGTH), device=device)
     plain, lines = model_with(None, device, dtype), []

@@ -24,11 +24,10 @@ from megatron.config.layout import Layout
 from megatron.config.recomputation import Recomputation, modes_text
 from megatron.monitor.throughput import training_flops_per_token
 from megatron.simulate.budget import modes_within
+from megatron.simulate.hardware import GPUS
 from megatron.simulate.run import Run
 
 SMALL_BATCH, SMALL_LENGTH = 4, 512
-DATASHEET = {"H200": 989, "H100": 989, "A100": 312, "B200": 2_250, "L40S": 362, "MI300X": 1_307, "MI250X": 383}
-"""TFLOP/s in bfloat16 without sparsity, by what a device's name holds; of MI250X both of its parts."""
 
 
 def llama(
@@ -156,7 +155,7 @@ def datasheet_of(device: torch.device, given: float | None) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((tflops * 1e12 for part, tflops in DATASHEET.items() if part in name), None)
+    return next((gpu.peak_flops for gpu in GPUS if gpu.name.partition("-")[0] in name), None)
 
 
 def _arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

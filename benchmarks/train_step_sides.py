@@ -31,7 +31,7 @@ from torch.utils.checkpoint import checkpoint
 from megatron.config.architecture import Architecture
 from megatron.config.recomputation import Mode, Recomputation, mode_of
 from megatron.parallel.process import keep_freed_memory
-from megatron.parallel.recompute import selective_contexts
+from megatron.parallel.recompute import checkpoint_options
 
 LEARNING_RATE, BETAS, EPS, WEIGHT_DECAY, CLIP = 1e-4, (0.9, 0.95), 1e-8, 0.1, 1.0
 
@@ -242,10 +242,7 @@ def recompute(block: nn.Module, mode: Mode) -> None:
     """Let a peer's block recompute as ours does in this mode."""
     if mode is None:
         return
-    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-    if mode == "selective":
-        options["context_fn"] = selective_contexts()
-    forward = block.forward
+    forward, options = block.forward, checkpoint_options(mode)
 
     def recomputed(*args: Any, **kwargs: Any) -> Any:  # a function, so that torch.compile sees what it calls
         return checkpoint(forward, *args, **options, **kwargs)

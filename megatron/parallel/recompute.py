@@ -37,18 +37,14 @@ def recompute_activations(model: Llama, recomputation: Recomputation) -> None:
         assert isinstance(block, Block)
         mode = mode_of(recomputation, int(name))
         if mode is not None:
-            block.recompute = functools.partial(_checkpointed, _Computing(block), _options(mode))
+            block.recompute = functools.partial(_checkpointed, _Computing(block), checkpoint_options(mode))
 
 
-def selective_contexts() -> Callable[[], Any]:
-    """Return what makes ``torch.utils.checkpoint`` keep what ``selective`` keeps: its ``context_fn``."""
-    return functools.partial(create_selective_checkpoint_contexts, _keeps(_kept_operations()))
-
-
-def _options(mode: Mode) -> dict[str, Any]:
+def checkpoint_options(mode: Mode) -> dict[str, Any]:
+    """Return the options of ``torch.utils.checkpoint`` that make a block recompute so: ``full`` or ``selective``."""
     options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}  # nothing in a block is random
     if mode == "selective":
-        options["context_fn"] = selective_contexts()
+        options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _keeps(_kept_operations()))
     elif mode != "full":
         raise ValueError(f"checkpoint_mode = {mode!r} must be full or selective")
     return options
